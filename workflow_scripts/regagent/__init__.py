@@ -1,0 +1,1 @@
+"""Robust MR-CT registration by a recurrent reinforcement-learning agent (Sun et al., ACCV 2018)."""

@@ -1,0 +1,85 @@
+"""Files and messages: tables written whole, job logs, and faults told to people in one line."""
+
+import logging
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+logger = logging.getLogger("regagent")
+
+
+class UserError(Exception):
+    """A fault in the input: says which patient, file or key, what was found and what was expected."""
+
+
+@contextmanager
+def logged(log: str | Path) -> Iterator[logging.Logger]:
+    """Run the body with its messages in the file ``log`` and on standard error.
+
+    A ``UserError`` ends the process with status 1 and its one message; any other
+    exception does the same with the traceback kept in the log.
+    """
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    handlers = [logging.FileHandler(log, mode="w"), logging.StreamHandler(sys.stderr)]
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield logger
+    except UserError as error:
+        logger.error("error: %s", error)
+        sys.exit(1)
+    except Exception as error:
+        Path(log).open("a").write(traceback.format_exc())
+        logger.error("error: %s: %s (the traceback is in %s)", type(error).__name__, error, log)
+        sys.exit(1)
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+@contextmanager
+def write_whole(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that becomes ``path`` by a rename if the body succeeds.
+
+    The temporary name keeps the suffixes (``.nii.gz``), which many writers choose the format by.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".partial-", suffix="".join(path.suffixes), dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _separator(path: str | Path) -> str:
+    return "\t" if Path(path).suffix == ".tsv" else ","
+
+
+def write_table(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write ``frame`` whole to a ``.csv`` or ``.tsv``, without the index."""
+    with write_whole(path) as temporary:
+        frame.to_csv(temporary, sep=_separator(path), index=False)
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read a ``.csv`` or ``.tsv``; columns named ``patient`` stay text. Raises ``UserError``."""
+    try:
+        return pd.read_csv(path, sep=_separator(path), dtype={"patient": str})
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable table ({error})") from error

@@ -1,0 +1,222 @@
+"""The configuration: every key with its type, range and default, checked before any job starts."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from regagent.files import UserError
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Range = tuple[float, float]
+
+
+class Model(BaseModel):
+    """A part of the configuration: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Cohort(Model):
+    """Who is registered: simulated patients, or the rows of a sample sheet."""
+
+    source: Literal["simulated", "sheet"] = "simulated"
+    patients: Annotated[int, Field(ge=2, le=999)] = 30
+    seed: Seed = 2018
+    sheet: str | None = None
+
+    @model_validator(mode="after")
+    def _has_sheet(self) -> "Cohort":
+        if (self.source == "sheet") != (self.sheet is not None):
+            raise ValueError("source 'sheet' and the key 'sheet' (its path) go together")
+        return self
+
+
+class Phantom(Model):
+    """The simulated patients (§4 gives the resolutions)."""
+
+    spacing_mr_mm: PositiveFloat = 1.0
+    max_translation_mm: NonNegative = 10.0
+    max_rotation_deg: NonNegative = 8.0
+    mr_noise: NonNegative = 0.04
+    bias_field: NonNegative = 0.25
+    ct_noise_hu: NonNegative = 12.0
+    metal_fraction: Fraction = 0.3
+
+
+class Preregistration(Model):
+    """3D Elastix with MR fixed and CT moving (§4)."""
+
+    method: Literal["elastix", "none"] = "elastix"
+    parameter_map: str = "config/elastix/rigid3d.txt"
+
+
+class Slices(Model):
+    """The slice pairs of a patient, their landmarks and evaluation points (§3.3, §4)."""
+
+    count: Positive = 6
+    size: Annotated[int, Field(ge=64)] = 168
+    ct_window_hu: Range = (-200.0, 1000.0)
+    mr_percentiles: Range = (1.0, 99.5)
+    minimum_gap_mm: NonNegative = 9.0
+    minimum_head_fraction: Fraction = 0.12
+    landmarks_minimum: Positive = 8
+    landmarks_maximum: Positive = 64
+    grid_spacing_px: Positive = 12
+
+
+class Split(Model):
+    """The split by patient (§4: 79 of 99 for training)."""
+
+    train_fraction: Annotated[float, Field(gt=0, lt=1)] = 79 / 99
+    seed: Seed = 1
+
+
+class PerturbationRange(Model):
+    """A uniform distribution on a lattice of perturbations (§4)."""
+
+    translation_px: NonNegative
+    translation_step_px: PositiveFloat = 1.0
+    rotation_deg: NonNegative
+    rotation_step_deg: PositiveFloat = 1.0
+    scale: Range = (0.75, 1.25)
+    scale_step: PositiveFloat = 0.05
+
+
+class Perturbations(Model):
+    """The two sets of perturbed test pairs (§4); training starts are drawn from E1's range."""
+
+    per_slice: Positive = 8
+    seed: Seed = 7
+    E1: PerturbationRange = PerturbationRange(translation_px=25, rotation_deg=30)
+    E2: PerturbationRange = PerturbationRange(translation_px=30, rotation_deg=45)
+
+
+class Agent(Model):
+    """What the reinforcement-learning and the supervised agents share: network, episode, optimiser."""
+
+    network: Literal["CNN-LSTM", "CNN"] = "CNN-LSTM"
+    distance: Literal["LME", "matrix"] = "LME"
+    steps: Positive = 400_000
+    workers: Positive = 2
+    environments: Positive = 16
+    unroll: Positive = 30
+    episode_steps: Positive = 150
+    episodes_per_pair: Positive = 2
+    terminal_distance: PositiveFloat = 1.0
+    terminal_reward: float = 10.0
+    learning_rate: PositiveFloat = 3e-4
+    final_learning_rate_fraction: Fraction = 0.1
+    gradient_clip: PositiveFloat = 0.5
+    value_discount: Fraction = 0.99
+    value_weight: NonNegative = 0.5
+    checkpoint_seconds: PositiveFloat = 60.0
+
+
+class ReinforcementAgent(Agent):
+    """An agent trained by A3C (§3.4)."""
+
+    learner: Literal["reinforcement"]
+    reward: Literal["potential", "paper"] = "potential"
+    reward_scale: PositiveFloat = 0.3
+    discount: Fraction = 0.95
+    trace_decay: Fraction = 0.95
+    normalise_advantages: bool = True
+    entropy_weight: NonNegative = 0.01
+
+
+class SupervisedAgent(Agent):
+    """An agent that is shown the best action of each step (§3.5)."""
+
+    learner: Literal["supervised"]
+
+
+class Regressor(Model):
+    """Pure SL: one network, one shot (§4)."""
+
+    learner: Literal["regression"]
+    steps: Positive = 6_000
+    batch: Positive = 32
+    learning_rate: PositiveFloat = 1e-3
+    checkpoint_seconds: PositiveFloat = 60.0
+
+
+Variant = Annotated[ReinforcementAgent | SupervisedAgent | Regressor, Field(discriminator="learner")]
+
+
+class Calibration(Model):
+    """The stop rule: the threshold on the value is found on training pairs (§3.6)."""
+
+    cases: Positive = 96
+    candidates: Positive = 25
+    seed: Seed = 11
+
+
+class Inference(Model):
+    """Greedy steps until the value reaches the threshold, then the look-ahead (§3.6)."""
+
+    maximum_steps: Positive = 500
+    simulations: Positive = 20
+    depth: Positive = 10
+    batch: Positive = 96
+    seed: Seed = 13
+
+
+class Baselines(Model):
+    """The conventional methods of Table 2."""
+
+    elastix_parameter_map: str = "config/elastix/similarity2d.txt"
+    sift_ratio: Annotated[float, Field(gt=0, le=1)] = 0.8
+    sift_minimum_matches: Annotated[int, Field(ge=2)] = 4
+
+
+class Settings(Model):
+    """The whole configuration of a run."""
+
+    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] = "default"
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [1]
+    cohort: Cohort = Cohort()
+    phantom: Phantom = Phantom()
+    preregistration: Preregistration = Preregistration()
+    slices: Slices = Slices()
+    split: Split = Split()
+    perturbations: Perturbations = Perturbations()
+    variants: dict[str, Variant]
+    methods: list[str]
+    calibration: Calibration = Calibration()
+    inference: Inference = Inference()
+    baselines: Baselines = Baselines()
+
+    @model_validator(mode="after")
+    def _knows_its_methods(self) -> "Settings":
+        for method in self.methods:
+            if method in CONVENTIONAL:
+                continue
+            variant = self.variants.get(method.removesuffix("-MC"))
+            if variant is None:
+                known = ", ".join([*CONVENTIONAL, *self.variants])
+                raise ValueError(
+                    f"methods: unknown variant {method!r}; known are {known}, agents also with -MC"
+                )
+            if method.endswith("-MC") and isinstance(variant, Regressor):
+                raise ValueError(f"methods: {method!r}: a regressor has no look-ahead")
+        return self
+
+
+CONVENTIONAL = ("Initial", "SIFT", "Elastix")
+
+
+def load(config: dict) -> Settings:
+    """Check a configuration as read from YAML. Raises ``UserError`` naming each faulty key."""
+    try:
+        return Settings.model_validate(config)
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors():
+            key = ".".join(str(part) for part in fault["loc"]) or "the configuration"
+            found = "" if fault["type"] in ("missing", "value_error") else f" (found {fault['input']!r})"
+            lines.append(f"config: {key}: {fault['msg']}{found}")
+        raise UserError("\n".join(lines)) from error
