@@ -1,0 +1,17 @@
+"""Bring a patient's own MR and CT into the pipeline, checked and in one orientation.
+
+Wildcard: ``patient``.
+Inputs: ``mr``, ``ct`` (the files that the sample sheet names). Outputs: ``mr``, ``ct``.
+"""
+
+from regagent.cohort import import_patient
+from regagent.files import logged
+
+with logged(snakemake.log[0]):
+    import_patient(
+        patient=snakemake.wildcards.patient,
+        mr=snakemake.input.mr,
+        ct=snakemake.input.ct,
+        output_mr=snakemake.output.mr,
+        output_ct=snakemake.output.ct,
+    )

@@ -1,0 +1,14 @@
+"""Leave every test case as it is: the error before registration, a row of Table 2 (paper §4).
+
+Inputs: ``perturbations``, ``slices`` (every patient's). Output: ``registrations``.
+"""
+
+from regagent.baselines import register_initial
+from regagent.files import logged
+
+with logged(snakemake.log[0]):
+    register_initial(
+        perturbations=snakemake.input.perturbations,
+        slices=snakemake.input.slices,
+        output=snakemake.output.registrations,
+    )

@@ -1,0 +1,18 @@
+"""Cut MR/CT slice pairs from a pre-registered patient, with landmarks and evaluation points (paper §3.3, §4).
+
+Settings: ``slices``. Wildcard: ``patient``.
+Inputs: ``mr``, ``ct`` (pre-registered, on the MR's grid). Output: ``slices``.
+"""
+
+from regagent.files import logged
+from regagent.settings import Slices
+from regagent.slices import select_slices
+
+with logged(snakemake.log[0]):
+    select_slices(
+        patient=snakemake.wildcards.patient,
+        mr=snakemake.input.mr,
+        ct=snakemake.input.ct,
+        output=snakemake.output.slices,
+        settings=Slices(**snakemake.params.settings),
+    )

@@ -1,0 +1,17 @@
+"""Split the patients into a training and a test set (paper §4).
+
+Settings: ``split``, and the parameter ``patients`` (their names).
+Input: ``sheet``, where the patients come from a sample sheet (its column ``set`` is honoured). Output: ``split``.
+"""
+
+from regagent.cohort import split_patients
+from regagent.files import logged
+from regagent.settings import Split
+
+with logged(snakemake.log[0]):
+    split_patients(
+        patients=snakemake.params.patients,
+        output=snakemake.output.split,
+        settings=Split(**snakemake.params.settings),
+        sheet=snakemake.input.get("sheet"),
+    )
