@@ -1,0 +1,14 @@
+"""Draw how the stop threshold of each agent was found: the error against the threshold (§3.6).
+
+Input: style, calibrations (models/{variant}/seed{n}/calibration.csv, any number). Output: pdf, png.
+"""
+
+from regagent.curves import draw_calibration
+from regagent.files import logged
+
+with logged(snakemake.log[0]):
+    draw_calibration(
+        calibrations=snakemake.input.calibrations,
+        style=snakemake.input.style,
+        outputs=[snakemake.output.pdf, snakemake.output.png],
+    )
