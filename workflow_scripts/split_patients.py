@@ -1,7 +1,8 @@
 """Split the patients into a training and a test set (paper §4).
 
 Settings: ``split``, and the parameter ``patients`` (their names).
-Input: ``sheet``, where the patients come from a sample sheet (its column ``set`` is honoured). Output: ``split``.
+Input: ``sheet``, where the patients come from a sample sheet (its column ``set`` is honoured).
+Output: ``split``.
 """
 
 from regagent.cohort import split_patients

@@ -1,0 +1,86 @@
+"""Elastix, the one call of it: the 3D pre-registration and the 2D baseline of Table 2 (§4)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from regagent.files import UserError
+
+
+class RegistrationFailed(Exception):
+    """Elastix gave up; the message is its own."""
+
+
+def elastix(parameter_map: str | Path) -> Callable[[sitk.Image, sitk.Image], sitk.Transform]:
+    """Return a function that registers (fixed, moving) by the parameter map of the file, in one thread.
+
+    Its result maps fixed physical points to moving physical points: ``sitk.Resample(moving, fixed, result)``
+    lays the moving image over the fixed one. Euler transforms (3D) and similarities (2D) are known.
+    It raises ``RegistrationFailed`` when Elastix does. ``UserError`` here when the file is no parameter map.
+
+    Importing itk takes ten to twenty seconds: make one such function for many pairs.
+    """
+    import itk
+
+    itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(1)
+    parameters = itk.ParameterObject.New()
+    try:
+        parameters.AddParameterFile(str(parameter_map))
+        kind = parameters.GetParameterMap(0)["Transform"][0]
+    except (RuntimeError, IndexError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(f"{parameter_map}: not an Elastix parameter map ({reason})") from error
+    if kind not in ("EulerTransform", "SimilarityTransform"):
+        raise UserError(
+            f"{parameter_map}: Transform is {kind}, expected EulerTransform or SimilarityTransform"
+        )
+
+    def register(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
+        try:
+            _, result = itk.elastix_registration_method(
+                _to_itk(itk, fixed),
+                _to_itk(itk, moving),
+                parameter_object=parameters,
+                number_of_threads=1,
+                log_to_console=False,
+                log_to_file=False,
+            )
+        except RuntimeError as error:
+            raise RegistrationFailed(_reason(error)) from error
+        return _transform(result.GetParameterMap(result.GetNumberOfParameterMaps() - 1))
+
+    return register
+
+
+def _to_itk(itk, image: sitk.Image):
+    converted = itk.image_from_array(sitk.GetArrayFromImage(image).astype(np.float32))
+    dimension = image.GetDimension()
+    converted.SetOrigin(image.GetOrigin())
+    converted.SetSpacing(image.GetSpacing())
+    converted.SetDirection(itk.matrix_from_array(np.reshape(image.GetDirection(), (dimension, dimension))))
+    return converted
+
+
+def _transform(parameter_map) -> sitk.Transform:
+    kind = parameter_map["Transform"][0]
+    values = [float(value) for value in parameter_map["TransformParameters"]]
+    if not np.isfinite(values).all():
+        raise RegistrationFailed("the transform is not finite")
+    centre = [float(value) for value in parameter_map["CenterOfRotationPoint"]]
+    if kind == "EulerTransform" and len(centre) == 3:
+        transform = sitk.Euler3DTransform()
+        transform.SetComputeZYX(parameter_map["ComputeZYX"][0] == "true")
+    elif kind == "SimilarityTransform" and len(centre) == 2:
+        transform = sitk.Similarity2DTransform()
+    else:
+        raise RegistrationFailed(f"{kind} in {len(centre)}D is not known here")
+    transform.SetCenter(centre)
+    transform.SetParameters(values)
+    return transform
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,78 @@
+"""The target registration error of every case and its summary (§4, Table 2)."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from regagent.geometry import IDENTITY, landmark_distance
+from regagent.slices import SlicePairs
+
+POSE = ["tx", "ty", "angle", "scale"]
+
+#: What became of a case: the method ended by itself, ran out of steps, or found nothing.
+STATUS = ("registered", "step_limit", "failed")
+
+
+def registration_table(
+    cases: pd.DataFrame,
+    poses: ArrayLike,
+    slices: Mapping[str, SlicePairs],
+    steps: ArrayLike,
+    seconds: ArrayLike,
+    status: ArrayLike,
+) -> pd.DataFrame:
+    """Return the table of registrations, a row a case, in the order of ``cases``.
+
+    ``cases`` is a table of perturbations, ``poses`` (N, 4) are the estimated T. Errors are means over the
+    slice's evaluation points: ``initial_px`` without registration, ``tre_px`` and ``tre_mm`` with it.
+    Raises ``ValueError`` for poses that are not finite or a status that is not one of ``STATUS``.
+    """
+    poses = np.asarray(poses, dtype=float).reshape(len(cases), 4)
+    if not np.isfinite(poses).all():
+        raise ValueError("a registration's pose is not finite")
+    if not set(np.asarray(status).tolist()) <= set(STATUS):
+        raise ValueError(f"status {sorted(set(np.asarray(status).tolist()))}, expected some of {STATUS}")
+    initial, error, millimetres = np.zeros((3, len(cases)))
+    for row, (patient, number, *perturbation) in enumerate(
+        cases[["patient", "slice", *POSE]].itertuples(index=False)
+    ):
+        pairs = slices[patient]
+        points = pairs.evaluation_points[number]
+        initial[row] = landmark_distance(IDENTITY, perturbation, points)
+        error[row] = landmark_distance(poses[row], perturbation, points)
+        millimetres[row] = error[row] * pairs.mm_per_px
+    return pd.DataFrame(
+        {
+            "case": cases["case"].to_numpy(),
+            "patient": cases["patient"].to_numpy(),
+            "slice": cases["slice"].to_numpy(),
+            **dict(zip(POSE, poses.T, strict=True)),
+            "initial_px": initial,
+            "tre_px": error,
+            "tre_mm": millimetres,
+            "steps": np.broadcast_to(steps, len(cases)),
+            "seconds": np.broadcast_to(seconds, len(cases)),
+            "status": np.broadcast_to(status, len(cases)),
+        }
+    )
+
+
+def summarise(frame: pd.DataFrame) -> dict[str, float]:
+    """Return mean, std (of the population), p50 and p90 of ``tre_px``, the number n of cases and of failures.
+
+    A failure is a case whose status is ``failed``; its error counts in the statistics as it stands.
+    Raises ``ValueError`` for a table without rows.
+    """
+    if len(frame) == 0:
+        raise ValueError("no registrations to summarise")
+    error = frame["tre_px"].to_numpy()
+    return {
+        "mean": float(error.mean()),
+        "std": float(error.std()),
+        "p50": float(np.percentile(error, 50)),
+        "p90": float(np.percentile(error, 90)),
+        "failures": int((frame["status"] == "failed").sum()),
+        "n": len(frame),
+    }

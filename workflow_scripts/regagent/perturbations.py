@@ -1,0 +1,71 @@
+"""Perturbations of the moving image, drawn from the lattices of §4."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from regagent.files import UserError, read_table, write_table
+from regagent.settings import PerturbationRange, Perturbations
+from regagent.slices import read_cohort
+
+
+def sample_perturbations(
+    rng: np.random.Generator, n: int, settings: PerturbationRange
+) -> NDArray[np.float64]:
+    """Return n poses (n, 4), each parameter uniform on the steps of its range, both ends included."""
+    shift, angle = settings.translation_px, settings.rotation_deg
+    return np.stack(
+        [
+            _lattice(rng, n, -shift, shift, settings.translation_step_px),
+            _lattice(rng, n, -shift, shift, settings.translation_step_px),
+            _lattice(rng, n, -angle, angle, settings.rotation_step_deg),
+            _lattice(rng, n, *settings.scale, settings.scale_step),
+        ],
+        -1,
+    )
+
+
+def stream_seed(seed: int, *key: str | int) -> int:
+    """Return a seed in 0..2³¹-1 that belongs to ``key`` alone, whatever else is drawn."""
+    text = "/".join(map(str, (seed, *key)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def perturb_slices(
+    slices: Iterable[str | Path],
+    split: str | Path,
+    output: str | Path,
+    settings: Perturbations,
+    set_name: str,
+) -> None:
+    """Write the cases of the set ``E1`` or ``E2``: ``per_slice`` perturbations of each test slice.
+
+    Every slice has a stream of its own, so another patient or slice changes nobody else's poses.
+    Raises ``UserError`` when a test patient has no slices.
+    """
+    ranges = {"E1": settings.E1, "E2": settings.E2}
+    sets = read_table(split).set_index("patient")["set"]
+    test = sorted(sets.index[sets == "test"])
+    cohort = read_cohort(slices)
+    missing = [patient for patient in test if patient not in cohort]
+    if missing:
+        raise UserError(f"patient {missing[0]}: in the test set of {split}, but without slice pairs")
+    rows = []
+    for patient in test:
+        for number in range(len(cohort[patient].mr)):
+            seed = stream_seed(settings.seed, set_name, patient, number)
+            rng = np.random.default_rng(seed)
+            for pose in sample_perturbations(rng, settings.per_slice, ranges[set_name]):
+                rows.append((len(rows), patient, number, *pose, seed))
+    columns = ["case", "patient", "slice", "tx", "ty", "angle", "scale", "seed"]
+    write_table(pd.DataFrame(rows, columns=columns), output)
+
+
+def _lattice(rng: np.random.Generator, n: int, low: float, high: float, step: float) -> NDArray[np.float64]:
+    count = int(np.floor((high - low) / step + 1e-9)) + 1
+    # Rounding keeps 0.75 + 0.05 + … free of tails such as 0.8500000000000001.
+    return np.round(low + step * rng.integers(count, size=n), 9)
