@@ -117,7 +117,7 @@ def quality(
 
 
 def overlay(mr: sitk.Image, aligned: sitk.Image, size: int = 320) -> NDArray[np.uint8]:
-    """Return the axial, coronal and sagittal middle planes of the MR with the CT's bone edges in red (BGR)."""
+    """Return the three middle planes of the MR side by side, the CT's bone edges over them in red (BGR)."""
     mr, aligned = sitk.DICOMOrient(mr, "LPS"), sitk.DICOMOrient(aligned, "LPS")
     intensity = sitk.GetArrayFromImage(mr).astype(np.float32)
     hounsfield = sitk.GetArrayFromImage(aligned).astype(np.float32)

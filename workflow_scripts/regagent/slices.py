@@ -19,6 +19,10 @@ from regagent.settings import Slices
 logger = logging.getLogger("regagent")
 
 AIR_HU = -1000.0
+TISSUE_HU = -500.0
+
+#: Of the head in an MR slice, the CT must show this part; sinuses and pharynx are air in both.
+SEEN_FRACTION = 0.75
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def select_slices(patient: str, mr: str | Path, ct: str | Path, output: str | Pa
 
     try:
         head = head_mask(intensity, spacing)
-        chosen = choose_slices(head, spacing[2], settings)
+        chosen = choose_slices(head, hounsfield > TISSUE_HU, spacing[2], settings)
     except ValueError as error:
         raise UserError(f"patient {patient}: no head in the slices: {error} ({mr})") from error
     if len(chosen) < settings.count:
@@ -125,7 +129,7 @@ def select_slices(patient: str, mr: str | Path, ct: str | Path, output: str | Pa
 
 
 def head_mask(intensity: NDArray, spacing: tuple[float, float, float]) -> NDArray[np.bool_]:
-    """Return the head (Z, Y, X) of an MR volume: Otsu's threshold, the largest part, holes filled per slice.
+    """Return the head (Z, Y, X) of an MR volume: Otsu's threshold, holes filled, the largest part.
 
     ``spacing`` is (x, y, z) in mm. Smoothing over about 3 mm keeps noise in the air out of the mask.
     Raises ``ValueError`` when nothing remains.
@@ -139,34 +143,41 @@ def head_mask(intensity: NDArray, spacing: tuple[float, float, float]) -> NDArra
     otsu.Execute(sitk.GetImageFromArray(root))
     mask = root > otsu.GetThreshold()
 
-    mask = ndimage.binary_opening(mask, np.ones((1, 3, 3), bool))
+    # Skull is dark in MR and sinuses are open to the outside: closing over 10 mm joins skin and brain and
+    # shuts the sinuses before the filling; opening over as much then removes what noise has left in the air.
+    width = 2 * round(5.0 / min(spacing[:2])) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+    for z in np.flatnonzero(mask.any((1, 2))):
+        padded = np.pad(mask[z].astype(np.uint8), width)
+        closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[width:-width, width:-width]
+        filled = ndimage.binary_fill_holes(closed).astype(np.uint8)
+        mask[z] = cv2.morphologyEx(filled, cv2.MORPH_OPEN, kernel)
     labels, parts = ndimage.label(mask)
     if parts == 0:
         raise ValueError("no bright connected region was found in the MR")
-    mask = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
-    # Sinuses and trachea are open to the outside: a closing over 10 mm shuts them before the filling.
-    for z in np.flatnonzero(mask.any((1, 2))):
-        width = 2 * round(5.0 / min(spacing[:2])) + 1
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
-        padded = np.pad(mask[z].astype(np.uint8), width)
-        closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[width:-width, width:-width]
-        mask[z] = ndimage.binary_fill_holes(closed)
-    return mask
+    return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
 
 
-def choose_slices(head: NDArray, spacing_z: float, settings: Slices) -> list[int]:
+def choose_slices(
+    head: NDArray[np.bool_], tissue: NDArray[np.bool_], spacing_z: float, settings: Slices
+) -> list[int]:
     """Return up to ``settings.count`` slice numbers, evenly over the slices that show enough head.
 
-    A slice is usable if the head covers ``minimum_head_fraction`` of it; two chosen slices are never
+    A slice is usable if the head of the MR covers ``minimum_head_fraction`` of it and the CT shows
+    tissue in most of that head, so that none lies beyond the end of the CT. Two chosen slices are never
     neighbours and lie at least ``minimum_gap_mm`` apart. Raises ``ValueError`` when no slice is usable.
     """
     covered = head.mean((1, 2))
-    usable = np.flatnonzero(covered >= settings.minimum_head_fraction)
-    if len(usable) == 0:
+    large = covered >= settings.minimum_head_fraction
+    seen = (head & tissue).sum((1, 2)) >= SEEN_FRACTION * head.sum((1, 2))
+    if not large.any():
         raise ValueError(
             f"the head covers at most {covered.max():.0%} of a slice,"
             f" expected {settings.minimum_head_fraction:.0%}"
         )
+    usable = np.flatnonzero(large & seen)
+    if len(usable) == 0:
+        raise ValueError("the CT shows the head in none of the slices that the MR shows it in")
     gap = max(2, int(np.ceil(settings.minimum_gap_mm / spacing_z - 1e-6)))
     count = min(settings.count, 1 + (usable[-1] - usable[0]) // gap)
     # The middles of equal parts stay off the first and last slices, where the least is to be seen.

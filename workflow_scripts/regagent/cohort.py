@@ -1,0 +1,140 @@
+"""The cohort: the sample sheet, the users' own volumes, and the split by patient (§4)."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+
+from regagent.files import UserError, write_table, write_whole
+from regagent.images import read_volume
+from regagent.settings import Split
+
+COLUMNS = ("patient", "mr", "ct")
+PATIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+#: Air around the head is about -1000 HU; a CT that never falls below this is not in Hounsfield units.
+AIR_BELOW_HU = -500.0
+
+
+def read_sheet(path: str | Path) -> pd.DataFrame:
+    """Read a sample sheet: tab-separated columns patient, mr, ct and, where given, set (train or test).
+
+    Relative paths count from the sheet's folder; the table returned has them joined. An empty ``set`` leaves
+    that patient to the random split. Raises ``UserError`` naming the sheet and the row (the header is row 1).
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such sample sheet") from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: not UTF-8 text (byte {error.start}); save the sheet as UTF-8, tab-separated"
+        ) from error
+    lines = [line.rstrip("\r") for line in text.split("\n")]
+    rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise UserError(f"{path}: the sheet is empty, expected a header with {', '.join(COLUMNS)}")
+    header = [name.strip() for name in rows[0][1]]
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise UserError(
+            f"{path}: column {missing[0]!r} is missing; found {', '.join(header)},"
+            f" expected tab-separated {', '.join(COLUMNS)} and optionally set"
+        )
+    if len(rows) == 1:
+        raise UserError(f"{path}: no patients, only a header")
+
+    seen: dict[str, int] = {}
+    records = []
+    for number, cells in rows[1:]:
+        if len(cells) != len(header):
+            raise UserError(f"{path}, row {number}: {len(cells)} columns, expected {len(header)}")
+        record = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+        _check_row(record, f"{path}, row {number}")
+        patient = record["patient"]
+        if patient in seen:
+            raise UserError(
+                f"{path}, row {number}: patient {patient} again, first named in row {seen[patient]}"
+            )
+        seen[patient] = number
+        for column in ("mr", "ct"):
+            file = path.parent / record[column]
+            if not file.exists():
+                raise UserError(
+                    f"{path}, row {number}: patient {patient}: {column} file {file} does not exist"
+                )
+            record[column] = str(file)
+        records.append(record)
+    return pd.DataFrame(records)[[*COLUMNS, *(["set"] if "set" in header else [])]]
+
+
+def _check_row(record: dict[str, str], where: str) -> None:
+    for column in COLUMNS:
+        if not record[column]:
+            raise UserError(f"{where}: column {column!r} is empty")
+    if not PATIENT_NAME.fullmatch(record["patient"]):
+        raise UserError(
+            f"{where}: patient {record['patient']!r} cannot name a folder;"
+            " expected letters, digits, '_' and '-', starting with a letter or digit"
+        )
+    if record.get("set", "") not in ("", "train", "test"):
+        raise UserError(f"{where}: set is {record['set']!r}, expected train, test or nothing")
+
+
+def split_patients(
+    patients: Sequence[str], output: str | Path, settings: Split, sheet: str | Path | None = None
+) -> None:
+    """Write the table (patient, set): about ``train_fraction`` of the patients train, the others test.
+
+    Both sets get at least one patient. Patients that ``sheet`` puts into a set stay there; the others fill
+    the sets up at random. Raises ``UserError`` for fewer than two patients, for a name given twice, and
+    for a sheet that leaves a set without patients.
+    """
+    names = sorted(patients)
+    if len(names) < 2:
+        raise UserError(f"{len(names)} patient(s): a training and a test set need at least 2")
+    if len(set(names)) < len(names):
+        raise UserError("a patient is named twice")
+    given = _sets_of(sheet) if sheet else {}
+    fixed = {name: given[name] for name in names if given.get(name)}
+    free = [name for name in names if name not in fixed]
+    wanted = min(max(round(settings.train_fraction * len(names)), 1), len(names) - 1)
+    already = sum(group == "train" for group in fixed.values())
+    order = np.random.default_rng(settings.seed).permutation(len(free))
+    train = {free[index] for index in order[: max(wanted - already, 0)]}
+    sets = fixed | {name: "train" if name in train else "test" for name in free}
+    for group in ("train", "test"):
+        if group not in sets.values():
+            raise UserError(f"{sheet}: column 'set' leaves no patient for the {group} set")
+    write_table(pd.DataFrame({"patient": names, "set": [sets[name] for name in names]}), output)
+
+
+def _sets_of(sheet: str | Path) -> dict[str, str]:
+    frame = read_sheet(sheet)
+    return dict(zip(frame["patient"], frame["set"], strict=True)) if "set" in frame else {}
+
+
+def import_patient(
+    patient: str, mr: str | Path, ct: str | Path, output_mr: str | Path, output_ct: str | Path
+) -> None:
+    """Read a patient's MR and CT (NIfTI, MetaImage, NRRD), check them and write them in LPS orientation.
+
+    Raises ``UserError`` for an unreadable or implausible volume, for one file given as both, and for a
+    CT without air, as its values are then no Hounsfield units.
+    """
+    if Path(mr).resolve() == Path(ct).resolve():
+        raise UserError(f"patient {patient}: MR and CT are the same file {mr}")
+    fixed, moving = read_volume(mr, patient), read_volume(ct, patient)
+    lowest = float(sitk.GetArrayViewFromImage(moving).min())
+    if lowest > AIR_BELOW_HU:
+        raise UserError(
+            f"patient {patient}: {ct}: the lowest value is {lowest:g}, expected Hounsfield units with air"
+            f" below {AIR_BELOW_HU:g}; are MR and CT exchanged, or the rescale intercept lost?"
+        )
+    for volume, output in ((fixed, output_mr), (moving, output_ct)):
+        with write_whole(output) as temporary:
+            sitk.WriteImage(sitk.DICOMOrient(volume, "LPS"), str(temporary), useCompression=True)
