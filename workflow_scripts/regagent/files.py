@@ -1,5 +1,6 @@
 """Files and messages: tables written whole, job logs, and faults told to people in one line."""
 
+import json
 import logging
 import os
 import sys
@@ -83,3 +84,9 @@ def read_table(path: str | Path) -> pd.DataFrame:
         return pd.read_csv(path, sep=_separator(path), dtype={"patient": str})
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable table ({error})") from error
+
+
+def write_json(content: dict, path: str | Path) -> None:
+    """Write ``content`` whole, indented."""
+    with write_whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,7 +1,7 @@
 """Perturbations of the moving image, drawn from the lattices of §4."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from regagent.files import UserError, read_table, write_table
+from regagent.images import warp
 from regagent.settings import PerturbationRange, Perturbations
-from regagent.slices import read_cohort
+from regagent.slices import SlicePairs, read_cohort
 
 
 def sample_perturbations(
@@ -69,3 +70,13 @@ def _lattice(rng: np.random.Generator, n: int, low: float, high: float, step: fl
     count = int(np.floor((high - low) / step + 1e-9)) + 1
     # Rounding keeps 0.75 + 0.05 + … free of tails such as 0.8500000000000001.
     return np.round(low + step * rng.integers(count, size=n), 9)
+
+
+def perturbed_pairs(
+    cases: pd.DataFrame, cohort: Mapping[str, SlicePairs]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the fixed and the perturbed moving images (N, H, H) of the cases of a perturbation table."""
+    rows = list(cases[["patient", "slice", "tx", "ty", "angle", "scale"]].itertuples(index=False))
+    fixed = np.stack([cohort[patient].mr[number] for patient, number, *_ in rows])
+    moving = np.stack([warp(cohort[patient].ct[number], pose) for patient, number, *pose in rows])
+    return fixed, moving

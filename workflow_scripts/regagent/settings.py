@@ -111,9 +111,15 @@ class Agent(Model):
     learning_rate: PositiveFloat = 3e-4
     final_learning_rate_fraction: Fraction = 0.1
     gradient_clip: PositiveFloat = 0.5
-    value_discount: Fraction = 0.99
-    value_weight: NonNegative = 0.5
+    rescale_values: bool = True
+    stopping_discount: Fraction = 0.99
+    stopping_weight: NonNegative = 0.05
     checkpoint_seconds: PositiveFloat = 60.0
+
+    @property
+    def values(self) -> int:
+        """How many values the network has (see ``networks.AgentNetwork``)."""
+        return 1
 
 
 class ReinforcementAgent(Agent):
@@ -124,8 +130,14 @@ class ReinforcementAgent(Agent):
     reward_scale: PositiveFloat = 0.3
     discount: Fraction = 0.95
     trace_decay: Fraction = 0.95
+    value_weight: NonNegative = 0.5
     normalise_advantages: bool = True
     entropy_weight: NonNegative = 0.01
+
+    @property
+    def values(self) -> int:
+        """The critic of the shaped reward and the value to stop by, or one that serves both."""
+        return 2 if self.reward == "potential" else 1
 
 
 class SupervisedAgent(Agent):
@@ -151,7 +163,10 @@ class Calibration(Model):
     """The stop rule: the threshold on the value is found on training pairs (§3.6)."""
 
     cases: Positive = 96
+    steps: Positive = 150
     candidates: Positive = 25
+    lookahead_candidates: Positive = 5
+    minimum_stopped: Fraction = 0.97
     seed: Seed = 11
 
 

@@ -1,0 +1,135 @@
+"""The value at which an agent stops, found on training pairs with fresh perturbations (§3.6)."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import torch
+
+from regagent.checkpoints import load_model
+from regagent.environment import Pairs, read_pairs
+from regagent.files import write_json, write_table
+from regagent.geometry import landmark_distance
+from regagent.images import warp
+from regagent.inference import Walk, look_ahead
+from regagent.networks import AgentNetwork, choose_device
+from regagent.perturbations import sample_perturbations
+from regagent.settings import Calibration, Inference, PerturbationRange
+
+logger = logging.getLogger("regagent")
+
+
+def calibrate_threshold(
+    slices: list[str],
+    split: str,
+    model: str,
+    ranges: PerturbationRange,
+    settings: Calibration,
+    inference: Inference,
+    output_threshold: str,
+    output_calibration: str,
+) -> None:
+    """Write the thresholds of a model, greedy and with look-ahead, and the error that each candidate gave.
+
+    The agent walks without stopping; every candidate is then tried on these walks. The best is the one of
+    the lowest mean error (TRE px) among those at which at least ``minimum_stopped`` of the cases stop.
+    """
+    torch.set_num_threads(1)
+    network, facts = load_model(model, "agent")
+    network.to(choose_device())
+    rescaled = facts["settings"]["rescale_values"]
+    pairs = read_pairs(slices, split, "train")
+    rng = np.random.default_rng(settings.seed)
+    chosen = rng.choice(len(pairs), settings.cases, replace=len(pairs) < settings.cases)
+    perturbation = sample_perturbations(rng, settings.cases, ranges)
+    walks = _Walks(network, rescaled, pairs, chosen, perturbation, settings.steps)
+
+    greedy = [walks.greedy(threshold) for threshold in walks.candidates(settings.candidates)]
+    ahead = [
+        walks.ahead(threshold, inference, rng)
+        for threshold in walks.candidates(settings.lookahead_candidates)
+    ]
+    table = pd.DataFrame(greedy + ahead)
+    table["chosen"] = False
+    thresholds = {}
+    for lookahead, rows in table.groupby("lookahead"):
+        enough = rows[rows.stopped >= min(settings.minimum_stopped, rows.stopped.max())]
+        best = enough.mean_px.idxmin()
+        table.loc[best, "chosen"] = True
+        thresholds["lookahead" if lookahead else "greedy"] = float(table.threshold[best])
+        logger.info(
+            "%s: threshold %.3f, mean error %.2f px, %.0f %% stop",
+            *(model, table.threshold[best]),
+            *(table.mean_px[best], 100 * table.stopped[best]),
+        )
+    write_table(table, output_calibration)
+    write_json(thresholds, output_threshold)
+
+
+class _Walks:
+    """Greedy walks of N cases over all T steps, without stopping."""
+
+    def __init__(
+        self,
+        network: AgentNetwork,
+        rescaled: bool,
+        pairs: Pairs,
+        chosen: np.ndarray,
+        perturbation: np.ndarray,
+        steps: int,
+    ):
+        moving = np.stack([warp(pairs.ct[i], p) for i, p in zip(chosen, perturbation, strict=True)])
+        self.walk = Walk(network, rescaled, pairs.mr[chosen], moving)
+        self.perturbation, self.points = perturbation, pairs.evaluation_points[chosen]
+        value, pose, memory, logits = [], [], [], []
+        for _ in range(steps):
+            value.append(self.walk.look())
+            pose.append(self.walk.pose)
+            memory.append(self.walk.memory)
+            logits.append(self.walk.logits)
+            self.walk.move()
+        self.value, self.pose = np.stack(value), np.stack(pose)
+        self.memory, self.logits = torch.stack(memory), torch.stack(logits)
+
+    def candidates(self, count: int) -> np.ndarray:
+        """Return thresholds between those at which every case and at which few cases stop."""
+        highest = self.value.max(0)
+        return np.unique(np.quantile(highest, np.linspace(0.0, 0.5, count)))
+
+    def stops(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the step (N,) at which each case ends, and whether it stopped there by itself."""
+        reached = self.value >= threshold
+        stopped = reached.any(0)
+        return np.where(stopped, reached.argmax(0), self.value.argmax(0)), stopped
+
+    def greedy(self, threshold: float) -> dict:
+        step, stopped = self.stops(threshold)
+        return self._row(threshold, self.pose[step, np.arange(len(step))], step, stopped, lookahead=False)
+
+    def ahead(self, threshold: float, inference: Inference, rng: np.random.Generator) -> dict:
+        step, stopped = self.stops(threshold)
+        cases = np.arange(len(step))
+        pose = self.pose[step, cases]
+        ready = self.walk.select(cases)
+        ready.pose, ready.memory, ready.logits = (
+            pose.copy(),
+            self.memory[step, cases],
+            self.logits[step, cases],
+        )
+        ready = ready.select(np.flatnonzero(stopped))
+        pose[stopped] = look_ahead(ready, inference, rng)
+        return self._row(threshold, pose, step, stopped, lookahead=True)
+
+    def _row(
+        self, threshold: float, pose: np.ndarray, step: np.ndarray, stopped: np.ndarray, lookahead: bool
+    ) -> dict:
+        error = landmark_distance(pose, self.perturbation, self.points)
+        return {
+            "lookahead": lookahead,
+            "threshold": threshold,
+            "mean_px": error.mean(),
+            "median_px": np.median(error),
+            "p90_px": np.quantile(error, 0.9),
+            "stopped": stopped.mean(),
+            "steps": step.mean(),
+        }

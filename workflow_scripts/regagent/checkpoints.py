@@ -1,0 +1,60 @@
+"""Model files, and the state from which a killed training goes on."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regagent.files import UserError, write_whole
+from regagent.networks import AgentNetwork, RegressionNetwork
+
+NETWORKS = {"agent": AgentNetwork, "regression": RegressionNetwork}
+
+
+def save_model(network: AgentNetwork | RegressionNetwork, path: str | Path, **facts: Any) -> None:
+    """Write a model file: the network's kind, arguments and weights, and plain facts about its training."""
+    kind = next(name for name, cls in NETWORKS.items() if isinstance(network, cls))
+    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with write_whole(path) as temporary:
+        torch.save(
+            {"kind": kind, "arguments": network.arguments, "weights": weights, "facts": facts}, temporary
+        )
+
+
+def load_model(path: str | Path, kind: str) -> tuple[AgentNetwork | RegressionNetwork, dict[str, Any]]:
+    """Return the network of a model file, ready for inference, and the facts. Raises ``UserError``."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        found = content["kind"]
+    except Exception as error:  # whatever a broken file makes the unpickler say
+        raise UserError(f"{path}: not a model file of this software ({error})") from error
+    if found != kind:
+        raise UserError(f"{path}: holds a model of the kind {found!r}, expected {kind!r}")
+    network = NETWORKS[kind](**content["arguments"])
+    network.load_state_dict(content["weights"])
+    return network.eval(), content["facts"]
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return a digest of JSON-like values: what a training's state must agree with to go on from it."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def save_state(folder: str | Path, state: dict[str, Any]) -> None:
+    """Write a training's state whole into its folder."""
+    with write_whole(Path(folder) / "state.pt") as temporary:
+        torch.save(state, temporary)
+
+
+def load_state(folder: str | Path, expected: str) -> dict[str, Any] | None:
+    """Return the saved state if there is one of the same fingerprint, else None."""
+    path = Path(folder) / "state.pt"
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception:  # a damaged state is no worse than none
+        return None
+    return state if state.get("fingerprint") == expected else None

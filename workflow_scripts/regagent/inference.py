@@ -1,0 +1,207 @@
+"""Registration by a trained agent: greedy steps, the stop rule, and the Monte Carlo look-ahead (§3.6)."""
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from regagent.checkpoints import load_model
+from regagent.environment import observe
+from regagent.files import read_table, write_table
+from regagent.geometry import IDENTITY, act
+from regagent.images import Image
+from regagent.metrics import registration_table, summarise
+from regagent.networks import ACTION_COUNT, AgentNetwork, to_states
+from regagent.perturbations import perturbed_pairs
+from regagent.returns import unscale
+from regagent.settings import Inference
+from regagent.slices import read_cohort
+
+logger = logging.getLogger("regagent")
+
+Array = NDArray[np.float64]
+
+#: States that the look-ahead holds in memory at once.
+LOOKAHEAD_STATES = 320
+
+
+@dataclass
+class Registrations:
+    """What registering N pairs gave."""
+
+    pose: Array  # (N, 4)
+    steps: NDArray[np.int64]  # (N,)
+    value: Array  # (N,) the value at the pose, in the paper's units (at most the terminal reward)
+    stopped: NDArray[np.bool_]  # (N,) False where the value never reached the threshold
+
+
+class Walk:
+    """The agent's greedy way in N pairs at once: look at the states, then move."""
+
+    def __init__(self, network: AgentNetwork, rescaled: bool, fixed: Image, moving: Image):
+        self.network, self.rescaled = network, rescaled
+        self.fixed, self.moving = fixed, moving
+        self.pose = np.tile(IDENTITY, (len(fixed), 1))
+        self.memory = network.initial_memory(len(fixed))
+        self.logits = self.memory.new_zeros(len(fixed), ACTION_COUNT)
+
+    @torch.no_grad()
+    def look(self) -> Array:
+        """Take in the states; return their values (N,) in the paper's units."""
+        device = self.memory.device
+        states = to_states(observe(self.fixed, self.moving, self.pose), device)
+        self.logits, values, self.memory = self.network(states, self.memory)
+        last = values[:, -1]
+        return (unscale(last) if self.rescaled else last).double().cpu().numpy()
+
+    def move(self) -> None:
+        """Take the action of the highest probability everywhere."""
+        self.pose = act(self.pose, self.logits.argmax(-1).cpu().numpy())
+
+    def explore(self, rng: np.random.Generator, uniform: bool) -> None:
+        """Take an action drawn uniformly, or from the policy."""
+        if uniform:
+            actions = rng.integers(0, ACTION_COUNT, len(self.pose))
+        else:
+            probabilities = torch.softmax(self.logits.double(), -1).cpu().numpy()
+            drawn = rng.random((len(self.pose), 1))
+            actions = (probabilities.cumsum(-1) < drawn).sum(-1).clip(max=ACTION_COUNT - 1)
+        self.pose = act(self.pose, actions)
+
+    def select(self, chosen: NDArray) -> "Walk":
+        """Return the walk in the chosen pairs only; indices may repeat."""
+        part = Walk(self.network, self.rescaled, self.fixed[chosen], self.moving[chosen])
+        part.pose = self.pose[chosen].copy()
+        rows = torch.as_tensor(chosen, device=self.memory.device)
+        part.memory, part.logits = self.memory[rows], self.logits[rows]
+        return part
+
+
+def weighted_pose(poses: Array, values: Array) -> Array:
+    """Return the value-weighted mean poses (N, 4) of trajectories' poses (N, M, 4), values (N, M) (Eq. 5).
+
+    Eq. 5 divides by ΣV, which is an average only where all V have one sign, and prefers the worst path
+    where they are negative. So the V are used as they are where all are positive, else counted from the
+    lowest of them; where that leaves nothing, all weigh the same.
+    """
+    lowest = values.min(-1, keepdims=True)
+    weights = np.where(lowest > 0, values, values - lowest)
+    total = weights.sum(-1, keepdims=True)
+    weights = np.where(total > 1e-9, weights, 1.0)
+    weights = weights / weights.sum(-1, keepdims=True)
+    angle = np.deg2rad(poses[..., 2])
+    mean = (
+        weights[..., None] * np.stack([*np.moveaxis(poses, -1, 0), np.cos(angle), np.sin(angle)], -1)
+    ).sum(-2)
+    return np.stack(
+        [mean[..., 0], mean[..., 1], np.rad2deg(np.arctan2(mean[..., 5], mean[..., 4])), mean[..., 3]], -1
+    )
+
+
+def look_ahead(walk: Walk, settings: Inference, rng: np.random.Generator) -> Array:
+    """Return the poses (N, 4) that the Monte Carlo rollouts from the walk's states give (§3.6).
+
+    The walk has looked at its states. Each of the ``simulations`` rollouts takes a uniform action, then
+    actions drawn from the policy, ``depth`` in all; the values of the nodes on the way add up to V.
+    """
+    result = np.empty_like(walk.pose)
+    chunk = max(1, LOOKAHEAD_STATES // settings.simulations)
+    for first in range(0, len(walk.pose), chunk):
+        cases = np.arange(first, min(first + chunk, len(walk.pose)))
+        paths = walk.select(np.repeat(cases, settings.simulations))
+        total = np.zeros(len(paths.pose))
+        for depth in range(settings.depth):
+            paths.explore(rng, uniform=depth == 0)
+            total += paths.look()
+        shape = (len(cases), settings.simulations)
+        result[cases] = weighted_pose(paths.pose.reshape(*shape, 4), total.reshape(shape))
+    return result
+
+
+def register(
+    network: AgentNetwork,
+    rescaled: bool,
+    fixed: Image,
+    moving: Image,
+    threshold: float,
+    settings: Inference,
+    lookahead: bool,
+    seed: int = 0,
+) -> Registrations:
+    """Register the moving images (N, H, H) to the fixed ones.
+
+    Greedy actions until the value reaches ``threshold``; there the look-ahead, if wanted, gives the pose.
+    A pair whose value never reaches it gets, after ``maximum_steps``, the pose of its highest value.
+    """
+    rng = np.random.default_rng([settings.seed, seed])
+    parts = []
+    for first in range(0, len(fixed), settings.batch):
+        batch = slice(first, first + settings.batch)
+        parts.append(
+            _register_batch(
+                Walk(network, rescaled, fixed[batch], moving[batch]), threshold, settings, lookahead, rng
+            )
+        )
+    return Registrations(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _register_batch(
+    walk: Walk, threshold: float, settings: Inference, lookahead: bool, rng: np.random.Generator
+) -> tuple[Array, NDArray, Array, NDArray]:
+    count = len(walk.pose)
+    active = np.arange(count)
+    pose, steps = walk.pose.copy(), np.zeros(count, int)
+    best, stopped = np.full(count, -np.inf), np.zeros(count, bool)
+    for step in range(settings.maximum_steps + 1):
+        value = walk.look()
+        better = value > best[active]
+        best[active[better]] = value[better]
+        pose[active[better]] = walk.pose[better]
+        steps[active] = step
+        stop = value >= threshold
+        if stop.any():
+            ready = walk.select(np.flatnonzero(stop))
+            pose[active[stop]] = look_ahead(ready, settings, rng) if lookahead else ready.pose
+            stopped[active[stop]] = True
+            walk, active = walk.select(np.flatnonzero(~stop)), active[~stop]
+        if not len(active):
+            break
+        walk.move()
+    return pose, steps, best, stopped
+
+
+def register_agent(
+    perturbations: str,
+    slices: list[str],
+    model: str,
+    threshold: str,
+    output: str,
+    settings: Inference,
+    lookahead: bool,
+    seed: int,
+) -> None:
+    """Register every case by a trained agent and write the table of registrations."""
+    torch.set_num_threads(1)
+    network, facts = load_model(model, "agent")
+    network.to(choose_device())
+    rescaled = facts["settings"]["rescale_values"]
+    level = json.loads(Path(threshold).read_text())["lookahead" if lookahead else "greedy"]
+    cases, cohort = read_table(perturbations), read_cohort(slices)
+    fixed, moving = perturbed_pairs(cases, cohort)
+    started = time.perf_counter()
+    found = register(network, rescaled, fixed, moving, level, settings, lookahead, seed)
+    seconds = (time.perf_counter() - started) / len(cases)
+    status = np.where(found.stopped, "registered", "step_limit")
+    table = registration_table(cases, found.pose, cohort, found.steps, seconds, status)
+    write_table(table, output)
+    summary = summarise(table)
+    logger.info(
+        "%d cases: TRE %.2f ± %.2f px, median %.2f, 90th percentile %.2f; %d reached the step limit",
+        *(summary[name] for name in ("n", "mean", "std", "p50", "p90")),
+        (~found.stopped).sum(),
+    )

@@ -1,0 +1,85 @@
+"""What the agents minimise: the actor-critic loss (Eqs. 1, 2) and the supervised loss (§3.5)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from regagent.returns import advantages, rescale, unscale
+from regagent.rollout import Rollout
+from regagent.settings import Agent, ReinforcementAgent, SupervisedAgent
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def _values(rollout: Rollout, column: int) -> Tensor:
+    """Return values (T+1, B) of one column without graph, the last row being the bootstrap."""
+    return torch.cat([rollout.values.detach(), rollout.final_values[None]])[..., column]
+
+
+def _paper_reward(rollout: Rollout, terminal_reward: float | None) -> Tensor:
+    if terminal_reward is None:
+        return -rollout.after
+    return torch.where(rollout.terminated > 0, terminal_reward, -rollout.after)
+
+
+def _paper_advantages(
+    rollout: Rollout, settings: Agent, discount: float, terminal_reward: float | None
+) -> tuple[Tensor, Tensor]:
+    """Return R - V (T, B) and ½(R - V)² of the paper's reward -D with n-step returns R.
+
+    The value to stop by is the network's last. With ``rescale_values`` the network holds it rescaled,
+    and the loss is taken on that scale.
+    """
+    into, out_of = (rescale, unscale) if settings.rescale_values else (_identity, _identity)
+    reward = _paper_reward(rollout, terminal_reward)
+    reward = reward + discount * rollout.truncated * out_of(rollout.truncation_values[..., -1])
+    values = out_of(_values(rollout, -1))
+    advantage = advantages(reward, values, rollout.ended, discount)
+    target = into(values[:-1] + advantage)
+    return advantage, 0.5 * F.mse_loss(rollout.values[..., -1], target)
+
+
+def _potential_advantages(rollout: Rollout, settings: ReinforcementAgent) -> tuple[Tensor, Tensor]:
+    """Return the advantages (T, B) and ½(R - V)² of the shaped reward; the critic is the first value."""
+    reward = rollout.before - rollout.after + settings.terminal_reward * rollout.terminated
+    reward = settings.reward_scale * reward
+    reward = reward + settings.discount * rollout.truncated * rollout.truncation_values[..., 0]
+    values = _values(rollout, 0)
+    advantage = advantages(reward, values, rollout.ended, settings.discount, settings.trace_decay)
+    return advantage, 0.5 * F.mse_loss(rollout.values[..., 0], values[:-1] + advantage)
+
+
+def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent) -> Tensor:
+    """Return the actor-critic loss of a rollout (Eqs. 1 and 2)."""
+    if settings.reward == "paper":
+        advantage, value_loss = _paper_advantages(
+            rollout, settings, settings.discount, settings.terminal_reward
+        )
+        stopping_loss = torch.zeros(())
+    else:
+        advantage, value_loss = _potential_advantages(rollout, settings)
+        stopping_loss = _paper_advantages(
+            rollout, settings, settings.stopping_discount, settings.terminal_reward
+        )[1]
+    if settings.normalise_advantages:
+        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    log_policy = torch.log_softmax(rollout.logits, -1)
+    chosen = log_policy.gather(-1, rollout.actions[..., None])[..., 0]
+    entropy = -(log_policy.exp() * log_policy).sum(-1).mean()
+    return (
+        -(chosen * advantage).mean()
+        - settings.entropy_weight * entropy
+        + settings.value_weight * value_loss
+        + settings.stopping_weight * stopping_loss.to(value_loss)
+    )
+
+
+def supervised_loss(rollout: Rollout, settings: SupervisedAgent) -> Tensor:
+    """Return the cross-entropy of the best actions plus the value loss, without a terminal reward (§3.5)."""
+    policy = F.cross_entropy(rollout.logits.flatten(0, 1), rollout.actions.flatten())
+    return (
+        policy
+        + settings.stopping_weight * _paper_advantages(rollout, settings, settings.stopping_discount, None)[1]
+    )

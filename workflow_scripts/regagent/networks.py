@@ -1,0 +1,86 @@
+"""The combined policy and value networks: CNN-LSTM (Table 1) and CNN (§5.1)."""
+
+import torch
+from torch import Tensor, nn
+
+IMAGE_SIZE = 168
+ACTION_COUNT = 8
+
+
+def convolutions(size: int) -> nn.Sequential:
+    """Return layers 1 to 4 of Table 1: states (B, 2, H, H) to features (B, 256), eLU after each."""
+    stem = nn.Sequential(
+        nn.Conv2d(2, 16, kernel_size=8, stride=4),
+        nn.ELU(),
+        nn.Conv2d(16, 16, kernel_size=4, stride=2),
+        nn.ELU(),
+        nn.Conv2d(16, 32, kernel_size=4),
+        nn.ELU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+    )
+    with torch.no_grad():
+        width = stem(torch.zeros(1, 2, size, size)).shape[1]
+    return nn.Sequential(*stem, nn.Linear(width, 256), nn.ELU()).to(memory_format=torch.channels_last)
+
+
+class AgentNetwork(nn.Module):
+    """Policy π(a|s) over eight actions and state values, with or without an LSTM.
+
+    With ``values=2`` the network has two values: the critic of the training reward, and a value that is
+    trained on the paper's return and tells when to stop. The last value is always the one to stop by.
+    """
+
+    def __init__(self, kind: str, values: int = 1, size: int = IMAGE_SIZE):
+        super().__init__()
+        self.arguments = {"kind": kind, "values": values, "size": size}
+        self.features = convolutions(size)
+        self.lstm = nn.LSTMCell(256, 256) if kind == "CNN-LSTM" else None
+        self.hidden = None if self.lstm else nn.Sequential(nn.Linear(256, 128), nn.ELU())
+        width = 256 if self.lstm else 128
+        self.policy = nn.Linear(width, ACTION_COUNT)
+        self.value = nn.Linear(width, values)
+        nn.init.orthogonal_(self.policy.weight, 0.01)
+        nn.init.zeros_(self.policy.bias)
+
+    def initial_memory(self, count: int) -> Tensor:
+        """Return the memory at an episode's start: hidden and cell state (B, 2, 256), (B, 2, 0) for CNN."""
+        return self.policy.weight.new_zeros(count, 2, 256 if self.lstm else 0)
+
+    def forward(self, states: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits (B, 8), values (B, V) and the next memory of states (B, 2, H, H)."""
+        x = self.features(states)
+        if self.lstm is None:
+            x = self.hidden(x)
+        else:
+            x, cell = self.lstm(x, memory.unbind(1))
+            memory = torch.stack([x, cell], 1)
+        return self.policy(x), self.value(x), memory
+
+
+class RegressionNetwork(nn.Module):
+    """Pure SL: the same convolutions, then the four transform parameters at once (§4)."""
+
+    #: One unit of the output in px, px, degrees and log scale.
+    UNITS = (25.0, 25.0, 30.0, 0.25)
+
+    def __init__(self, size: int = IMAGE_SIZE):
+        super().__init__()
+        self.arguments = {"size": size}
+        self.features = convolutions(size)
+        self.pose = nn.Linear(256, 4)
+        self.register_buffer("units", torch.tensor(self.UNITS))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return (B, 4): tx px, ty px, angle degrees, log scale of states (B, 2, H, H)."""
+        return self.pose(self.features(states)) * self.units
+
+
+def to_states(images, device: torch.device | str = "cpu") -> Tensor:
+    """Return states (B, 2, H, H), channels last in memory, from an array (B, H, H, 2) without a copy."""
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+
+
+def choose_device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

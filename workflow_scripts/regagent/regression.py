@@ -1,0 +1,138 @@
+"""Pure SL: a network that gives the transform in one shot (§4)."""
+
+import logging
+import time
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from regagent.checkpoints import fingerprint, load_model, load_state, save_model, save_state
+from regagent.environment import Pairs, observe, read_pairs
+from regagent.files import UserError, read_table, write_table
+from regagent.geometry import IDENTITY, invert
+from regagent.images import warp
+from regagent.metrics import registration_table
+from regagent.networks import RegressionNetwork, choose_device, to_states
+from regagent.perturbations import perturbed_pairs, sample_perturbations
+from regagent.settings import PerturbationRange, Regressor
+from regagent.slices import read_cohort
+
+logger = logging.getLogger("regagent")
+
+
+def _batch(pairs: Pairs, ranges: PerturbationRange, count: int, rng: np.random.Generator):
+    """Return states (B, H, H, 2) of freshly perturbed pairs and the true parameters (B, 4)."""
+    chosen = rng.integers(len(pairs), size=count)
+    perturbation = sample_perturbations(rng, count, ranges)
+    moving = np.stack([warp(pairs.ct[i], p) for i, p in zip(chosen, perturbation, strict=True)])
+    truth = invert(perturbation)
+    truth[:, 3] = np.log(truth[:, 3])
+    return observe(pairs.mr[chosen], moving, np.tile(IDENTITY, (count, 1))), truth
+
+
+def train_regressor(
+    slices: list[str],
+    split: str,
+    ranges: PerturbationRange,
+    settings: Regressor,
+    seed: int,
+    variant: str,
+    state: str,
+    output_model: str,
+    output_training: str,
+    threads: int = 1,
+) -> None:
+    """Train pure SL on the training patients; write its model file and its losses.
+
+    The loss is the mean squared error of the four parameters, each in units of its range. A training that
+    was killed goes on from the checkpoint in the folder ``state``.
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    pairs = read_pairs(slices, split, "train")
+    device = choose_device()
+    logger.info("%s: %d pairs on %s", variant, len(pairs), device)
+    network = RegressionNetwork(pairs.size).to(device)
+    optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+    mark = fingerprint(settings.model_dump(), ranges.model_dump(), seed, pairs.mr.sum(), pairs.ct.sum())
+    parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
+    records, first, spent = [], 0, 0.0
+    saved = load_state(state, mark)
+    if saved:
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+        records, first, spent = saved["records"], saved["step"], saved["seconds"]
+        logger.info("%s: goes on from step %d", variant, first)
+    started = last_saved = time.monotonic()
+    recent: list[float] = []
+    for step in range(first, settings.steps):
+        states, truth = _batch(pairs, ranges, settings.batch, np.random.default_rng([seed, step]))
+        target = torch.from_numpy(truth).float().to(device)
+        predicted = network(to_states(states, device))
+        loss = F.mse_loss(predicted / network.units, target / network.units)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        recent.append(loss.item())
+        if not np.isfinite(recent[-1]):
+            raise UserError(f"{variant}: the loss is not finite at step {step}; try a smaller learning_rate")
+        now = time.monotonic()
+        if (step + 1) % 100 == 0 or step + 1 == settings.steps:
+            records.append(
+                {"step": step + 1, "seconds": round(spent + now - started, 2), "loss": np.mean(recent)}
+            )
+            recent.clear()
+        if (step + 1) % 500 == 0:
+            rate = (step + 1 - first) / (now - started)
+            logger.info(
+                "%s: step %d of %d, %.1f steps/s, loss %.4f, %.0f s left",
+                *(
+                    variant,
+                    step + 1,
+                    settings.steps,
+                    rate,
+                    records[-1]["loss"],
+                    (settings.steps - step) / rate,
+                ),
+            )
+        if now - last_saved > settings.checkpoint_seconds:
+            contents = {name: part.state_dict() for name, part in parts.items()}
+            seconds = spent + now - started
+            save_state(
+                state,
+                {"fingerprint": mark, "records": records, "step": step + 1, "seconds": seconds, **contents},
+            )
+            last_saved = now
+    write_table(pd.DataFrame(records, columns=["step", "seconds", "loss"]), output_training)
+    save_model(network, output_model, variant=variant, seed=seed, settings=settings.model_dump())
+
+
+@torch.no_grad()
+def regress(network: RegressionNetwork, fixed: np.ndarray, moving: np.ndarray, batch: int = 64) -> np.ndarray:
+    """Return the poses (N, 4) of pairs of images (N, H, H)."""
+    device = network.units.device
+    poses = []
+    for first in range(0, len(fixed), batch):
+        part = slice(first, first + batch)
+        start = np.tile(IDENTITY, (len(fixed[part]), 1))
+        poses.append(network(to_states(observe(fixed[part], moving[part], start), device)).double().cpu())
+    pose = torch.cat(poses).numpy()
+    pose[:, 3] = np.exp(pose[:, 3])
+    return pose
+
+
+def register_regressor(perturbations: str, slices: list[str], model: str, output: str) -> None:
+    """Register every case in one shot and write the table of registrations."""
+    torch.set_num_threads(1)
+    network, _ = load_model(model, "regression")
+    network.to(choose_device())
+    cases, cohort = read_table(perturbations), read_cohort(slices)
+    fixed, moving = perturbed_pairs(cases, cohort)
+    started = time.perf_counter()
+    pose = regress(network, fixed, moving)
+    seconds = (time.perf_counter() - started) / len(cases)
+    write_table(registration_table(cases, pose, cohort, 1, seconds, "registered"), output)

@@ -1,0 +1,40 @@
+"""Distances and rewards of the registration episode (§3.3, Eq. 4)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regagent.geometry import ACTIONS, compose, landmark_distance, matrix_distance
+
+Array = NDArray[np.float64]
+
+
+def distance(kind: str, pose: Array, perturbation: Array, landmarks: Array, size: int) -> Array:
+    """Return the distance D (B,) of poses (B, 4) to the truth: 'LME' in px (Eq. 4) or 'matrix'."""
+    if kind == "LME":
+        return landmark_distance(pose, perturbation, landmarks)
+    return matrix_distance(pose, perturbation, size)
+
+
+def best_actions(
+    kind: str, pose: Array, perturbation: Array, landmarks: Array, size: int
+) -> NDArray[np.int64]:
+    """Return the actions (B,) whose next pose a ∘ T is nearest to the truth (§3.5)."""
+    candidates = compose(ACTIONS, pose[:, None])
+    reached = distance(kind, candidates, perturbation[:, None], landmarks[:, None], size)
+    return reached.argmin(1)
+
+
+def paper_reward(after: Array, terminated: NDArray[np.bool_], terminal_reward: float) -> Array:
+    """Return -D of the pose reached, or the terminal reward where the episode ended (Eq. 4, §4)."""
+    return np.where(terminated, terminal_reward, -after)
+
+
+def potential_reward(
+    before: Array, after: Array, terminated: NDArray[np.bool_], terminal_reward: float
+) -> Array:
+    """Return the fall of D in this step, plus the terminal reward where the episode ended.
+
+    This is potential-based shaping (Ng et al., 1999) with the potential -D: it keeps the best policy,
+    and an action's worth is no longer drowned by the thousands that -D adds up to.
+    """
+    return before - after + np.where(terminated, terminal_reward, 0.0)

@@ -1,0 +1,22 @@
+"""Train a variant by asynchronous advantage actor-critic (paper §3.4).
+
+Settings: one entry of ``variants`` and the range ``perturbations.E1``.
+Inputs: ``slices`` (every patient's), ``split``. Outputs: ``model``, ``training``.
+"""
+
+from regagent.a3c import train_agent
+from regagent.files import logged
+from regagent.settings import PerturbationRange, ReinforcementAgent
+
+with logged(snakemake.log[0]):
+    train_agent(
+        slices=snakemake.input.slices,
+        split=snakemake.input.split,
+        ranges=PerturbationRange(**snakemake.params.ranges),
+        settings=ReinforcementAgent(**snakemake.params.settings),
+        seed=snakemake.params.seed,
+        variant=snakemake.wildcards.variant,
+        state=snakemake.params.state,
+        output_model=snakemake.output.model,
+        output_training=snakemake.output.training,
+    )

@@ -1,0 +1,23 @@
+"""Train pure SL, the one-shot regression of the transform (paper §4).
+
+Settings: one entry of ``variants`` and the range ``perturbations.E1``.
+Inputs: ``slices`` (every patient's), ``split``. Outputs: ``model``, ``training``.
+"""
+
+from regagent.files import logged
+from regagent.regression import train_regressor
+from regagent.settings import PerturbationRange, Regressor
+
+with logged(snakemake.log[0]):
+    train_regressor(
+        slices=snakemake.input.slices,
+        split=snakemake.input.split,
+        ranges=PerturbationRange(**snakemake.params.ranges),
+        settings=Regressor(**snakemake.params.settings),
+        seed=snakemake.params.seed,
+        variant=snakemake.wildcards.variant,
+        state=snakemake.params.state,
+        output_model=snakemake.output.model,
+        output_training=snakemake.output.training,
+        threads=snakemake.threads,
+    )
