@@ -1,0 +1,263 @@
+"""The canvas of the simulated cohort (§4 Dataset): shapes painted as MR signal and CT number on one grid.
+
+All lengths are in mm and all axes are LPS: x to the patient's left, y to the back, z to the head.
+Shapes are given in the coordinates of a standard head; the canvas holds, for each of its voxels, the
+standard-head point that lies there in this patient, so a shape comes out individually deformed.
+Distances are signed, negative inside.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Field = NDArray[np.float32]
+Points = tuple[Field, Field, Field]
+Triple = tuple[float, float, float]
+Layer = tuple[str, float]
+
+#: T1 signal (white matter = 1) and CT number (HU) of each tissue.
+TISSUES: dict[str, tuple[float, float]] = {
+    "air": (0.02, -1000.0),
+    "skin": (0.72, 20.0),
+    "fat": (1.22, -100.0),
+    "deep fat": (1.08, -90.0),
+    "muscle": (0.55, 56.0),
+    "tongue": (0.62, 48.0),
+    "gland": (0.82, 12.0),
+    "mucosa": (0.55, 38.0),
+    "fluid": (0.36, 14.0),
+    "tumour": (0.63, 48.0),
+    "node": (0.56, 42.0),
+    "cartilage": (0.40, 120.0),
+    "bone": (0.10, 1250.0),
+    "dense bone": (0.10, 1700.0),
+    "thin bone": (0.22, 650.0),
+    "marrow": (0.86, 330.0),
+    "diploe": (0.72, 620.0),
+    "tooth": (0.08, 2100.0),
+    "metal": (0.03, 3000.0),
+    "vitreous": (0.30, 10.0),
+    "lens": (0.55, 85.0),
+    "nerve": (0.78, 35.0),
+    "white matter": (1.00, 27.0),
+    "grey matter": (0.74, 37.0),
+    "deep grey": (0.82, 36.0),
+    "csf": (0.27, 8.0),
+    "dura": (0.45, 55.0),
+    "vessel": (0.22, 60.0),
+    "vein": (0.45, 62.0),
+    "calcification": (0.25, 350.0),
+    "scar": (0.62, 20.0),
+}
+
+
+def smooth_matrix(nodes: int, positions: Field) -> Field:
+    """Return the (len(positions), nodes) cubic B-spline weights at positions counted in nodes."""
+    base = np.floor(positions).astype(int)
+    f = (positions - base).astype(np.float32)
+    weights = ((1 - f) ** 3, 3 * f**3 - 6 * f**2 + 4, -3 * f**3 + 3 * f**2 + 3 * f + 1, f**3)
+    matrix = np.zeros((len(positions), nodes), np.float32)
+    rows = np.arange(len(positions))
+    for offset, weight in enumerate(weights):
+        np.add.at(matrix, (rows, np.clip(base + offset - 1, 0, nodes - 1)), weight / 6)
+    return matrix
+
+
+def linear_matrix(nodes: int, step: float, count: int) -> Field:
+    """Return the (count, nodes) linear weights that refine ``nodes`` samples ``step`` times."""
+    positions = np.minimum(np.arange(count) / step, nodes - 1)
+    base = np.minimum(positions.astype(int), nodes - 2)
+    matrix = np.zeros((count, nodes), np.float32)
+    rows, fraction = np.arange(count), positions - base
+    matrix[rows, base] = 1 - fraction
+    matrix[rows, base + 1] = fraction
+    return matrix
+
+
+def separable(field: Field, matrices: Sequence[Field]) -> Field:
+    """Apply one matrix along each axis of a (Z, Y, X) field."""
+    z, y, x = matrices
+    field = np.matmul(field, x.T)
+    field = np.matmul(y, field)
+    return (z @ field.reshape(field.shape[0], -1)).reshape(z.shape[0], *field.shape[1:])
+
+
+def smooth_noise(rng: np.random.Generator, extent: Triple, shape: Sequence[int], scale: float) -> Field:
+    """Return Gaussian noise (Z, Y, X), unit variance, that varies over ``scale`` mm.
+
+    ``extent`` is the size (z, y, x) in mm of the grid; the same seed gives the same field on any grid.
+    """
+    nodes = [int(np.ceil(size / scale)) + 4 for size in extent]
+    values = rng.standard_normal(nodes, dtype=np.float32) / np.float32(0.4795**1.5)
+    positions = [
+        1.5 + np.arange(count) * (size / count / scale) for size, count in zip(extent, shape, strict=True)
+    ]
+    matrices = [smooth_matrix(n, p.astype(np.float32)) for n, p in zip(nodes, positions, strict=True)]
+    return separable(values, matrices)
+
+
+def ellipsoid(p: Points, centre: Triple, radii: Triple) -> Field:
+    """Return the approximate signed distance to an axis-parallel ellipsoid."""
+    unit = [(axis - np.float32(c)) / np.float32(r) for axis, c, r in zip(p, centre, radii, strict=True)]
+    k0 = np.sqrt(unit[0] ** 2 + unit[1] ** 2 + unit[2] ** 2) + np.float32(1e-6)
+    k1 = np.sqrt(sum((u / np.float32(r)) ** 2 for u, r in zip(unit, radii, strict=True))) + np.float32(1e-8)
+    return k0 * (k0 - 1) / k1
+
+
+def tube(p: Points, line: Sequence[Triple], radii: Sequence[float]) -> Field:
+    """Return the signed distance to a tube along a polyline, its radius given at each corner."""
+    nearest = None
+    for start, end, r0, r1 in zip(line[:-1], line[1:], radii[:-1], radii[1:], strict=True):
+        a, b = np.asarray(start, np.float32), np.asarray(end, np.float32)
+        rel, way = [axis - s for axis, s in zip(p, a, strict=True)], b - a
+        along = sum(r * w for r, w in zip(rel, way, strict=True)) / np.float32(way @ way)
+        along = np.clip(along, 0, 1)
+        distance = np.sqrt(sum((r - along * w) ** 2 for r, w in zip(rel, way, strict=True)))
+        distance -= np.float32(r0) + along * np.float32(r1 - r0)
+        nearest = distance if nearest is None else np.minimum(nearest, distance)
+    return nearest
+
+
+def block(p: Points, centre: Triple, half: Triple, corner: float) -> Field:
+    """Return the signed distance to a box of half sizes ``half`` with rounded corners."""
+    q = [
+        np.abs(axis - np.float32(c)) - np.float32(h - corner)
+        for axis, c, h in zip(p, centre, half, strict=True)
+    ]
+    outside = np.sqrt(sum(np.maximum(axis, 0) ** 2 for axis in q))
+    return outside + np.minimum(np.maximum(np.maximum(q[0], q[1]), q[2]), 0) - np.float32(corner)
+
+
+def blend(a: Field, b: Field, width: float) -> Field:
+    """Return the union of two signed distances with a fillet of ``width`` mm."""
+    h = np.maximum(width - np.abs(a - b), 0) / np.float32(width)
+    return np.minimum(a, b) - h * h * np.float32(width / 4)
+
+
+class Canvas:
+    """MR signal and CT number of one patient on a regular grid, both (Z, Y, X) float32.
+
+    ``points``: the standard-head coordinates (x, y, z) of each voxel. ``lower``: patient coordinates
+    of the first voxel, ``spacing``: mm, isotropic. ``skin``: signed distance to the inside of the skin once
+    it is painted; shapes are then cut at it.
+    """
+
+    def __init__(self, rng: np.random.Generator, lower: Triple, upper: Triple, spacing: float, size: Triple):
+        """Deform the standard head smoothly; ``size`` is this patient's scale along x, y and z."""
+        self.rng, self.spacing, self.lower = rng, spacing, lower
+        counts = [int(round((u - low) / spacing)) + 1 for low, u in zip(lower, upper, strict=True)]
+        self.shape = tuple(counts[::-1])
+        self.extent = tuple(u - low for low, u in zip(lower[::-1], upper[::-1], strict=True))
+        self.size = size
+        self.values = {
+            name: (mr * rng.uniform(0.93, 1.07), ct + 0.05 * abs(ct) * rng.uniform(-1, 1))
+            for name, (mr, ct) in TISSUES.items()
+        }
+        self.values["air"] = TISSUES["air"]
+        points, self.reach = [], []
+        for axis in range(3):
+            ticks = np.float32(lower[axis]) + np.float32(spacing) * np.arange(counts[axis], dtype=np.float32)
+            shift = self.noise(55.0) * np.float32(2.6) + self.noise(21.0) * np.float32(0.8)
+            shift += self.noise(9.0) * np.float32(0.25)
+            self.reach.append(float(np.abs(shift).max()))
+            shift += (ticks / np.float32(size[axis])).reshape([-1 if a == 2 - axis else 1 for a in range(3)])
+            points.append(shift)
+        self.points: Points = tuple(points)
+        self.mr = np.full(self.shape, self.values["air"][0], np.float32)
+        self.ct = np.full(self.shape, self.values["air"][1], np.float32)
+        self.skin: Field | None = None
+
+    def noise(self, scale: float) -> Field:
+        """Return smooth unit noise on the whole grid."""
+        return smooth_noise(self.rng, self.extent, self.shape, scale)
+
+    def coarse(self, function: Callable[[Points], Field]) -> Field:
+        """Evaluate a smooth function of the standard-head points on every other voxel and interpolate."""
+        field = function(tuple(axis[::2, ::2, ::2] for axis in self.points))
+        matrices = [linear_matrix(n, 2.0, count) for n, count in zip(field.shape, self.shape, strict=True)]
+        return separable(field, matrices)
+
+    def box(self, lower: Sequence[float], upper: Sequence[float]) -> tuple[slice, slice, slice]:
+        """Return the voxels (z, y, x) that can hold standard-head points between two corners."""
+        slices = []
+        for axis in range(3):
+            margin = self.reach[axis] + 2.0
+            low = ((lower[axis] - margin) * self.size[axis] - self.lower[axis]) / self.spacing
+            high = ((upper[axis] + margin) * self.size[axis] - self.lower[axis]) / self.spacing
+            count = self.shape[2 - axis]
+            slices.append(slice(int(np.clip(low, 0, count)), int(np.clip(high + 2, 0, count))))
+        return tuple(slices[::-1])
+
+    def at(self, box: tuple[slice, slice, slice]) -> Points:
+        """Return the standard-head points of a box."""
+        return tuple(axis[box] for axis in self.points)
+
+    def fill(
+        self, distance: Field, tissue: str, box: tuple[slice, ...] = (...,), ct: Field | None = None
+    ) -> None:
+        """Paint the inside of a signed distance given on a box, with an edge one voxel wide.
+
+        ``ct`` replaces the tissue's CT number voxel by voxel.
+        """
+        weight = np.clip(0.5 - distance / np.float32(self.spacing), 0, 1)
+        mr_value, ct_value = self.values[tissue]
+        for volume, value in ((self.mr[box], mr_value), (self.ct[box], ct_value if ct is None else ct)):
+            volume += weight * (np.float32(value) - volume)
+
+    def paint(
+        self,
+        lower: Sequence[float],
+        upper: Sequence[float],
+        distance: Callable[[Points], Field],
+        *layers: Layer,
+    ) -> None:
+        """Paint a shape that lies between two corners as layers (tissue, mm outwards), outermost first."""
+        margin = max(0.0, *(offset for _, offset in layers))
+        box = self.box([v - margin for v in lower], [v + margin for v in upper])
+        if any(s.start >= s.stop for s in box):
+            return
+        field = distance(self.at(box))
+        for tissue, offset in layers:
+            distance_out = field - np.float32(offset)
+            if self.skin is not None:
+                distance_out = np.maximum(distance_out, self.skin[box])
+            self.fill(distance_out, tissue, box)
+
+    def jitter(self, centre: Triple, amount: float) -> Triple:
+        """Return a point moved at random by about ``amount`` mm."""
+        return tuple(c + amount * self.rng.uniform(-1, 1) for c in centre)
+
+    def ellipsoid(self, centre: Triple, radii: Triple, *layers: Layer, rough: float = 0.0) -> None:
+        """Paint an ellipsoid; ``rough`` mm of noise make its surface irregular."""
+        centre = self.jitter(centre, 0.7)
+        radii = tuple(r * self.rng.uniform(0.93, 1.07) for r in radii)
+        seed = self.rng.integers(2**32)
+        reach = 2.5 * rough
+
+        def distance(p: Points) -> Field:
+            field = ellipsoid(p, centre, radii)
+            if rough:
+                extent = tuple(n * self.spacing for n in field.shape)
+                field = field + np.float32(rough) * smooth_noise(
+                    np.random.default_rng(seed), extent, field.shape, 6.0
+                )
+            return field
+
+        lower = [c - r - reach for c, r in zip(centre, radii, strict=True)]
+        upper = [c + r + reach for c, r in zip(centre, radii, strict=True)]
+        self.paint(lower, upper, distance, *layers)
+
+    def tube(self, line: Sequence[Triple], radii: Sequence[float], *layers: Layer) -> None:
+        """Paint a tube along a polyline."""
+        line = [self.jitter(corner, 0.6) for corner in line]
+        lower = [min(corner[a] for corner in line) - max(radii) for a in range(3)]
+        upper = [max(corner[a] for corner in line) + max(radii) for a in range(3)]
+        self.paint(lower, upper, lambda p: tube(p, line, radii), *layers)
+
+    def block(self, centre: Triple, half: Triple, corner: float, *layers: Layer) -> None:
+        """Paint a box with rounded corners."""
+        centre = self.jitter(centre, 0.6)
+        lower = [c - h for c, h in zip(centre, half, strict=True)]
+        upper = [c + h for c, h in zip(centre, half, strict=True)]
+        self.paint(lower, upper, lambda p: block(p, centre, half, corner), *layers)
