@@ -1,0 +1,37 @@
+"""What all figures share: the style file, the colours that mean one thing everywhere, and saving."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib.style
+from matplotlib.figure import Figure
+
+from regagent.files import UserError, write_whole
+
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
+)
+GREY = "#7F7F7F"
+FULL_WIDTH = 7.2  # inches
+
+
+@contextmanager
+def styled(style: str | Path) -> Iterator[None]:
+    """Draw the body in the style file alone, whatever the reader's own matplotlib settings are."""
+    try:
+        with matplotlib.style.context(str(style), after_reset=True):
+            yield
+    except OSError as error:
+        if not Path(style).exists():
+            raise UserError(f"{style}: no such style file") from error
+        raise
+
+
+def save(figure: Figure, outputs: Iterable[str | Path]) -> None:
+    """Write the figure to each path in the format of its suffix; equal figures give equal bytes."""
+    for path in outputs:
+        suffix = Path(path).suffix.lstrip(".")
+        undated = {"pdf": {"CreationDate": None}, "png": {"Software": None}}.get(suffix)
+        with write_whole(path) as temporary:
+            figure.savefig(temporary, format=suffix, metadata=undated)
