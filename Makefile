@@ -1,0 +1,43 @@
+# make reproduce [CONFIG=config/paper.yaml]   the whole pipeline; `make help` lists the rest
+
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: help reproduce report smoke test lint benchmark clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(INSTALLED): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11; name another: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@touch $@
+
+reproduce: $(INSTALLED) ## everything from volumes to Table 2 and the figures; CONFIG=config/paper.yaml for another run
+	$(SNAKEMAKE)
+
+report: $(INSTALLED) ## report.html of a finished run (CONFIG= as for reproduce)
+	$(SNAKEMAKE) --report report.html
+
+smoke: $(INSTALLED) ## every rule and method once, on a tiny cohort, in minutes
+	snakemake --configfile config/smoke.yaml
+
+test: $(INSTALLED) ## the test suite
+	pytest
+
+lint: $(INSTALLED) ## formats and lints of Python and Snakemake files
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+benchmark: $(INSTALLED) ## training steps and registrations a second on this machine
+	python benchmarks/throughput.py
+
+clean: ## remove what the runs wrote
+	rm -rf results/*/ report.html

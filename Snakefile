@@ -1,0 +1,44 @@
+# From volumes to Table 2 and Figures 4 and 5: see README.md, and config/README.md for every key.
+
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+sys.path.insert(0, str(Path(workflow.basedir, "workflow_scripts")))
+
+from regagent.files import UserError
+from regagent.settings import load
+
+try:
+    SETTINGS = load(config)
+except UserError as error:
+    sys.exit(str(error))
+
+
+wildcard_constraints:
+    patient=r"[A-Za-z0-9_.-]+",
+    seed=r"\d+",
+    set="E1|E2",
+
+
+include: "rules/common.smk"
+include: "rules/cohort.smk"
+include: "rules/preprocess.smk"
+include: "rules/perturb.smk"
+include: "rules/train.smk"
+include: "rules/register.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        FACE,
+        results("provenance.json"),

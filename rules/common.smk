@@ -1,0 +1,138 @@
+# What the rules share: names of files, lists of patients and methods, parameters. No rules here.
+
+import re
+import shutil
+
+from regagent.provenance import code_hash
+from regagent.settings import (
+    CONVENTIONAL,
+    Regressor,
+    ReinforcementAgent,
+    SupervisedAgent,
+)
+
+SETS = ["E1", "E2"]
+
+# One training at a time holds the accelerator, where there is one.
+GPU = int(shutil.which("nvidia-smi") is not None)
+
+
+def results(path):
+    """Return the path of a file of this run."""
+    return f"results/{SETTINGS.run}/{path}"
+
+
+def code(script):
+    """Return the hash of what a script runs, so that its rule reruns when that changes, and only then."""
+    return code_hash(Path(workflow.basedir, "workflow_scripts", f"{script}.py"))
+
+
+def section(name):
+    """Return one section of the settings, defaults filled in, as a rule's parameter."""
+    return getattr(SETTINGS, name).model_dump(mode="json")
+
+
+def variant_settings(wildcards):
+    """Return the settings of the variant that a job trains or uses."""
+    return SETTINGS.variants[wildcards.variant].model_dump(mode="json")
+
+
+def variant_threads(wildcards):
+    """Return one thread for each worker process of a training."""
+    return SETTINGS.variants[wildcards.variant].workers
+
+
+def variants_of(kind):
+    """Return the names of the variants with settings of this kind."""
+    return [
+        name
+        for name, settings in SETTINGS.variants.items()
+        if isinstance(settings, kind)
+    ]
+
+
+def any_of(names):
+    """Return a wildcard constraint: one of the names, and nothing where there are none."""
+    return "|".join(re.escape(name) for name in names) or "(?!)"
+
+
+def seeds_of(method):
+    """Return the seeds of a method: those of the trainings, 0 for a conventional method."""
+    return [0] if method in CONVENTIONAL else SETTINGS.seeds
+
+
+def registrations(methods, sets=SETS):
+    """Return the tables of registered cases of these methods, where the run has them."""
+    return [
+        results(f"registrations/{method}/seed{seed}/{name}.csv")
+        for method in methods
+        if method in SETTINGS.methods
+        for seed in seeds_of(method)
+        for name in sets
+    ]
+
+
+def of_models(name, variants):
+    """Return the files of this name of these variants, one a seed."""
+    return [
+        results(f"models/{variant}/seed{seed}/{name}")
+        for variant in variants
+        for seed in SETTINGS.seeds
+    ]
+
+
+REINFORCED = variants_of(ReinforcementAgent)
+SUPERVISED = variants_of(SupervisedAgent)
+REGRESSORS = variants_of(Regressor)
+AGENTS = [*REINFORCED, *SUPERVISED]
+
+# The comparisons of Figure 5, and the columns of Figure 4, as far as the run has them.
+FIGURE5 = [name for name in ("RL-LME", "CNN-LME", "CNN-matrix") if name in REINFORCED]
+FIGURE4 = [
+    name
+    for name in ("Elastix", "SL-matrix", "RL-LME-MC", "pure-SL")
+    if name in SETTINGS.methods
+]
+
+# What is trained: what the methods and Figure 5 need.
+TRAINED = [
+    name
+    for name in SETTINGS.variants
+    if name in FIGURE5 or name in SETTINGS.methods or f"{name}-MC" in SETTINGS.methods
+]
+
+SHEET = SETTINGS.cohort.sheet
+if SHEET is None:
+    PATIENTS = [f"P{number:03d}" for number in range(1, SETTINGS.cohort.patients + 1)]
+else:
+    from regagent.cohort import read_sheet
+
+    try:
+        ROWS = {row.patient: row for row in read_sheet(SHEET).itertuples()}
+    except UserError as error:
+        sys.exit(str(error))
+    PATIENTS = list(ROWS)
+
+CALIBRATED = [name for name in TRAINED if name in AGENTS]
+
+FIGURE5_PANELS = {
+    "a": "RL-LME and CNN-LME: steps an episode",
+    "b": "RL-LME and CNN-LME: cumulative reward",
+    "c": "CNN-matrix and CNN-LME: steps an episode",
+    "d": "CNN-matrix and CNN-LME: cumulative reward",
+}
+
+SCRIPTS = sorted(Path(workflow.basedir, "workflow_scripts").glob("*.py"))
+
+# What a person looks at: the pipeline's targets, as far as the run has what they show.
+FACE = [
+    *[results(f"tables/table2.{suffix}") for suffix in ("csv", "md", "tex", "html")],
+    results("tables/preregistration.csv"),
+    results("figures/preregistration.pdf"),
+    results("figures/cohort.pdf"),
+    results("figures/capture_range.pdf"),
+    *([results("figures/figure4.pdf")] if FIGURE4 else []),
+    *([results("figures/figure5.pdf")] if FIGURE5 else []),
+    *([results("figures/training.pdf")] if TRAINED else []),
+    *([results("figures/calibration.pdf")] if CALIBRATED else []),
+]

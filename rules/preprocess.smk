@@ -1,0 +1,58 @@
+# From volumes to slice pairs (§4): pre-registration in 3D, slices, landmarks, evaluation points.
+
+
+rule preregister_patient:
+    input:
+        **({"truth": results("volumes/{patient}/truth.tfm")} if SHEET is None else {}),
+        mr=results("volumes/{patient}/mr.nii.gz"),
+        ct=results("volumes/{patient}/ct.nii.gz"),
+        parameter_map=SETTINGS.preregistration.parameter_map,
+    output:
+        ct=results("preregistered/{patient}/ct.nii.gz"),
+        transform=results("preregistered/{patient}/transform.tfm"),
+        quality=results("preregistered/{patient}/quality.json"),
+        overlay=report(
+            results("preregistered/{patient}/overlay.png"),
+            caption="captions/overlay.rst",
+            category="Pre-registration",
+            subcategory="Overlays",
+            labels={"figure": "overlay", "patient": "{patient}"},
+        ),
+    log:
+        results("logs/preregister_patient/{patient}.log"),
+    benchmark:
+        results("benchmarks/preregister_patient/{patient}.tsv")
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+    params:
+        code=code("preregister_patient"),
+        settings=section("preregistration"),
+    message:
+        "{wildcards.patient}: aligning the CT with the MR in 3D"
+    script:
+        "../workflow_scripts/preregister_patient.py"
+
+
+rule select_slices:
+    input:
+        mr=results("volumes/{patient}/mr.nii.gz"),
+        ct=results("preregistered/{patient}/ct.nii.gz"),
+    output:
+        slices=results("slices/{patient}.npz"),
+    log:
+        results("logs/select_slices/{patient}.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("select_slices"),
+        settings=section("slices"),
+    message:
+        "{wildcards.patient}: cutting slice pairs"
+    script:
+        "../workflow_scripts/select_slices.py"

@@ -1,0 +1,125 @@
+# Every method registers every case of both sets; one table a method, seed and set.
+
+
+rule register_initial:
+    input:
+        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        perturbations=results("perturbations/{set}.csv"),
+    output:
+        registrations=results("registrations/Initial/seed0/{set}.csv"),
+    log:
+        results("logs/register_initial/{set}.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("register_initial"),
+    message:
+        "{wildcards.set}: measuring the error before registration"
+    script:
+        "../workflow_scripts/register_initial.py"
+
+
+rule register_sift:
+    input:
+        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        perturbations=results("perturbations/{set}.csv"),
+    output:
+        registrations=results("registrations/SIFT/seed0/{set}.csv"),
+    log:
+        results("logs/register_sift/{set}.log"),
+    benchmark:
+        results("benchmarks/register_sift/{set}.tsv")
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("register_sift"),
+        settings=section("baselines"),
+    message:
+        "{wildcards.set}: registering by SIFT"
+    script:
+        "../workflow_scripts/register_sift.py"
+
+
+rule register_elastix:
+    input:
+        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        perturbations=results("perturbations/{set}.csv"),
+        parameter_map=SETTINGS.baselines.elastix_parameter_map,
+    output:
+        registrations=results("registrations/Elastix/seed0/{set}.csv"),
+    log:
+        results("logs/register_elastix/{set}.log"),
+    benchmark:
+        results("benchmarks/register_elastix/{set}.tsv")
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("register_elastix"),
+    message:
+        "{wildcards.set}: registering by 2D Elastix"
+    script:
+        "../workflow_scripts/register_elastix.py"
+
+
+rule register_regressor:
+    input:
+        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        perturbations=results("perturbations/{set}.csv"),
+        model=results("models/{variant}/seed{seed}/model.pt"),
+    output:
+        registrations=results("registrations/{variant}/seed{seed}/{set}.csv"),
+    log:
+        results("logs/register_regressor/{variant}-seed{seed}-{set}.log"),
+    wildcard_constraints:
+        variant=any_of(REGRESSORS),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("register_regressor"),
+    message:
+        "{wildcards.set}: registering by {wildcards.variant}, seed {wildcards.seed}"
+    script:
+        "../workflow_scripts/register_regressor.py"
+
+
+rule register_agent:
+    input:
+        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        perturbations=results("perturbations/{set}.csv"),
+        model=results("models/{variant}/seed{seed}/model.pt"),
+        threshold=results("models/{variant}/seed{seed}/threshold.json"),
+    output:
+        registrations=results("registrations/{variant}{lookahead}/seed{seed}/{set}.csv"),
+    log:
+        results("logs/register_agent/{variant}{lookahead}-seed{seed}-{set}.log"),
+    benchmark:
+        results("benchmarks/register_agent/{variant}{lookahead}-seed{seed}-{set}.tsv")
+    wildcard_constraints:
+        variant=any_of(AGENTS),
+        lookahead="|-MC",
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+    params:
+        code=code("register_agent"),
+        inference=section("inference"),
+        lookahead=lambda wildcards: wildcards.lookahead == "-MC",
+        seed=lambda wildcards: int(wildcards.seed),
+    message:
+        "{wildcards.set}: registering by {wildcards.variant}{wildcards.lookahead}, seed {wildcards.seed}"
+    script:
+        "../workflow_scripts/register_agent.py"

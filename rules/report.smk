@@ -1,0 +1,290 @@
+# The face of a run: Table 2, Figures 4 and 5, the figures beside the paper's, and where it all comes from.
+
+STYLE = "config/figures.mplstyle"
+
+
+rule make_table2:
+    input:
+        registrations=registrations(SETTINGS.methods),
+        reference="config/reference/table2.csv",
+    output:
+        csv=results("tables/table2.csv"),
+        markdown=results("tables/table2.md"),
+        latex=results("tables/table2.tex"),
+        html=report(
+            results("tables/table2.html"),
+            caption="captions/table2.rst",
+            category="Table 2",
+            labels={"table": "Table 2", "shows": "the error of every method"},
+        ),
+    log:
+        results("logs/make_table2.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("make_table2"),
+        methods=SETTINGS.methods,
+    message:
+        "making Table 2"
+    script:
+        "../workflow_scripts/make_table2.py"
+
+
+rule draw_figure4:
+    input:
+        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        perturbations=results("perturbations/E2.csv"),
+        registrations=[
+            results(f"registrations/{method}/seed{seeds_of(method)[0]}/E2.csv")
+            for method in FIGURE4
+        ],
+        style=STYLE,
+    output:
+        pdf=results("figures/figure4.pdf"),
+        png=report(
+            results("figures/figure4.png"),
+            caption="captions/figure4.rst",
+            category="Figure 4",
+            labels={"figure": "Figure 4", "shows": "examples of E2 by method"},
+        ),
+    log:
+        results("logs/draw_figure4.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        code=code("draw_figure4"),
+        methods=FIGURE4,
+    message:
+        "drawing Figure 4"
+    script:
+        "../workflow_scripts/draw_figure4.py"
+
+
+rule draw_figure5:
+    input:
+        training=of_models("training.csv", FIGURE5),
+        style=STYLE,
+    output:
+        pdf=results("figures/figure5.pdf"),
+        png=report(
+            results("figures/figure5.png"),
+            caption="captions/figure5.rst",
+            category="Figure 5",
+            labels={"figure": "Figure 5", "shows": "all panels"},
+        ),
+        panels_pdf=[results(f"figures/figure5{panel}.pdf") for panel in "abcd"],
+        panels_png=[
+            report(
+                results(f"figures/figure5{panel}.png"),
+                caption="captions/figure5.rst",
+                category="Figure 5",
+                labels={"figure": f"Figure 5{panel}", "shows": shows},
+            )
+            for panel, shows in FIGURE5_PANELS.items()
+        ],
+    log:
+        results("logs/draw_figure5.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        code=code("draw_figure5"),
+    message:
+        "drawing Figure 5"
+    script:
+        "../workflow_scripts/draw_figure5.py"
+
+
+rule draw_capture_range:
+    input:
+        registrations=registrations(SETTINGS.methods),
+        style=STYLE,
+    output:
+        pdf=results("figures/capture_range.pdf"),
+        png=report(
+            results("figures/capture_range.png"),
+            caption="captions/capture_range.rst",
+            category="Beside the paper",
+            labels={
+                "figure": "capture range",
+                "shows": "success against the initial error",
+            },
+        ),
+    log:
+        results("logs/draw_capture_range.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        code=code("draw_capture_range"),
+        methods=SETTINGS.methods,
+    message:
+        "drawing the capture range"
+    script:
+        "../workflow_scripts/draw_capture_range.py"
+
+
+rule draw_training:
+    input:
+        training=of_models("training.csv", TRAINED),
+        style=STYLE,
+    output:
+        pdf=results("figures/training.pdf"),
+        png=report(
+            results("figures/training.png"),
+            caption="captions/training.rst",
+            category="Beside the paper",
+            labels={
+                "figure": "training",
+                "shows": "success rate and loss of every training",
+            },
+        ),
+    log:
+        results("logs/draw_training.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        code=code("draw_training"),
+    message:
+        "drawing the progress of the trainings"
+    script:
+        "../workflow_scripts/draw_training.py"
+
+
+rule draw_calibration:
+    input:
+        calibrations=of_models("calibration.csv", CALIBRATED),
+        style=STYLE,
+    output:
+        pdf=results("figures/calibration.pdf"),
+        png=report(
+            results("figures/calibration.png"),
+            caption="captions/calibration.rst",
+            category="Beside the paper",
+            labels={
+                "figure": "calibration",
+                "shows": "the error against the stop threshold",
+            },
+        ),
+    log:
+        results("logs/draw_calibration.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        code=code("draw_calibration"),
+    message:
+        "drawing how the stop thresholds were found"
+    script:
+        "../workflow_scripts/draw_calibration.py"
+
+
+rule draw_cohort:
+    input:
+        mr=expand(results("volumes/{patient}/mr.nii.gz"), patient=PATIENTS[:6]),
+        ct=expand(results("preregistered/{patient}/ct.nii.gz"), patient=PATIENTS[:6]),
+        style=STYLE,
+    output:
+        pdf=results("figures/cohort.pdf"),
+        png=report(
+            results("figures/cohort.png"),
+            caption="captions/cohort.rst",
+            category="Cohort",
+            labels={"figure": "cohort", "shows": "middle slices of six patients"},
+        ),
+    log:
+        results("logs/draw_cohort.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("draw_cohort"),
+    message:
+        "drawing the cohort"
+    script:
+        "../workflow_scripts/draw_cohort.py"
+
+
+rule summarise_preregistration:
+    input:
+        quality=expand(
+            results("preregistered/{patient}/quality.json"), patient=PATIENTS
+        ),
+        style=STYLE,
+    output:
+        table=report(
+            results("tables/preregistration.csv"),
+            caption="captions/preregistration.rst",
+            category="Pre-registration",
+            subcategory="Summary",
+            labels={"figure": "table", "patient": "all"},
+        ),
+        pdf=results("figures/preregistration.pdf"),
+        png=report(
+            results("figures/preregistration.png"),
+            caption="captions/preregistration.rst",
+            category="Pre-registration",
+            subcategory="Summary",
+            labels={"figure": "error", "patient": "all"},
+        ),
+    log:
+        results("logs/summarise_preregistration.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        code=code("summarise_preregistration"),
+    message:
+        "summarising the pre-registration"
+    script:
+        "../workflow_scripts/summarise_preregistration.py"
+
+
+rule write_provenance:
+    input:
+        data=[
+            *expand(
+                results("volumes/{patient}/{modality}.nii.gz"),
+                patient=PATIENTS,
+                modality=["mr", "ct"],
+            ),
+            results("split.tsv"),
+            *expand(results("perturbations/{set}.csv"), set=SETS),
+            *of_models("model.pt", TRAINED),
+        ],
+        results=FACE,
+    output:
+        provenance=results("provenance.json"),
+    log:
+        results("logs/write_provenance.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+    params:
+        config=SETTINGS.model_dump(mode="json"),
+        code={script.stem: code_hash(script) for script in SCRIPTS},
+    message:
+        "writing down where the results come from"
+    script:
+        "../workflow_scripts/write_provenance.py"

@@ -1,0 +1,17 @@
+"""Record what a run's results rest on: code, versions, machine, seeds, configuration and checksums.
+
+Settings: all of them. Params: ``config`` (the merged configuration), ``code`` (the hash of each rule's
+code). Inputs: ``data`` (volumes, split, perturbations, models), ``results`` (tables and figures: the
+record is written after them). Output: ``provenance``.
+"""
+
+from regagent.files import logged
+from regagent.provenance import write_provenance
+
+with logged(snakemake.log[0]):
+    write_provenance(
+        output=snakemake.output.provenance,
+        config=snakemake.params.config,
+        code=snakemake.params.code,
+        files=snakemake.input.data,
+    )
