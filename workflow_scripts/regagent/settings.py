@@ -1,8 +1,10 @@
 """The configuration: every key with its type, range and default, checked before any job starts."""
 
+import re
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from regagent.files import UserError
 
@@ -11,7 +13,28 @@ NonNegative = Annotated[float, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Range = tuple[float, float]
+
+
+def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    if not bounds[0] < bounds[1]:
+        raise ValueError("expected [low, high] with low below high")
+    return bounds
+
+
+def _distinct(values: list) -> list:
+    if len(set(values)) < len(values):
+        raise ValueError("an entry stands there twice")
+    return values
+
+
+def _not_falling(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError("expected [low, high] with low not above high")
+    return bounds
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_rising)]
+ScaleRange = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_not_falling)]
 
 
 class Model(BaseModel):
@@ -82,7 +105,7 @@ class PerturbationRange(Model):
     translation_step_px: PositiveFloat = 1.0
     rotation_deg: NonNegative
     rotation_step_deg: PositiveFloat = 1.0
-    scale: Range = (0.75, 1.25)
+    scale: ScaleRange = (0.75, 1.25)
     scale_step: PositiveFloat = 0.05
 
 
@@ -192,7 +215,7 @@ class Settings(Model):
     """The whole configuration of a run."""
 
     run: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] = "default"
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [1]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)] = [1]
     cohort: Cohort = Cohort()
     phantom: Phantom = Phantom()
     preregistration: Preregistration = Preregistration()
@@ -200,10 +223,20 @@ class Settings(Model):
     split: Split = Split()
     perturbations: Perturbations = Perturbations()
     variants: dict[str, Variant]
-    methods: list[str]
+    methods: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
     calibration: Calibration = Calibration()
     inference: Inference = Inference()
     baselines: Baselines = Baselines()
+
+    @model_validator(mode="after")
+    def _names_its_variants(self) -> "Settings":
+        for name in self.variants:
+            if name in CONVENTIONAL or name.endswith("-MC") or not VARIANT_NAME.fullmatch(name):
+                raise ValueError(
+                    f"variants: {name!r}: expected letters, digits, - and _, no ending -MC (it means the"
+                    f" look-ahead) and none of {', '.join(CONVENTIONAL)}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _knows_its_methods(self) -> "Settings":
@@ -221,6 +254,7 @@ class Settings(Model):
         return self
 
 
+VARIANT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 CONVENTIONAL = ("Initial", "SIFT", "Elastix")
 
 
@@ -229,9 +263,28 @@ def load(config: dict) -> Settings:
     try:
         return Settings.model_validate(config)
     except ValidationError as error:
-        lines = []
-        for fault in error.errors():
-            key = ".".join(str(part) for part in fault["loc"]) or "the configuration"
-            found = "" if fault["type"] in ("missing", "value_error") else f" (found {fault['input']!r})"
-            lines.append(f"config: {key}: {fault['msg']}{found}")
-        raise UserError("\n".join(lines)) from error
+        raise UserError("\n".join(map(_message, error.errors()))) from error
+
+
+def _message(fault: dict) -> str:
+    """Return one line on a fault that pydantic found: the key, what is wrong, what was found."""
+    # The learner that pydantic puts after a variant's name to tell the models apart is no key.
+    path = [part for i, part in enumerate(fault["loc"]) if not (i == 2 and fault["loc"][0] == "variants")]
+    where = f"config: {'.'.join(map(str, path))}" if path else "config"
+    if fault["type"] == "value_error":
+        return f"{where}: {fault['ctx']['error']}"
+    if fault["type"] == "extra_forbidden":
+        near = get_close_matches(str(path[-1]), _known_keys(), n=1)
+        return f"{where}: no such key" + (f"; did you mean {near[0]!r}?" if near else "")
+    if fault["type"] == "missing":
+        return f"{where}: this key is required"
+    return f"{where}: {fault['msg']} (found {fault['input']!r})"
+
+
+def _known_keys() -> set[str]:
+    models: list[type[Model]] = [Model]
+    keys: set[str] = set()
+    for model in models:
+        models.extend(model.__subclasses__())
+        keys |= set(model.model_fields)
+    return keys
