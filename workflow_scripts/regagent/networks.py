@@ -21,7 +21,7 @@ def convolutions(size: int) -> nn.Sequential:
     )
     with torch.no_grad():
         width = stem(torch.zeros(1, 2, size, size)).shape[1]
-    return nn.Sequential(*stem, nn.Linear(width, 256), nn.ELU()).to(memory_format=torch.channels_last)
+    return nn.Sequential(*stem, nn.Linear(width, 256), nn.ELU())
 
 
 class AgentNetwork(nn.Module):

@@ -1,0 +1,100 @@
+"""The episode: directions, ends, seeds, Gymnasium's contract, and the rewards."""
+
+import numpy as np
+import pytest
+from agents import RANGES, make_pairs, reinforcement
+from gymnasium.utils.env_checker import check_env
+
+from regagent import rewards
+from regagent.environment import Episodes, RegistrationEnvironment
+from regagent.geometry import IDENTITY, act, invert
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return make_pairs()
+
+
+def episodes(pairs, count=4, **keys):
+    made = Episodes(pairs, RANGES, reinforcement(**keys), count, np.random.default_rng(5))
+    made.reset()
+    return made
+
+
+def test_gymnasium_accepts_the_environment(pairs):
+    check_env(RegistrationEnvironment(pairs, RANGES, reinforcement()), skip_render_check=True)
+
+
+def test_the_inverse_of_the_perturbation_ends_the_episode(pairs):
+    for kind in ("LME", "matrix"):
+        batch = episodes(pairs, distance=kind)
+        assert (batch.distance > 1).all()
+        batch.pose = act(invert(batch.perturbation), 0)  # one pixel to the right of the truth
+        step = batch.step(np.ones(4, int))  # and one to the left
+        assert np.allclose(step.distance, 0, atol=1e-6)
+        assert step.terminated.all() and not step.truncated.any()
+
+
+def test_the_step_limit_truncates_and_does_not_terminate(pairs):
+    batch = episodes(pairs, episode_steps=2)
+    assert not batch.step(np.zeros(4, int)).truncated.any()
+    last = batch.step(np.zeros(4, int))
+    assert last.truncated.all() and not last.terminated.any()
+
+
+def test_the_true_pose_shows_the_aligned_image(pairs):
+    batch = episodes(pairs)
+    batch.pose = invert(batch.perturbation)
+    shown = batch.states()[..., 0]
+    aligned = pairs.ct[batch.index]
+    centre = slice(50, 118)
+    difference = np.abs(shown - aligned)[:, centre, centre].mean()
+    batch.pose = np.tile(IDENTITY, (4, 1))
+    assert difference < 0.25 * np.abs(batch.states()[..., 0] - aligned)[:, centre, centre].mean()
+
+
+def test_a_pair_stays_for_two_episodes_with_another_perturbation(pairs):
+    batch = episodes(pairs, count=32)
+    first, perturbation = batch.index.copy(), batch.perturbation.copy()
+    batch.reset()
+    assert (batch.index == first).all() and (batch.perturbation != perturbation).any(1).all()
+    batch.reset()
+    assert (batch.index != first).any()
+
+
+def test_following_the_best_actions_reaches_the_terminal(pairs):
+    batch = episodes(pairs, count=16)
+    reached = np.zeros(16, bool)
+    for _ in range(150):
+        reached |= batch.step(batch.best_actions()).terminated
+    assert reached.mean() > 0.9
+
+
+def test_one_seed_gives_one_episode(pairs):
+    one, two = (RegistrationEnvironment(pairs, RANGES, reinforcement()) for _ in range(2))
+    for seed in (1, 2):
+        (state, info), (other, other_info) = one.reset(seed=seed), two.reset(seed=seed)
+        assert (state == other).all() and (info["perturbation"] == other_info["perturbation"]).all()
+        one.step(3)
+
+
+def test_the_two_rewards_differ_by_the_shaping_term_alone(pairs):
+    batch = episodes(pairs, count=8)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        step = batch.step(rng.integers(0, 8, 8))
+        going = ~step.terminated
+        paper = rewards.paper_reward(step.distance, step.terminated, 10.0)
+        shaped = rewards.potential_reward(step.before, step.distance, step.terminated, 10.0)
+        assert np.allclose((shaped - paper)[going], step.before[going])
+        assert (paper[step.terminated] == 10).all()
+        batch.reset(step.terminated)
+
+
+def test_matrix_distance_is_measured_in_corner_coordinates():
+    from regagent.geometry import corner_matrix, matrix_distance
+
+    perturbation, pose = np.array([3.0, -2.0, 10.0, 1.1]), np.array([1.0, 2.0, -5.0, 0.95])
+    expected = np.linalg.norm(corner_matrix(pose, 168) - corner_matrix(invert(perturbation), 168))
+    assert matrix_distance(pose, perturbation, 168) == pytest.approx(expected)
+    assert matrix_distance(invert(perturbation), perturbation, 168) == pytest.approx(0, abs=1e-9)

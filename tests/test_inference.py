@@ -1,0 +1,77 @@
+"""The stop rule, the look-ahead and the weights of Eq. 5."""
+
+import numpy as np
+import pytest
+import torch
+from agents import make_pairs
+
+from regagent.inference import Walk, look_ahead, register, weighted_pose
+from regagent.networks import AgentNetwork
+from regagent.settings import Inference
+
+POSES = np.array([[[0.0, 0.0, -179.0, 1.0], [4.0, 8.0, 179.0, 1.2]]])
+SMALL = Inference(maximum_steps=6, simulations=4, depth=3, batch=4)
+
+
+@pytest.fixture(scope="module")
+def setup():
+    torch.manual_seed(0)
+    pairs = make_pairs(5)
+    return AgentNetwork("CNN-LSTM", values=2).eval(), pairs.mr, pairs.ct
+
+
+def test_weights_are_the_values_where_all_are_positive():
+    pose = weighted_pose(POSES, np.array([[1.0, 3.0]]))[0]
+    assert pose[[0, 1, 3]].tolist() == pytest.approx([3.0, 6.0, 1.15])
+    assert abs(pose[2]) > 179  # angles average over the circle
+
+
+@pytest.mark.parametrize("values", [[-3.0, -1.0], [-2.0, 2.0], [0.0, 1e-3]])
+def test_the_better_path_wins_whatever_the_signs(values):
+    assert weighted_pose(POSES, np.array([values]))[0][0] == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("value", [-2.0, 0.0, 5.0])
+def test_equal_values_weigh_the_same(value):
+    pose = weighted_pose(POSES, np.full((1, 2), value))[0]
+    assert np.isfinite(pose).all() and pose[0] == pytest.approx(2.0)
+
+
+def test_a_value_above_the_threshold_stops_at_once(setup):
+    network, fixed, moving = setup
+    found = register(network, True, fixed, moving, -1e9, SMALL, lookahead=False)
+    assert found.stopped.all() and (found.steps == 0).all() and (found.pose == [0, 0, 0, 1]).all()
+
+
+def test_never_stopping_gives_the_pose_of_the_highest_value(setup):
+    network, fixed, moving = setup
+    found = register(network, True, fixed, moving, 1e9, SMALL, lookahead=True)
+    assert not found.stopped.any() and (found.steps == SMALL.maximum_steps).all()
+    walk, values, poses = Walk(network, True, fixed, moving), [], []
+    for _ in range(SMALL.maximum_steps + 1):
+        values.append(walk.look())
+        poses.append(walk.pose)
+        walk.move()
+    best = np.argmax(values, 0)
+    assert np.allclose(found.pose, np.array(poses)[best, np.arange(5)])
+    assert np.allclose(found.value, np.max(values, 0), atol=1e-4)
+
+
+def test_batches_do_not_change_the_result(setup):
+    network, fixed, moving = setup
+    walk = Walk(network, True, fixed, moving)
+    threshold = float(np.median(walk.look()))
+    whole = register(network, True, fixed, moving, threshold, SMALL.model_copy(update={"batch": 64}), False)
+    single = register(network, True, fixed, moving, threshold, SMALL.model_copy(update={"batch": 1}), False)
+    assert np.allclose(whole.pose, single.pose) and (whole.steps == single.steps).all()
+    assert whole.stopped.sum() > 0
+
+
+def test_the_look_ahead_averages_poses_within_reach_and_repeats(setup):
+    network, fixed, moving = setup
+    walk = Walk(network, True, fixed, moving)
+    walk.look()
+    one, two = (look_ahead(walk, SMALL, np.random.default_rng(3)) for _ in range(2))
+    assert (one == two).all()
+    assert (np.abs(one[:, :2]) <= 1.2 * SMALL.depth).all() and (np.abs(one[:, 2]) <= SMALL.depth).all()
+    assert (walk.pose == [0, 0, 0, 1]).all()  # the walk itself stays

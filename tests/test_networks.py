@@ -1,0 +1,76 @@
+"""Table 1, layer by layer."""
+
+import pytest
+import torch
+from torch import nn
+
+from regagent.networks import AgentNetwork, RegressionNetwork
+
+
+def shapes(network, states):
+    seen = []
+    hooks = [
+        layer.register_forward_hook(
+            lambda layer, _, out: seen.append((type(layer).__name__, tuple(out.shape[1:])))
+        )
+        for layer in network.features
+        if not isinstance(layer, nn.ELU)
+    ]
+    network.features(states)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def test_the_convolutions_are_those_of_table_1():
+    network = AgentNetwork("CNN-LSTM")
+    assert shapes(network, torch.zeros(2, 2, 168, 168)) == [
+        ("Conv2d", (16, 41, 41)),
+        ("Conv2d", (16, 19, 19)),
+        ("Conv2d", (32, 16, 16)),
+        ("MaxPool2d", (32, 8, 8)),
+        ("Flatten", (2048,)),
+        ("Linear", (256,)),
+    ]
+    linear = [layer for layer in network.features if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert sum(isinstance(layer, nn.ELU) for layer in network.features) == len(linear)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        # conv 2·16·8² + 16, 16·16·4² + 16, 16·32·4² + 32; FC 2048·256 + 256; LSTM 4·256·(256 + 256 + 2);
+        # policy 256·8 + 8; value 256 + 1
+        ("CNN-LSTM", 2064 + 4112 + 8224 + 524544 + 526336 + 2056 + 257),
+        # FC128 256·128 + 128 in the LSTM's place; policy 128·8 + 8; value 128 + 1
+        ("CNN", 2064 + 4112 + 8224 + 524544 + 32896 + 1032 + 129),
+    ],
+)
+def test_parameter_counts(kind, expected):
+    assert sum(p.numel() for p in AgentNetwork(kind).parameters()) == expected
+
+
+@pytest.mark.parametrize("kind", ["CNN-LSTM", "CNN"])
+def test_outputs_and_memory(kind):
+    network = AgentNetwork(kind, values=2)
+    memory = network.initial_memory(3)
+    states = torch.rand(3, 2, 168, 168)
+    logits, values, after = network(states, memory)
+    assert logits.shape == (3, 8) and values.shape == (3, 2) and after.shape == memory.shape
+    again = network(states, after)[1]
+    assert torch.equal(values, again) == (kind == "CNN")  # only the LSTM remembers
+
+
+def test_one_episode_does_not_see_another():
+    network = AgentNetwork("CNN-LSTM")
+    states = torch.rand(4, 2, 168, 168)
+    whole = network(states, network.initial_memory(4))[0]
+    alone = network(states[2:3], network.initial_memory(1))[0]
+    assert torch.allclose(whole[2:3], alone, atol=1e-6)
+
+
+def test_the_regressor_shares_the_convolutions():
+    network = RegressionNetwork()
+    assert network(torch.rand(2, 2, 168, 168)).shape == (2, 4)
+    agent = AgentNetwork("CNN-LSTM")
+    assert [p.shape for p in network.features.parameters()] == [p.shape for p in agent.features.parameters()]
