@@ -30,6 +30,9 @@ def styled(style: str | Path) -> Iterator[None]:
 
 def save(figure: Figure, outputs: Iterable[str | Path]) -> None:
     """Write the figure to each path in the format of its suffix; equal figures give equal bytes."""
+    # Laying out takes longer than drawing: once is enough for all formats.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     for path in outputs:
         suffix = Path(path).suffix.lstrip(".")
         undated = {"pdf": {"CreationDate": None}, "png": {"Software": None}}.get(suffix)
