@@ -1,18 +1,19 @@
 """Simulate one patient's MR and CT with a known alignment (paper §4, Dataset).
 
-Settings: cohort.seed and the section phantom. Outputs: mr and ct (NIfTI), truth (.tfm, MR to CT points in mm).
+Settings: cohort.seed and the section phantom.
+Outputs: mr and ct (NIfTI), truth (.tfm, maps MR points to CT points in mm).
 """
 
 from regagent.files import logged
 from regagent.phantom import simulate_patient
 from regagent.settings import Phantom
 
-with logged(snakemake.log[0]):  # noqa: F821
+with logged(snakemake.log[0]):
     simulate_patient(
-        patient=snakemake.wildcards.patient,  # noqa: F821
-        seed=snakemake.params.seed,  # noqa: F821
-        output_mr=snakemake.output.mr,  # noqa: F821
-        output_ct=snakemake.output.ct,  # noqa: F821
-        output_truth=snakemake.output.truth,  # noqa: F821
-        settings=Phantom(**snakemake.params.settings),  # noqa: F821
+        patient=snakemake.wildcards.patient,
+        seed=snakemake.params.seed,
+        output_mr=snakemake.output.mr,
+        output_ct=snakemake.output.ct,
+        output_truth=snakemake.output.truth,
+        settings=Phantom(**snakemake.params.settings),
     )

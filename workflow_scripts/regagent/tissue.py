@@ -6,7 +6,8 @@ standard-head point that lies there in this patient, so a shape comes out indivi
 Distances are signed, negative inside.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ TISSUES: dict[str, tuple[float, float]] = {
     "deep fat": (1.08, -90.0),
     "muscle": (0.55, 56.0),
     "tongue": (0.62, 48.0),
-    "gland": (0.82, 12.0),
+    "gland": (0.88, 8.0),
     "mucosa": (0.55, 38.0),
     "fluid": (0.36, 14.0),
     "tumour": (0.63, 48.0),
@@ -97,26 +98,42 @@ def smooth_noise(rng: np.random.Generator, extent: Triple, shape: Sequence[int],
     return separable(values, matrices)
 
 
-def ellipsoid(p: Points, centre: Triple, radii: Triple) -> Field:
-    """Return the approximate signed distance to an axis-parallel ellipsoid."""
+def ellipsoid(p: Points, centre: Triple, radii: Triple, power: float = 2.0) -> Field:
+    """Return the approximate signed distance to an axis-parallel ellipsoid; a ``power`` above 2 is boxier."""
     unit = [(axis - np.float32(c)) / np.float32(r) for axis, c, r in zip(p, centre, radii, strict=True)]
-    k0 = np.sqrt(unit[0] ** 2 + unit[1] ** 2 + unit[2] ** 2) + np.float32(1e-6)
-    k1 = np.sqrt(sum((u / np.float32(r)) ** 2 for u, r in zip(unit, radii, strict=True))) + np.float32(1e-8)
-    return k0 * (k0 - 1) / k1
+    if power == 2.0:
+        squares = [u * u for u in unit]
+        radius = np.sqrt(squares[0] + squares[1] + squares[2]) + np.float32(1e-6)
+        slope = sum(q * np.float32(1 / r**2) for q, r in zip(squares, radii, strict=True))
+        return radius * (radius - 1) / (np.sqrt(slope) + np.float32(1e-8))
+    powers = [np.abs(u) ** np.float32(power - 1) for u in unit]
+    radius = sum(q * np.abs(u) for q, u in zip(powers, unit, strict=True)) ** np.float32(1 / power)
+    slope = np.sqrt(sum((q * np.float32(1 / r)) ** 2 for q, r in zip(powers, radii, strict=True)))
+    radius = radius + np.float32(1e-6)
+    return (radius - 1) * radius ** np.float32(power - 1) / (slope + np.float32(1e-8))
+
+
+def segment(p: Points, start: Triple, end: Triple, r0: float, r1: float, wide: float = 1.0) -> Field:
+    """Return the signed distance to a straight tube whose radius goes from ``r0`` to ``r1``.
+
+    ``wide`` stretches its section along x.
+    """
+    squeeze = np.array([1 / wide, 1, 1], np.float32)
+    a, b = np.asarray(start, np.float32) * squeeze, np.asarray(end, np.float32) * squeeze
+    x = p[0] * squeeze[0] - a[0] if wide != 1 else p[0] - a[0]
+    y, z, way = p[1] - a[1], p[2] - a[2], b - a
+    along = np.clip((x * way[0] + y * way[1] + z * way[2]) / (way @ way), 0, 1)
+    x, y, z = x - along * way[0], y - along * way[1], z - along * way[2]
+    return np.sqrt(x * x + y * y + z * z) - (np.float32(r0) + along * np.float32(r1 - r0))
 
 
 def tube(p: Points, line: Sequence[Triple], radii: Sequence[float]) -> Field:
     """Return the signed distance to a tube along a polyline, its radius given at each corner."""
-    nearest = None
-    for start, end, r0, r1 in zip(line[:-1], line[1:], radii[:-1], radii[1:], strict=True):
-        a, b = np.asarray(start, np.float32), np.asarray(end, np.float32)
-        rel, way = [axis - s for axis, s in zip(p, a, strict=True)], b - a
-        along = sum(r * w for r, w in zip(rel, way, strict=True)) / np.float32(way @ way)
-        along = np.clip(along, 0, 1)
-        distance = np.sqrt(sum((r - along * w) ** 2 for r, w in zip(rel, way, strict=True)))
-        distance -= np.float32(r0) + along * np.float32(r1 - r0)
-        nearest = distance if nearest is None else np.minimum(nearest, distance)
-    return nearest
+    parts = zip(line[:-1], line[1:], radii[:-1], radii[1:], strict=True)
+    distance = segment(p, *next(parts))
+    for part in parts:
+        distance = np.minimum(distance, segment(p, *part))
+    return distance
 
 
 def block(p: Points, centre: Triple, half: Triple, corner: float) -> Field:
@@ -133,6 +150,26 @@ def blend(a: Field, b: Field, width: float) -> Field:
     """Return the union of two signed distances with a fillet of ``width`` mm."""
     h = np.maximum(width - np.abs(a - b), 0) / np.float32(width)
     return np.minimum(a, b) - h * h * np.float32(width / 4)
+
+
+class Voxels:
+    """A list of voxels taken out of a canvas, to compute on few where few count."""
+
+    def __init__(self, mr: Field, ct: Field, values: dict[str, tuple[float, float]], spacing: float):
+        self.mr, self.ct, self.values, self.spacing = mr, ct, values, spacing
+
+    def fill(self, distance: Field, tissue: str) -> None:
+        """Paint the inside of a signed distance given on the listed voxels, its edge one voxel wide."""
+        weight = np.clip(np.float32(0.5) - distance * np.float32(1 / self.spacing), 0, 1)
+        for volume, value in zip((self.mr, self.ct), self.values[tissue], strict=True):
+            volume += weight * (np.float32(value) - volume)
+
+    @contextmanager
+    def part(self, where: NDArray[np.bool_]) -> Iterator["Voxels"]:
+        """Yield the voxels where a condition holds; what is painted on them is kept."""
+        part = Voxels(self.mr[where], self.ct[where], self.values, self.spacing)
+        yield part
+        self.mr[where], self.ct[where] = part.mr, part.ct
 
 
 class Canvas:
@@ -172,6 +209,11 @@ class Canvas:
         """Return smooth unit noise on the whole grid."""
         return smooth_noise(self.rng, self.extent, self.shape, scale)
 
+    def grain(self, seed: int, shape: Sequence[int], scale: float) -> Field:
+        """Return seeded smooth unit noise on a box of this canvas, drawing nothing from its generator."""
+        extent = tuple(n * self.spacing for n in shape)
+        return smooth_noise(np.random.default_rng(seed), extent, shape, scale)
+
     def coarse(self, function: Callable[[Points], Field]) -> Field:
         """Evaluate a smooth function of the standard-head points on every other voxel and interpolate."""
         field = function(tuple(axis[::2, ::2, ::2] for axis in self.points))
@@ -194,16 +236,30 @@ class Canvas:
         return tuple(axis[box] for axis in self.points)
 
     def fill(
-        self, distance: Field, tissue: str, box: tuple[slice, ...] = (...,), ct: Field | None = None
+        self,
+        distance: Field,
+        tissue: str,
+        box: tuple[slice, ...] = (slice(None),) * 3,
+        ct: Field | None = None,
     ) -> None:
         """Paint the inside of a signed distance given on a box, with an edge one voxel wide.
 
         ``ct`` replaces the tissue's CT number voxel by voxel.
         """
-        weight = np.clip(0.5 - distance / np.float32(self.spacing), 0, 1)
+        if self.skin is not None:
+            distance = np.maximum(distance, self.skin[box])
+        weight = np.clip(np.float32(0.5) - distance * np.float32(1 / self.spacing), 0, 1)
         mr_value, ct_value = self.values[tissue]
-        for volume, value in ((self.mr[box], mr_value), (self.ct[box], ct_value if ct is None else ct)):
-            volume += weight * (np.float32(value) - volume)
+        for volume, value in ((self.mr[box], np.float32(mr_value)), (self.ct[box], ct)):
+            volume += weight * ((np.float32(ct_value) if value is None else value) - volume)
+
+    @contextmanager
+    def voxels(self, box: tuple[slice, slice, slice], index: NDArray[np.int64]) -> Iterator[Voxels]:
+        """Yield the voxels of a box that have the flat indices ``index``; what is painted on them is kept."""
+        voxels = Voxels(*(v[box].ravel()[index] for v in (self.mr, self.ct)), self.values, self.spacing)
+        yield voxels
+        for volume, painted in ((self.mr[box], voxels.mr), (self.ct[box], voxels.ct)):
+            volume[np.unravel_index(index, volume.shape)] = painted
 
     def paint(
         self,
@@ -219,10 +275,7 @@ class Canvas:
             return
         field = distance(self.at(box))
         for tissue, offset in layers:
-            distance_out = field - np.float32(offset)
-            if self.skin is not None:
-                distance_out = np.maximum(distance_out, self.skin[box])
-            self.fill(distance_out, tissue, box)
+            self.fill(field - np.float32(offset), tissue, box)
 
     def jitter(self, centre: Triple, amount: float) -> Triple:
         """Return a point moved at random by about ``amount`` mm."""
@@ -238,22 +291,28 @@ class Canvas:
         def distance(p: Points) -> Field:
             field = ellipsoid(p, centre, radii)
             if rough:
-                extent = tuple(n * self.spacing for n in field.shape)
-                field = field + np.float32(rough) * smooth_noise(
-                    np.random.default_rng(seed), extent, field.shape, 6.0
-                )
+                field = field + np.float32(rough) * self.grain(seed, field.shape, 6.0)
             return field
 
         lower = [c - r - reach for c, r in zip(centre, radii, strict=True)]
         upper = [c + r + reach for c, r in zip(centre, radii, strict=True)]
         self.paint(lower, upper, distance, *layers)
 
-    def tube(self, line: Sequence[Triple], radii: Sequence[float], *layers: Layer) -> None:
-        """Paint a tube along a polyline."""
+    def tube(self, line: Sequence[Triple], radii: Sequence[float], *layers: Layer, wide: float = 1.0) -> None:
+        """Paint a tube along a polyline, layer by layer; ``wide`` stretches its section along x."""
         line = [self.jitter(corner, 0.6) for corner in line]
-        lower = [min(corner[a] for corner in line) - max(radii) for a in range(3)]
-        upper = [max(corner[a] for corner in line) + max(radii) for a in range(3)]
-        self.paint(lower, upper, lambda p: tube(p, line, radii), *layers)
+        margin = max(0.0, *(offset for _, offset in layers))
+        parts = []
+        for start, end, r0, r1 in zip(line[:-1], line[1:], radii[:-1], radii[1:], strict=True):
+            reach = [(max(r0, r1) + margin) * (wide if axis == 0 else 1) for axis in range(3)]
+            lower = [min(a, b) - r for a, b, r in zip(start, end, reach, strict=True)]
+            upper = [max(a, b) + r for a, b, r in zip(start, end, reach, strict=True)]
+            box = self.box(lower, upper)
+            if all(s.start < s.stop for s in box):
+                parts.append((box, segment(self.at(box), start, end, r0, r1, wide)))
+        for tissue, offset in layers:
+            for box, distance in parts:
+                self.fill(distance - np.float32(offset), tissue, box)
 
     def block(self, centre: Triple, half: Triple, corner: float, *layers: Layer) -> None:
         """Paint a box with rounded corners."""
