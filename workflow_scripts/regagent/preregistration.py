@@ -89,8 +89,8 @@ def quality(
     """Return what tells a good registration from a bad one.
 
     ``overlap``: Dice overlap of the head in MR and aligned CT, within the CT's field of view.
-    ``mutual_information`` and ``mutual_information_before``: Mattes' metric (more negative is better)
-    with the transform and with the identity. With ``truth`` also ``error_mean_mm`` and ``error_max_mm``
+    ``mutual_information`` and ``mutual_information_before``: in nats, with the transform and with the
+    identity. With ``truth`` also ``error_mean_mm`` and ``error_max_mm``
     over points in the head, and ``initial_error_mean_mm`` without registration.
     """
     try:
@@ -154,16 +154,20 @@ def _field_of_view(ct: sitk.Image, mr: sitk.Image, transform: sitk.Transform) ->
 
 
 def _mutual_information(mr: sitk.Image, ct: sitk.Image, transform: sitk.Transform) -> float:
-    metric = sitk.ImageRegistrationMethod()
-    metric.SetMetricAsMattesMutualInformation(32)
-    metric.SetMetricSamplingStrategy(metric.REGULAR)
-    metric.SetMetricSamplingPercentage(0.1)
-    metric.SetInitialTransform(transform)
-    metric.SetInterpolator(sitk.sitkLinear)
-    try:
-        return float(metric.MetricEvaluate(sitk.Cast(mr, sitk.sitkFloat32), sitk.Cast(ct, sitk.sitkFloat32)))
-    except RuntimeError:  # no common voxel
+    """Return the mutual information in nats over every fourth voxel of the MR that lies in the CT."""
+    coarse = sitk.Cast(mr, sitk.sitkFloat32)[::4, ::4, ::4]
+    outside = -1e6
+    moved = sitk.Resample(
+        sitk.Cast(ct, sitk.sitkFloat32), coarse, transform, sitk.sitkNearestNeighbor, outside
+    )
+    density = sitk.GetArrayFromImage(moved)
+    inside = density != outside
+    if not inside.any():
         return 0.0
+    joint, _, _ = np.histogram2d(sitk.GetArrayFromImage(coarse)[inside], density[inside], bins=32)
+    joint /= joint.sum()
+    product = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+    return float((joint[joint > 0] * np.log(joint[joint > 0] / product[joint > 0])).sum())
 
 
 def _points(head: NDArray[np.bool_], image: sitk.Image, count: int = 2000) -> list[tuple[float, ...]]:
