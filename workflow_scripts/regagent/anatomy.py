@@ -159,7 +159,8 @@ def paint_neck(canvas: Canvas, fatness: float) -> None:
             (1.6, [(s * 10, -32, -94), (s * 12, -28, -130)], [5, 6]),
         ]
         for wide, line, radii in muscles:
-            canvas.tube(line, [r * bulk for r in radii], ("deep fat", 0.6), ("muscle", -0.2), wide=wide)
+            sheath = rng.uniform(-0.1, 0.7)
+            canvas.tube(line, [r * bulk for r in radii], ("deep fat", sheath), ("muscle", -0.2), wide=wide)
         canvas.ellipsoid((s * 63, 2, -32), (9, 17, 24), ("gland", 0), rough=1.0)
         canvas.ellipsoid((s * 36, -40, -78), (9, 15, 11), ("gland", 0), rough=0.7)
         canvas.tube([(s * 26, 4, -10), (s * 27, 2, -55), (s * 24, 2, -130)], [2.6, 3, 4], ("vessel", 0))
@@ -270,6 +271,6 @@ def texture(canvas: Canvas, hull: Field) -> None:
     """Give the tissues their grain: signal within each varies from place to place."""
     grain = canvas.noise(7.0) * np.float32(0.045) + canvas.noise(2.6) * np.float32(0.05)
     canvas.mr *= 1 + grain
-    bone = canvas.ct > 150
+    bone = (canvas.ct > 150) & (canvas.ct < 1600)
     canvas.ct *= 1 + np.where(bone, np.float32(1.6), np.float32(0.0)) * grain
-    canvas.ct += np.where(bone | (hull > 0), 0, np.float32(120) * grain)
+    canvas.ct += np.where((canvas.ct > 150) | (hull > 0), 0, np.float32(120) * grain)

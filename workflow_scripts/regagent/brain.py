@@ -91,7 +91,7 @@ def paint_cortex(
 
     scale = rng.uniform(20.5, 24.0)
     sulcus = np.abs(folds(rng, p, scale) + np.float32(0.2) * crisp) * np.float32(scale / 6.6)
-    reach = np.float32(16) + np.float32(3.0) * slow
+    reach = np.float32(18) + np.float32(4.0) * slow
     sulcus = np.maximum(sulcus - np.float32(0.35 + 0.5 * atrophy), brain - reach)
     callosum = ellipsoid(p, (0, 4, 44), (40, 44, 23))
     drift = np.float32(rng.uniform(-2, 2)) + np.float32(1.0) * fine

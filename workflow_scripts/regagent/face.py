@@ -90,9 +90,15 @@ def paint_airways(canvas: Canvas) -> None:
     """Paint nasal cavity, septum, turbinates, sinuses, pharynx and larynx."""
     rng = canvas.rng
 
+    seed = int(rng.integers(2**32))
+
+    def wall(like: Field) -> Field:
+        return canvas.grain(seed, like.shape, 9.0)
+
     def cavity_of_nose(p: Points) -> Field:
         x, y, z = p
-        half = np.float32(13) - np.float32(0.34) * np.maximum(z + 14, 0)
+        half = np.float32(12.5) - np.float32(0.34) * np.maximum(z + 14, 0)
+        half = half * (1 - np.float32(0.55) * np.clip((-70 - y) / 24, 0, 1)) + np.float32(0.9) * wall(z)
         return np.maximum(np.maximum(np.abs(x) - half, np.abs(z + 5) - 20), np.maximum(-96 - y, y + 34))
 
     canvas.paint(
@@ -160,6 +166,7 @@ def paint_airways(canvas: Canvas) -> None:
 def paint_teeth(canvas: Canvas, metal: bool) -> None:
     """Paint both rows of teeth in their alveolar bone, a few of them filled if ``metal``."""
     rng = canvas.rng
+    fillings = np.random.default_rng(rng.integers(2**32))  # metal changes nothing else of the patient
     arch = [(0, -89), (8, -88), (15, -83.5), (21, -76), (25.5, -67), (29, -57), (31.5, -47)]
     for gum, tip, bone in ((-36, -46, -31), (-58, -47.5, -64)):
         for s in SIDES:
@@ -174,7 +181,7 @@ def paint_teeth(canvas: Canvas, metal: bool) -> None:
                 root = gum + (bone - gum) * 1.6
                 line = [(s * cx, cy, root), (s * cx, cy, gum), (s * cx, cy, tip)]
                 canvas.tube(line, [1.2, 0.8 * wide, wide], ("tooth", 0))
-                if metal and number > 2 and rng.random() < 0.25:
+                if metal and number > 2 and fillings.random() < 0.25:
                     paint_filling(canvas, (s * cx, cy, (gum + 2 * tip) / 3))
 
 
@@ -182,9 +189,9 @@ def paint_filling(canvas: Canvas, centre: Triple) -> None:
     """Paint a metal filling, with the loss of MR signal around it."""
     reach = 12.0
     void = canvas.box([c - reach for c in centre], [c + reach for c in centre])
-    fade = ellipsoid(canvas.at(void), centre, (reach, 1.2 * reach, 0.8 * reach))
+    fade = ellipsoid(canvas.at(void), centre, (reach, reach, reach))
     canvas.mr[void] *= np.clip(1 + fade / np.float32(5.0), 0.05, 1)
-    canvas.ellipsoid(centre, (3.4, 3.4, 3.2), ("metal", 0))
+    canvas.fill(fade + np.float32(reach - 3.4), "metal", void)
 
 
 def paint_orbits(canvas: Canvas) -> None:

@@ -23,7 +23,8 @@ CT_SPACING_MM = (0.84, 0.84, 3.0)
 MIDDLE_MM = (0.0, -10.0, 8.0)
 #: MR signal of white matter in stored units.
 MR_WHITE_MATTER = 620.0
-METAL_HU = 2500.0
+#: Above this a voxel holds metal: no tooth is as dense.
+METAL_HU = 2150.0
 
 
 def simulate_patient(
@@ -165,7 +166,7 @@ def streaks(layer: Field, rng: np.random.Generator) -> Field:
         for _ in range(12):
             angle = rng.uniform(0, np.pi)
             across = x * np.float32(np.sin(angle)) - y * np.float32(np.cos(angle))
-            strength, width = rng.normal(0, 420), rng.uniform(1.5, 4.0)
+            strength, width = rng.normal(0, 300), rng.uniform(1.5, 4.0)
             rays += np.float32(strength) * fade * np.exp(-((across / np.float32(width)) ** 2))
     return np.where(layer > -900, rays, 0.4 * rays)
 

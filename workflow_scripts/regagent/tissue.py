@@ -36,7 +36,7 @@ TISSUES: dict[str, tuple[float, float]] = {
     "thin bone": (0.22, 650.0),
     "marrow": (0.86, 330.0),
     "diploe": (0.72, 620.0),
-    "tooth": (0.08, 2100.0),
+    "tooth": (0.08, 1900.0),
     "metal": (0.03, 3000.0),
     "vitreous": (0.30, 10.0),
     "lens": (0.55, 85.0),
