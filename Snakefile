@@ -11,6 +11,9 @@ min_version("9.0")
 configfile: "config/config.yaml"
 
 
+report: "rules/captions/workflow.rst"
+
+
 sys.path.insert(0, str(Path(workflow.basedir, "workflow_scripts")))
 
 from regagent.files import UserError

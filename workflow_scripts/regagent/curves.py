@@ -176,13 +176,10 @@ def draw_calibration(
             table = next(iter(seeds.values()))
             for lookahead, frame in table.groupby(table["lookahead"].astype(bool)):
                 frame = frame.sort_values("threshold")
-                dash, kind = ("--", "look-ahead") if lookahead else ("-", "greedy")
-                error.plot(
-                    frame["threshold"], frame["mean_px"], f".{dash}", color=BLUE, label=f"mean, {kind}"
-                )
-                error.plot(
-                    frame["threshold"], frame["median_px"], dash, color=ORANGE, label=f"median, {kind}"
-                )
+                dash, kind = (".--", "look-ahead") if lookahead else ("-", "greedy")
+                for column, colour in (("mean", BLUE), ("median", ORANGE)):
+                    label = f"{column}, {kind}"
+                    error.plot(frame["threshold"], frame[f"{column}_px"], dash, color=colour, label=label)
                 stopped.plot(frame["threshold"], frame["stopped"], dash, color=GREY)
                 chosen = frame[frame["chosen"].astype(bool)]
                 error.plot(chosen["threshold"], chosen["mean_px"], "o", color=BLACK, markersize=4.5, zorder=4)

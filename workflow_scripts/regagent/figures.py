@@ -138,7 +138,7 @@ def _draw_example(
     perturbation = case[POSE].to_numpy(dtype=float)
     moving = warp(pairs.ct[number], perturbation)
     levels = _tissue_levels(pairs.ct[number], pairs.head[number])
-    fixed = 0.8 * pairs.mr[number]
+    fixed = 0.75 * pairs.mr[number]  # darker than it is, for the lines to stand out
     _show(axes[0], pairs.mr[number])
     _show(axes[1], moving)
     _write(axes[1], f"{results['initial_px'].iloc[0]:.1f} px")
