@@ -16,7 +16,12 @@ from regagent.geometry import corner_matrix
 
 Image = NDArray[np.float32]
 
+cv2.setNumThreads(1)  # the pipeline is parallel by processes; an image of 168 px is no work to share
+
 PLAUSIBLE_SPACING_MM = (0.05, 20.0)
+
+#: The codes of NIfTI's real-valued voxels.
+NIFTI_FLOATS = {16: "f4", 64: "f8"}
 
 
 def read_volume(path: str | Path, patient: str | None = None) -> sitk.Image:
@@ -58,36 +63,39 @@ def read_volume(path: str | Path, patient: str | None = None) -> sitk.Image:
 
 
 def _nifti_spacing(path: str | Path, where: str) -> tuple[float, ...]:
-    """Return the spacing in mm that a NIfTI file's header states; raise ``UserError`` if it is cut off.
+    """Return the spacing in mm that a NIfTI file's header states, having looked at the file itself.
 
-    ITK tells nobody of either: it takes 1 mm where the header says 0 or NaN, and zeros for missing voxels.
+    ITK tells nobody: it takes 1 mm where the header says 0 or NaN, and zeros for voxels that are missing
+    or not finite. Raises ``UserError`` for such voxels.
     """
     with (gzip.open if str(path).endswith(".gz") else open)(path, "rb") as file:
         try:
-            header = file.read(176)
-            length = len(header)
-            while chunk := file.read(1 << 22):
-                length += len(chunk)
+            content = file.read()
         except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"{where}: damaged or cut off ({error}); copy or export it again") from error
-    order = next((o for o in "<>" if struct.unpack(o + "i", header[:4])[0] in (348, 540)), None)
-    if order is None or length < 176:
+    order = next((o for o in "<>" if struct.unpack(o + "i", content[:4])[0] in (348, 540)), None)
+    if order is None or len(content) < 176:
         raise UserError(f"{where}: not a readable volume (no NIfTI header)")
-    if struct.unpack_from(order + "i", header)[0] == 348:
-        axes = struct.unpack_from(order + "8h", header, 40)
-        bits = struct.unpack_from(order + "h", header, 72)[0]
-        spacing = struct.unpack_from(order + "3f", header, 80)
-        start = int(struct.unpack_from(order + "f", header, 108)[0])
+    if struct.unpack_from(order + "i", content)[0] == 348:
+        axes = struct.unpack_from(order + "8h", content, 40)
+        kind, bits = struct.unpack_from(order + "2h", content, 70)
+        spacing = struct.unpack_from(order + "3f", content, 80)
+        start = int(struct.unpack_from(order + "f", content, 108)[0])
     else:
-        bits = struct.unpack_from(order + "h", header, 14)[0]
-        axes = struct.unpack_from(order + "8q", header, 16)
-        spacing = struct.unpack_from(order + "3d", header, 112)
-        start = struct.unpack_from(order + "q", header, 168)[0]
-    expected = start + math.prod(axes[1 : 1 + axes[0]]) * bits // 8
-    if length < expected:
+        kind, bits = struct.unpack_from(order + "2h", content, 12)
+        axes = struct.unpack_from(order + "8q", content, 16)
+        spacing = struct.unpack_from(order + "3d", content, 112)
+        start = struct.unpack_from(order + "q", content, 168)[0]
+    voxels = math.prod(axes[1 : 1 + axes[0]])
+    expected = start + voxels * bits // 8
+    if len(content) < expected:
         raise UserError(
-            f"{where}: cut off: holds {length} bytes, expected {expected}; copy or export it again"
+            f"{where}: cut off: holds {len(content)} bytes, expected {expected}; copy or export it again"
         )
+    if kind in NIFTI_FLOATS:
+        values = np.frombuffer(content, order + NIFTI_FLOATS[kind], voxels, start)
+        if not np.isfinite(values).all():
+            raise UserError(f"{where}: holds NaN or infinite voxels, expected finite intensities only")
     return spacing
 
 

@@ -32,8 +32,9 @@ def registration_table(
     poses = np.asarray(poses, dtype=float).reshape(len(cases), 4)
     if not np.isfinite(poses).all():
         raise ValueError("a registration's pose is not finite")
-    if not set(np.asarray(status).tolist()) <= set(STATUS):
-        raise ValueError(f"status {sorted(set(np.asarray(status).tolist()))}, expected some of {STATUS}")
+    unknown = set(np.atleast_1d(status).tolist()) - set(STATUS)
+    if unknown:
+        raise ValueError(f"status {sorted(unknown)}, expected some of {STATUS}")
     initial, error, millimetres = np.zeros((3, len(cases)))
     for row, (patient, number, *perturbation) in enumerate(
         cases[["patient", "slice", *POSE]].itertuples(index=False)

@@ -1,0 +1,146 @@
+import gzip
+import struct
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from regagent.files import UserError
+from regagent.geometry import invert, transform
+from regagent.images import normalise, read_volume, to_uint8, warp
+
+SIZE = 65
+
+
+def blob(where, sigma=2.0):
+    x, y = np.meshgrid(np.arange(SIZE) - (SIZE - 1) / 2, np.arange(SIZE) - (SIZE - 1) / 2)
+    return np.exp(-((x - where[0]) ** 2 + (y - where[1]) ** 2) / (2 * sigma**2)).astype(np.float32)
+
+
+def centre_of(image):
+    axis = np.arange(SIZE) - (SIZE - 1) / 2
+    return np.array([(image.sum(0) * axis).sum(), (image.sum(1) * axis).sum()]) / image.sum()
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.tuples(st.floats(-6, 6), st.floats(-6, 6), st.floats(-40, 40), st.floats(0.8, 1.2)).map(np.array),
+    st.tuples(st.floats(-10, 10), st.floats(-10, 10)).map(np.array),
+)
+def test_warp_moves_content_forward(pose, where):
+    moved = centre_of(warp(blob(where), pose))
+    assert np.allclose(moved, transform(pose, where[None])[0], atol=0.05)
+
+
+def test_warp_shifts_to_the_right_and_down():
+    image = np.zeros((SIZE, SIZE), np.float32)
+    image[20, 30] = 1
+    moved = warp(image, [4.0, 7.0, 0.0, 1.0])
+    assert moved[27, 34] == pytest.approx(1.0)
+    assert moved.sum() == pytest.approx(1.0)
+
+
+def test_the_inverse_pose_restores_the_image():
+    image, pose = blob((3.0, -5.0), 4.0), np.array([5.0, -3.0, 20.0, 1.1])
+    assert np.abs(warp(warp(image, pose), invert(pose)) - image).max() < 0.05
+
+
+def test_outside_is_air():
+    assert warp(np.ones((SIZE, SIZE), np.float32), [100.0, 0.0, 0.0, 1.0]).max() == 0
+
+
+def test_normalise_clips_the_window():
+    assert np.allclose(normalise([-300, -200, 400, 1000, 3000], -200, 1000), [0, 0, 0.5, 1, 1])
+    assert normalise([1], 0, 2).dtype == np.float32
+    assert to_uint8([0.0, 1.0, 2.0, -1.0]).tolist() == [0, 255, 255, 0]
+
+
+@pytest.fixture
+def volume(tmp_path):
+    values = np.random.default_rng(0).random((12, 13, 14), dtype=np.float32)
+
+    def write(array=values, name="mr.nii.gz", vector=False):
+        path = tmp_path / name
+        sitk.WriteImage(sitk.GetImageFromArray(array, isVector=vector), str(path))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["mr.nii.gz", "mr.nii", "mr.mha", "mr.nrrd"])
+def test_a_good_volume_is_read(volume, name):
+    assert read_volume(volume(name=name), "P001").GetSize() == (14, 13, 12)
+
+
+def fault(path):
+    with pytest.raises(UserError) as caught:
+        read_volume(path, "P007")
+    message = str(caught.value)
+    assert message.startswith(f"patient P007: {path}: ")
+    assert "\n" not in message
+    return message
+
+
+def test_a_missing_file(tmp_path):
+    assert "no such file" in fault(tmp_path / "mr.nii.gz")
+
+
+def test_text_is_no_volume(tmp_path):
+    path = tmp_path / "mr.nii.gz"
+    path.write_text("hello")
+    assert "not a readable volume" in fault(path)
+
+
+def test_a_single_slice(volume):
+    assert "2D image" in fault(volume(np.eye(9, dtype=np.float32), "mr.mha"))
+
+
+def test_a_series_in_time(volume):
+    assert "4D image" in fault(volume(np.random.default_rng(0).random((3, 4, 5, 6))))
+
+
+def test_colours(volume):
+    colours = np.random.default_rng(0).random((4, 5, 6, 3))
+    assert "3 values a voxel" in fault(volume(colours, "mr.mha", vector=True))
+
+
+def test_voxels_that_are_not_numbers(volume):
+    values = np.random.default_rng(0).random((4, 5, 6))
+    values[1, 2, 3] = np.nan
+    assert "NaN" in fault(volume(values))
+
+
+def test_an_empty_volume(volume):
+    assert "every voxel is 3" in fault(volume(np.full((4, 5, 6), 3.0)))
+
+
+def test_one_layer(volume):
+    assert "at least 2 voxels" in fault(volume(np.random.default_rng(0).random((1, 5, 6))))
+
+
+@pytest.mark.parametrize("spacing", [0.0, -1.0, float("nan"), 100.0])
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_impossible_spacing_in_a_nifti_header(volume, spacing, packed, tmp_path):
+    header = bytearray(volume(name="mr.nii").read_bytes())
+    struct.pack_into("<f", header, 76 + 4 * 3, spacing)
+    path = tmp_path / ("bad.nii.gz" if packed else "bad.nii")
+    path.write_bytes(gzip.compress(header) if packed else header)
+    assert "spacing" in fault(path)
+
+
+def test_an_impossible_spacing_in_a_metaimage(volume, tmp_path):
+    content = volume(name="mr.mha").read_bytes()
+    path = tmp_path / "bad.mha"
+    path.write_bytes(content.replace(b"ElementSpacing = 1 1 1", b"ElementSpacing = 1 0 1"))
+    assert "spacing" in fault(path)
+
+
+@pytest.mark.parametrize("name", ["mr.nii.gz", "mr.nii"])
+@pytest.mark.parametrize("part", [0.5, 0.99])
+def test_a_file_that_is_cut_off(volume, name, part):
+    path = volume(name=name)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * part)])
+    assert "cut off" in fault(path)

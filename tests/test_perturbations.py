@@ -1,0 +1,104 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from regagent.files import UserError, read_table, write_table
+from regagent.perturbations import perturb_slices, sample_perturbations, stream_seed
+from regagent.settings import Perturbations
+
+SETTINGS = Perturbations(per_slice=16)
+
+
+@pytest.mark.parametrize(
+    ("name", "shift", "angle"),
+    [("E1", 25, 30), ("E2", 30, 45)],
+)
+def test_every_step_of_the_lattice_is_drawn_equally_often(name, shift, angle):
+    drawn = sample_perturbations(np.random.default_rng(0), 60_000, getattr(SETTINGS, name))
+    expected = [
+        np.arange(-shift, shift + 1.0),
+        np.arange(-shift, shift + 1.0),
+        np.arange(-angle, angle + 1.0),
+        np.array([0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.25]),
+    ]
+    for column, values in zip(drawn.T, expected, strict=True):
+        found, counts = np.unique(column, return_counts=True)
+        assert found.tolist() == values.tolist()
+        assert np.abs(counts / counts.mean() - 1).max() < 0.2
+
+
+def test_the_generator_decides(rng=np.random.default_rng):
+    one, two, other = (sample_perturbations(rng(seed), 20, SETTINGS.E1) for seed in (3, 3, 4))
+    assert np.array_equal(one, two)
+    assert not np.array_equal(one, other)
+
+
+def test_seeds_differ_and_fit():
+    seeds = {
+        stream_seed(7, name, patient, k)
+        for name in ("E1", "E2")
+        for patient in ("P1", "P2")
+        for k in range(9)
+    }
+    assert len(seeds) == 36
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    def write(sets):
+        for patient in sets:
+            np.savez_compressed(
+                tmp_path / f"{patient}.npz",
+                patient=np.array(patient),
+                mr=np.zeros((3, 8, 8), np.float32),
+                ct=np.zeros((3, 8, 8), np.float32),
+                head=np.ones((3, 8, 8), bool),
+                slice_index=np.arange(3),
+                mm_per_px=np.array(1.5),
+                landmarks=np.zeros((3, 4, 2), np.float32),
+                evaluation_points=np.zeros((3, 4, 2), np.float32),
+                landmark_source=np.array(["sift"] * 3),
+            )
+        split = tmp_path / "split.tsv"
+        write_table(pd.DataFrame({"patient": list(sets), "set": list(sets.values())}), split)
+        return [tmp_path / f"{patient}.npz" for patient in sets], split
+
+    return write
+
+
+def cases(cohort, sets, output, name="E1"):
+    slices, split = cohort(sets)
+    perturb_slices(slices, split, output, SETTINGS, name)
+    return read_table(output)
+
+
+def test_test_patients_only_each_slice_alike(cohort, tmp_path):
+    frame = cases(cohort, {"P001": "test", "P002": "train", "P003": "test"}, tmp_path / "E1.csv")
+    assert list(frame.columns) == ["case", "patient", "slice", "tx", "ty", "angle", "scale", "seed"]
+    assert frame["case"].tolist() == list(range(2 * 3 * 16))
+    assert set(frame["patient"]) == {"P001", "P003"}
+    assert (frame.groupby(["patient", "slice"]).size() == 16).all()
+    assert (frame.groupby(["patient", "slice"])["seed"].nunique() == 1).all()
+    row = frame[(frame["patient"] == "P003") & (frame["slice"] == 2)]
+    again = sample_perturbations(np.random.default_rng(row["seed"].iloc[0]), 16, SETTINGS.E1)
+    assert np.array_equal(row[["tx", "ty", "angle", "scale"]].to_numpy(), again)
+
+
+def test_another_patient_changes_nobody_elses_cases(cohort, tmp_path):
+    few = cases(cohort, {"P001": "test", "P003": "test"}, tmp_path / "few.csv")
+    many = cases(cohort, {"P001": "test", "P002": "test", "P003": "test"}, tmp_path / "many.csv")
+    kept = many[many["patient"] != "P002"].drop(columns="case").reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, few.drop(columns="case"))
+
+
+def test_the_sets_differ(cohort, tmp_path):
+    one = cases(cohort, {"P001": "test", "P002": "train"}, tmp_path / "E1.csv", "E1")
+    two = cases(cohort, {"P001": "test", "P002": "train"}, tmp_path / "E2.csv", "E2")
+    assert not set(one["seed"]) & set(two["seed"])
+
+
+def test_a_test_patient_without_slices_is_named(cohort, tmp_path):
+    slices, split = cohort({"P001": "test", "P002": "train", "P009": "test"})
+    with pytest.raises(UserError, match="patient P009"):
+        perturb_slices(slices[:2], split, tmp_path / "E1.csv", SETTINGS, "E1")
