@@ -1,0 +1,50 @@
+"""The README says what is so: its settings are valid, its rules and files exist."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from regagent.settings import load
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def laid_over(base: dict, overlay: dict) -> dict:
+    """Merge as Snakemake does with a second config file: mappings by key, all else replaced."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = laid_over(merged[key], value) if both else value
+    return merged
+
+
+def test_example_settings_are_valid():
+    base = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
+    examples = blocks("yaml")
+    assert len(examples) == 2
+    for example in examples:
+        assert load(laid_over(base, yaml.safe_load(example))).run != base["run"]
+
+
+def test_the_graph_names_every_rule():
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk"))
+    rules = set(re.findall(r"^\s*rule (\w+):", text, flags=re.MULTILINE)) - {"import_patient"}
+    drawn = set(re.findall(r"[a-z]+_[a-z0-9_]+", blocks("mermaid")[0]))
+    assert drawn == rules
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", TEXT, flags=re.MULTILINE))
+    assert {"reproduce", "report", "smoke", "test"} <= named <= targets
+
+
+def test_linked_files_exist():
+    links = re.findall(r"(?<!!)\[[^]]*\]\(((?!http)[^)#]+)\)", TEXT)
+    assert links and not [link for link in links if not (ROOT / link).exists()]
