@@ -24,6 +24,9 @@ TISSUE_HU = -500.0
 #: Of the head in an MR slice, the CT must show this part; sinuses and pharynx are air in both.
 SEEN_FRACTION = 0.75
 
+#: A head is brighter than the air around it by at least this factor; halves of noise are not.
+MINIMUM_CONTRAST = 2.0
+
 
 @dataclass(frozen=True)
 class SlicePairs:
@@ -137,11 +140,14 @@ def head_mask(intensity: NDArray, spacing: tuple[float, float, float]) -> NDArra
     sigma = [1.5 / step for step in reversed(spacing)]
     smooth = ndimage.gaussian_filter(intensity, sigma)
     # Otsu on the square root: bright fat would otherwise put the threshold inside the head.
-    root = np.sqrt(np.clip(smooth - smooth.min(), 0, None)).astype(np.float32)
+    above = smooth - smooth.min()
+    root = np.sqrt(above).astype(np.float32)
     otsu = sitk.OtsuThresholdImageFilter()
     otsu.SetNumberOfHistogramBins(256)
     otsu.Execute(sitk.GetImageFromArray(root))
     mask = root > otsu.GetThreshold()
+    if not mask.any() or above[mask].mean() < MINIMUM_CONTRAST * above[~mask].mean():
+        raise ValueError("nothing in the MR stands out from its background")
 
     # Skull is dark in MR and sinuses are open to the outside: closing over 10 mm joins skin and brain and
     # shuts the sinuses before the filling; opening over as much then removes what noise has left in the air.
