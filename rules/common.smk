@@ -3,7 +3,7 @@
 import re
 import shutil
 
-from regagent.provenance import code_hash
+from regagent.code_hash import code_hash
 from regagent.settings import (
     CONVENTIONAL,
     Regressor,

@@ -1,9 +1,5 @@
-"""Where results come from: hashes of the code behind each rule, and the record of a run.
+"""Where results come from: the record that is kept of a run. Serves the reproduction as such."""
 
-Serves the reproduction as such: a job reruns when the code that it runs has changed, and only then.
-"""
-
-import ast
 import hashlib
 import json
 import os
@@ -11,17 +7,12 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from regagent.files import write_whole
 
-PACKAGE = Path(__file__).parent
-
-#: Modules that no job's hash depends on: the settings' values reach each job as parameters, and this
-#: module only describes jobs.
-UNHASHED = frozenset({"__init__", "settings", "provenance"})
+SOURCE = Path(__file__).parent
 
 #: The packages whose versions can change a number.
 PACKAGES = (
@@ -37,47 +28,6 @@ PACKAGES = (
     "snakemake",
     "torch",
 )
-
-
-def code_hash(script: str | Path) -> str:
-    """Return a hash of ``script`` and of the library modules that it imports, directly or not.
-
-    Only what runs counts: comments, layout and docstrings do not change the hash. Nothing is imported.
-    """
-    digest = hashlib.sha256()
-    for path in [Path(script), *_closure(Path(script))]:
-        digest.update(path.stem.encode() + _parsed(path)[0].encode())
-    return digest.hexdigest()[:16]
-
-
-def _closure(script: Path) -> list[Path]:
-    """Return the library modules behind ``script``, sorted by name."""
-    found: set[str] = set()
-    new = _parsed(script)[1]
-    while new:
-        found |= new
-        new = {name for known in new for name in _parsed(PACKAGE / f"{known}.py")[1]} - found
-    return [PACKAGE / f"{name}.py" for name in sorted(found)]
-
-
-@cache
-def _parsed(path: Path) -> tuple[str, frozenset[str]]:
-    """Return the hash of one file's code and the library modules that it names."""
-    tree = ast.parse(path.read_text(), filename=str(path))
-    imported: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            source = ".".join(filter(None, ["regagent" if node.level else None, node.module]))
-            imported |= {source, *(f"{source}.{alias.name}" for alias in node.names)}
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
-            ast.get_docstring(node, clean=False) is not None
-        ):
-            node.body = node.body[1:]
-    names = {name.removeprefix("regagent.") for name in imported if name.startswith("regagent.")}
-    modules = {name for name in names if (PACKAGE / f"{name}.py").exists()} - UNHASHED
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), frozenset(modules)
 
 
 def write_provenance(
@@ -137,7 +87,7 @@ def _commit() -> dict:
     try:
         commit, changes = (
             subprocess.run(
-                ["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, check=True, timeout=20
+                ["git", *arguments], cwd=SOURCE, capture_output=True, text=True, check=True, timeout=20
             ).stdout
             for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         )
