@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from regagent import rewards
 from regagent.files import UserError, read_table
-from regagent.geometry import IDENTITY, act
-from regagent.images import Image, warp
+from regagent.geometry import IDENTITY, act, corner_matrix
+from regagent.images import Image, warp, warp_by
 from regagent.perturbations import sample_perturbations
 from regagent.settings import Agent, PerturbationRange
 from regagent.slices import read_slices
@@ -57,8 +57,8 @@ def read_pairs(slices: list[str | Path], split: str | Path, subset: str) -> Pair
 def observe(fixed: Image, moving: Image, pose: NDArray[np.float64]) -> Image:
     """Return the states (B, H, H, 2): the moving images (B, H, H) warped by their poses, and the fixed."""
     states = np.empty((*fixed.shape, 2), np.float32)
-    for i, image in enumerate(moving):
-        states[i, ..., 0] = warp(image, pose[i])
+    for state, image, forward in zip(states, moving, corner_matrix(pose, fixed.shape[-1]), strict=True):
+        state[..., 0] = warp_by(image, forward)
     states[..., 1] = fixed
     return states
 

@@ -110,10 +110,14 @@ def to_uint8(image: ArrayLike) -> NDArray[np.uint8]:
     return np.rint(np.clip(np.asarray(image), 0, 1) * 255).astype(np.uint8)
 
 
+def warp_by(image: NDArray, forward: NDArray) -> NDArray:
+    """Warp a square image (H, H) by a forward matrix (2, 3) in corner pixel coordinates."""
+    return cv2.warpAffine(image, forward, image.shape, flags=cv2.INTER_LINEAR)
+
+
 def warp(image: NDArray, pose: ArrayLike) -> NDArray:
     """Move the content of a square image (H, H) forward by the pose: out(T(p)) = image(p).
 
     Linear interpolation, 0 (air) outside the field of view.
     """
-    size = image.shape[0]
-    return cv2.warpAffine(image, corner_matrix(pose, size), (size, size), flags=cv2.INTER_LINEAR)
+    return warp_by(image, corner_matrix(pose, image.shape[0]))

@@ -23,11 +23,15 @@ def advantages(
     return result
 
 
+#: Rescaled returns are counted in this unit, so that they are of order one.
+UNIT = 5.0
+
+
 def rescale(x: Tensor) -> Tensor:
-    """Squash values whose range is -thousands to 10: sign(x)·(√(|x|+1) - 1) (Pohlen et al., 2018)."""
-    return torch.sign(x) * (torch.sqrt(x.abs() + 1.0) - 1.0)
+    """Squash returns whose range is -thousands to 10: sign(x)·(√(|x|+1) - 1) (Pohlen et al., 2018)."""
+    return torch.sign(x) * (torch.sqrt(x.abs() + 1.0) - 1.0) / UNIT
 
 
 def unscale(y: Tensor) -> Tensor:
     """Invert ``rescale``."""
-    return torch.sign(y) * ((y.abs() + 1.0) ** 2 - 1.0)
+    return torch.sign(y) * (((y * UNIT).abs() + 1.0) ** 2 - 1.0)

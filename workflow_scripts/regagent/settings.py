@@ -135,8 +135,8 @@ class Agent(Model):
     final_learning_rate_fraction: Fraction = 0.1
     gradient_clip: PositiveFloat = 0.5
     rescale_values: bool = True
-    stopping_discount: Fraction = 0.99
-    stopping_weight: NonNegative = 0.05
+    stopping_discount: Fraction = 0.95
+    stopping_weight: NonNegative = 0.1
     checkpoint_seconds: PositiveFloat = 60.0
 
     @property

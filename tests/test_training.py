@@ -1,0 +1,162 @@
+"""Training: one seed repeats, a killed training goes on, a toy task is learned, a dying worker ends it."""
+
+import os
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from agents import RANGES, make_pairs, reinforcement, supervised
+
+from regagent import a3c, regression
+from regagent.a3c import SharedLearner, train_agent
+from regagent.checkpoints import load_model, load_state, save_model, save_state
+from regagent.files import UserError
+from regagent.geometry import IDENTITY
+from regagent.networks import AgentNetwork
+from regagent.settings import PerturbationRange, Regressor
+
+COLUMNS = ["worker", "episode", "env_step", "seconds", "steps", "reward", "distance", "success"]
+
+
+@pytest.fixture
+def pairs(monkeypatch):
+    """Give the trainings small pairs instead of slice files."""
+    made = make_pairs()
+    for module in (a3c, regression):
+        monkeypatch.setattr(module, "read_pairs", lambda slices, split, subset: made)
+    return made
+
+
+def train(folder, settings, seed=1, ranges=RANGES):
+    train_agent(
+        [], "", ranges, settings, seed, "test", folder / "state", folder / "model.pt", folder / "training.csv"
+    )
+    return load_model(folder / "model.pt", "agent")[0], pd.read_csv(folder / "training.csv")
+
+
+def weights(network):
+    return torch.nn.utils.parameters_to_vector(network.parameters())
+
+
+@pytest.mark.parametrize("make", [reinforcement, supervised])
+def test_one_worker_and_one_seed_give_the_same_weights(pairs, tmp_path, make):
+    settings = make(steps=200, episode_steps=15)
+    first, record = train(tmp_path / "a", settings)
+    second, _ = train(tmp_path / "b", settings)
+    other, _ = train(tmp_path / "c", settings, seed=2)
+    assert torch.equal(weights(first), weights(second))
+    assert not torch.equal(weights(first), weights(other))
+    assert list(record.columns) == COLUMNS and (record.steps <= 15).all()
+
+
+@pytest.mark.parametrize("keys", [{"reward": "paper", "rescale_values": False}, {"network": "CNN"}])
+def test_the_other_kinds_train_too(pairs, tmp_path, keys):
+    network, record = train(tmp_path, reinforcement(steps=120, episode_steps=15, **keys))
+    assert network.arguments["values"] == (1 if "reward" in keys else 2)
+    assert torch.isfinite(weights(network)).all() and len(record)
+
+
+def test_two_workers_share_one_optimiser(pairs, tmp_path):
+    network, record = train(tmp_path, reinforcement(workers=2, steps=400, episode_steps=15))
+    assert set(record.worker) == {0, 1}
+    assert record.env_step.max() >= 400 and torch.isfinite(weights(network)).all()
+
+
+def test_the_shared_adam_counts_every_update(pairs):
+    network = AgentNetwork("CNN")
+    shared = SharedLearner(network, reinforcement(), torch.device("cpu"))
+    before = shared.weights.detach().clone()
+    gradient = torch.ones_like(before)
+    assert [shared.update(gradient, 40), shared.update(gradient, 40)] == [40, 80]
+    state = shared.state()
+    assert state["adam"]["step"] == 2 and state["steps"] == 80
+    # Adam's means after two equal gradients of 1: 1 - 0.9² and 1 - 0.999²
+    assert state["adam"]["exp_avg"][0].item() == pytest.approx(0.19)
+    assert state["adam"]["exp_avg_sq"][0].item() == pytest.approx(1 - 0.999**2, rel=1e-4)
+    assert (shared.weights < before).all()
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint(pairs, tmp_path, monkeypatch):
+    settings = reinforcement(steps=400, episode_steps=15, checkpoint_seconds=1e-3)
+    update, calls = a3c.Worker.update, []
+
+    def killed(worker):
+        calls.append(worker.shared.steps.value)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return update(worker)
+
+    monkeypatch.setattr(a3c.Worker, "update", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, settings)
+    assert not (tmp_path / "model.pt").exists()
+    _, record = train(tmp_path, settings)
+    assert calls[6] == 200  # five rollouts of 4 × 10 steps were kept
+    assert record.episode.tolist() == list(range(len(record)))
+    assert record.env_step.is_monotonic_increasing and record.env_step.max() <= 400
+
+
+def test_a_state_of_other_settings_is_not_used(tmp_path):
+    save_state(tmp_path, {"fingerprint": "a", "steps": 3})
+    assert load_state(tmp_path, "a")["steps"] == 3
+    assert load_state(tmp_path, "b") is None
+    (tmp_path / "state.pt").write_bytes(b"half a file")
+    assert load_state(tmp_path, "a") is None
+
+
+def test_a_dying_worker_ends_the_training_with_its_reason(pairs, tmp_path, monkeypatch):
+    settings = reinforcement(workers=2, steps=10**6)
+    monkeypatch.setattr(a3c.Worker, "update", lambda worker: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(UserError, match="died with exit status -9"):
+        train(tmp_path / "killed", settings)
+
+    def fail(worker):
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(a3c.Worker, "update", fail)
+    with pytest.raises(UserError, match="no such thing"):
+        train(tmp_path / "failed", settings)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(a3c, "reinforcement_loss", lambda rollout, settings: rollout.values.sum() * np.nan)
+    with pytest.raises(UserError, match="gradient is not finite .* after 0 steps"):
+        train(tmp_path, reinforcement())
+
+
+def test_a_toy_task_is_learned(tmp_path, monkeypatch):
+    """Translations of a few pixels on small images: success rises far above that of chance."""
+    toy = make_pairs(2, size=64)
+    monkeypatch.setattr(a3c, "read_pairs", lambda slices, split, subset: toy)
+    settings = reinforcement(
+        steps=24_000, environments=16, unroll=20, episode_steps=40, terminal_distance=1.5, learning_rate=1e-3
+    )
+    near = PerturbationRange(translation_px=6, rotation_deg=0, scale=(1.0, 1.0))
+    _, record = train(tmp_path, settings, ranges=near)
+    half = len(record) // 10
+    early, late = record.success[:half].mean(), record.success[-half:].mean()
+    assert late > 0.8 and late > early + 0.2
+
+
+def test_pure_sl_learns_and_goes_on(pairs, tmp_path):
+    settings = Regressor(learner="regression", steps=100, batch=8, checkpoint_seconds=1e-3)
+    model, training = tmp_path / "model.pt", tmp_path / "training.csv"
+    regression.train_regressor([], "", RANGES, settings, 1, "test", tmp_path / "state", model, training)
+    network, _ = load_model(model, "regression")
+    assert pd.read_csv(training).loss.iloc[-1] < 0.34  # the variance of a uniform value in [-1, 1] is 1/3
+    poses = regression.regress(network.double().float(), pairs.mr, pairs.ct)
+    assert poses.shape == (3, 4) and (poses[:, 3] > 0).all() and not (poses == IDENTITY).all()
+
+
+def test_model_files_are_checked(tmp_path):
+    network = AgentNetwork("CNN", values=2)
+    save_model(network, tmp_path / "model.pt", variant="x")
+    loaded, facts = load_model(tmp_path / "model.pt", "agent")
+    assert torch.equal(weights(loaded), weights(network)) and facts == {"variant": "x"}
+    with pytest.raises(UserError, match="kind 'agent', expected 'regression'"):
+        load_model(tmp_path / "model.pt", "regression")
+    (tmp_path / "broken.pt").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="broken.pt: not a model file"):
+        load_model(tmp_path / "broken.pt", "agent")
