@@ -159,7 +159,7 @@ def paint_neck(canvas: Canvas, fatness: float) -> None:
             (1.6, [(s * 10, -32, -94), (s * 12, -28, -130)], [5, 6]),
         ]
         for wide, line, radii in muscles:
-            sheath = rng.uniform(-0.1, 0.7)
+            sheath = rng.uniform(-0.2, 0.45)
             canvas.tube(line, [r * bulk for r in radii], ("deep fat", sheath), ("muscle", -0.2), wide=wide)
         canvas.ellipsoid((s * 63, 2, -32), (9, 17, 24), ("gland", 0), rough=1.0)
         canvas.ellipsoid((s * 36, -40, -78), (9, 15, 11), ("gland", 0), rough=0.7)

@@ -63,13 +63,8 @@ def paint_face_bones(canvas: Canvas) -> None:
                 (s * 45 * spread, -30, z + 8),
             ]
             canvas.tube(body, [radius, radius, radius, radius - 1], *cortex)
-        for shift in (0, 9):
-            ramus = [
-                (s * 46 * spread, -30 + shift, -66),
-                (s * 48 * spread, -26 + shift, -40),
-                (s * 50, -18 + shift, -16),
-            ]
-            canvas.tube(ramus, [4.2, 3.6, 3.2], ("bone", 0), ("marrow", -2.0))
+        ramus = [(s * 46 * spread, -27, -64), (s * 48 * spread, -20, -40), (s * 50, -14, -18)]
+        canvas.tube(ramus, [13, 13, 10], ("bone", 0), ("marrow", -4.5), wide=0.34)
         canvas.tube([(s * 49, -8, -16), (s * 51, 0, -3)], [3.6, 4.5], ("bone", 0), ("marrow", -2.2))
         canvas.ellipsoid((s * 51, 0, -1), (9, 4.5, 4.5), ("bone", 0), ("marrow", -1.8))
         canvas.tube([(s * 47, -24, -24), (s * 48, -30, -8)], [3.2, 2.2], ("bone", 0))

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 from regagent.anatomy import build_head
 from regagent.files import write_whole
@@ -138,21 +139,26 @@ def scan_ct(canvas: Canvas, pose: sitk.Transform, rng: np.random.Generator, sett
 
 
 def add_head_rest(values: Field, pixel: float, rng: np.random.Generator) -> None:
-    """Lay the head on a shell of plastic over foam, the same in every slice of (Z, Y, X) HU."""
+    """Lay head and neck on two shells of plastic with foam between, bowed across and following the nape.
+
+    ``values`` (Z, Y, X) in HU are changed; ``pixel`` is the in-plane spacing in mm.
+    """
     height, width = values.shape[1:]
     x = (np.arange(width) - width / 2) * pixel
-    rows = np.arange(height)[:, None] * np.float32(pixel)
-    head = (values > -300).any(0)
-    back = np.where(head.any(0), (height - 1 - head[::-1].argmax(0)) * pixel, 0.0)
-    radius, tilt = rng.uniform(105, 130), rng.uniform(-6, 6)
+    radius, tilt, gap = rng.uniform(95, 130), rng.uniform(-6, 6), rng.uniform(1.0, 3.0)
     bowl = np.sqrt(np.maximum(radius**2 - (x - tilt) ** 2, 0)) - radius
-    level = (back - bowl)[np.abs(x) < 80].max() + rng.uniform(0.5, 2.0)
-    depth = rows - (bowl + level)[None]
-    shell = np.clip(1.5 - np.abs(depth - 2.0) / pixel, 0, 1) * (np.abs(x) < 100)
-    foam = np.clip(depth / pixel, 0, 1) * np.clip((22 - depth) / pixel, 0, 1) * (np.abs(x) < 100)
-    under = np.clip(1.5 - np.abs(depth - 22.0) / pixel, 0, 1) * (np.abs(x) < 100)
-    rest = -1000 + 60 * foam + 900 * shell + 750 * under
-    np.maximum(values, rest.astype(np.float32), out=values)
+    head = values[:, :, np.abs(x) < 60] > -300
+    back = np.where(head.any(1), (height - head[:, ::-1].argmax(1)) * pixel, 0.0) - bowl[np.abs(x) < 60]
+    touch = maximum_filter1d(back.max(1), 5)
+    level = np.maximum(gaussian_filter1d(touch, 4.0), touch) + gap
+    rows = np.arange(height, dtype=np.float32)[:, None] * np.float32(pixel)
+    thickness, reach = np.float32(22), np.abs(x) < 100
+    for layer, top in zip(values, level, strict=True):
+        depth = rows - (bowl + top)[None].astype(np.float32)
+        rest = -1000 + 60 * np.clip(np.minimum(depth, thickness - depth) / pixel, 0, 1) * reach
+        for face, strength in ((1.0, 1000.0), (thickness - 1.0, 950.0)):
+            rest += strength * np.clip(1.5 - np.abs(depth - face) / pixel, 0, 1) * reach
+        np.maximum(layer, rest, out=layer)
 
 
 def streaks(layer: Field, rng: np.random.Generator) -> Field:

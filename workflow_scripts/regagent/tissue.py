@@ -65,15 +65,17 @@ def smooth_matrix(nodes: int, positions: Field) -> Field:
     return matrix
 
 
-def linear_matrix(nodes: int, step: float, count: int) -> Field:
-    """Return the (count, nodes) linear weights that refine ``nodes`` samples ``step`` times."""
-    positions = np.minimum(np.arange(count) / step, nodes - 1)
-    base = np.minimum(positions.astype(int), nodes - 2)
-    matrix = np.zeros((count, nodes), np.float32)
-    rows, fraction = np.arange(count), positions - base
-    matrix[rows, base] = 1 - fraction
-    matrix[rows, base + 1] = fraction
-    return matrix
+def refined(field: Field, shape: Sequence[int]) -> Field:
+    """Interpolate a field known on every other voxel (z, y, x) linearly to all voxels of ``shape``."""
+    for axis, count in enumerate(shape):
+        field = np.moveaxis(field, axis, 0)
+        full = np.empty((count, *field.shape[1:]), np.float32)
+        full[::2] = field
+        full[1 : 2 * len(field) - 1 : 2] = (field[:-1] + field[1:]) * np.float32(0.5)
+        if count % 2 == 0:
+            full[-1] = field[-1]
+        field = np.moveaxis(full, 0, axis)
+    return np.ascontiguousarray(field)
 
 
 def separable(field: Field, matrices: Sequence[Field]) -> Field:
@@ -195,12 +197,13 @@ class Canvas:
         points, self.reach = [], []
         for axis in range(3):
             ticks = np.float32(lower[axis]) + np.float32(spacing) * np.arange(counts[axis], dtype=np.float32)
-            shift = self.noise(55.0) * np.float32(2.6) + self.noise(21.0) * np.float32(0.8)
-            shift += self.noise(9.0) * np.float32(0.25)
+            shift = self.noise(55.0) * np.float32(2.6) + self.noise(21.0) * np.float32(1.2)
+            shift += self.noise(9.0) * np.float32(0.4)
             self.reach.append(float(np.abs(shift).max()))
             shift += (ticks / np.float32(size[axis])).reshape([-1 if a == 2 - axis else 1 for a in range(3)])
             points.append(shift)
         self.points: Points = tuple(points)
+        self.coarse_points: Points = tuple(np.ascontiguousarray(axis[::2, ::2, ::2]) for axis in points)
         self.mr = np.full(self.shape, self.values["air"][0], np.float32)
         self.ct = np.full(self.shape, self.values["air"][1], np.float32)
         self.skin: Field | None = None
@@ -216,9 +219,7 @@ class Canvas:
 
     def coarse(self, function: Callable[[Points], Field]) -> Field:
         """Evaluate a smooth function of the standard-head points on every other voxel and interpolate."""
-        field = function(tuple(axis[::2, ::2, ::2] for axis in self.points))
-        matrices = [linear_matrix(n, 2.0, count) for n, count in zip(field.shape, self.shape, strict=True)]
-        return separable(field, matrices)
+        return refined(function(self.coarse_points), self.shape)
 
     def box(self, lower: Sequence[float], upper: Sequence[float]) -> tuple[slice, slice, slice]:
         """Return the voxels (z, y, x) that can hold standard-head points between two corners."""
