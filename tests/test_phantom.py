@@ -8,11 +8,14 @@ import SimpleITK as sitk
 from scipy.ndimage import binary_closing, binary_fill_holes
 
 from regagent.anatomy import build_head
+from regagent.cohort_figure import draw_cohort
+from regagent.files import UserError
 from regagent.phantom import METAL_HU, draw_pose, simulate_patient
 from regagent.phantom import truth as truth_of
 from regagent.settings import Phantom
 
 COARSE = Phantom(spacing_mr_mm=3.0, mr_noise=0.03, metal_fraction=0.0)
+STYLE = Path(__file__).parents[1] / "config" / "figures.mplstyle"
 
 
 def simulate(folder: Path, patient: str, seed: int = 1, settings: Phantom = COARSE) -> list[Path]:
@@ -136,3 +139,15 @@ def test_poses_stay_within_their_limits():
         angle = np.rad2deg(np.arccos((np.trace(np.reshape(pose.GetMatrix(), (3, 3))) - 1) / 2))
         assert angle <= COARSE.max_rotation_deg + 1e-6
         assert np.abs(pose.GetTranslation()).max() <= COARSE.max_translation_mm
+
+
+def test_the_cohort_is_drawn_from_volumes_on_one_grid(patient, tmp_path):
+    mr, ct, truth = (str(path) for path in patient)
+    fixed = sitk.ReadImage(mr)
+    on_grid = sitk.Resample(sitk.ReadImage(ct), fixed, sitk.ReadTransform(truth), sitk.sitkLinear, -1000.0)
+    sitk.WriteImage(on_grid, str(tmp_path / "ct.nii.gz"))
+    outputs = [tmp_path / "cohort.pdf", tmp_path / "cohort.png"]
+    draw_cohort([mr, mr], [tmp_path / "ct.nii.gz"] * 2, STYLE, outputs)
+    assert all(path.stat().st_size > 10_000 for path in outputs)
+    with pytest.raises(UserError, match="pre-register"):
+        draw_cohort([mr], [ct], STYLE, outputs)

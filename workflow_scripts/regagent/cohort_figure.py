@@ -12,7 +12,7 @@ from regagent.files import UserError
 from regagent.images import normalise, read_volume
 
 #: Where the two levels lie between the lowest and the highest slice of the MR.
-LEVELS = {"ventricles": 0.68, "nasopharynx": 0.40}
+LEVELS = {"ventricles": 0.71, "nasopharynx": 0.40}
 MR_PERCENTILES = (1.0, 99.5)
 CT_WINDOW_HU = (-200.0, 800.0)
 
@@ -42,7 +42,7 @@ def draw_cohort(
                     f" {paths[0]}, {fixed.GetSize()}: pre-register it first"
                 )
             width, height = (n * s for n, s in zip(fixed.GetSize()[:2], fixed.GetSpacing()[:2], strict=True))
-            fixed, moving = (sitk.GetArrayViewFromImage(volume) for volume in (fixed, moving))
+            fixed, moving = (sitk.GetArrayFromImage(volume) for volume in (fixed, moving))
             for level, fraction in enumerate(LEVELS.values()):
                 z = round(fraction * (len(fixed) - 1))
                 slices = (
