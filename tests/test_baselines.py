@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK as sitk
 
 from regagent.baselines import elastix_pose, register_initial, register_sift, sift_pose
 from regagent.elastix import RegistrationFailed, elastix
@@ -78,6 +79,13 @@ def test_elastix_that_gives_up_is_a_failure(mr):
         raise RegistrationFailed("no samples")
 
     assert elastix_pose(gives_up, mr, mr) is None
+
+
+def test_elastix_says_why_it_gave_up(register):
+    fixed, moving = (sitk.GetImageFromArray(face(seed).astype(np.float32)) for seed in (0, 1))
+    moving.SetOrigin((900.0, 900.0))
+    with pytest.raises(RegistrationFailed, match="Too many samples map outside"):
+        register(fixed, moving)
 
 
 def test_a_faulty_parameter_map(register, tmp_path):

@@ -59,7 +59,10 @@ def register_elastix(
 
 
 def sift_pose(fixed: NDArray, moving: NDArray, ratio: float, minimum_matches: int) -> NDArray | None:
-    """Return the pose T (4,) that RANSAC finds in the SIFT matches passing the ratio test, or None."""
+    """Return the pose T (4,) that RANSAC finds in the SIFT matches passing the ratio test.
+
+    None when fewer than ``minimum_matches`` of them agree on it.
+    """
     detector = cv2.SIFT_create()
     fixed_keys, fixed_values = detector.detectAndCompute(to_uint8(fixed), None)
     moving_keys, moving_values = detector.detectAndCompute(to_uint8(moving), None)
@@ -73,8 +76,11 @@ def sift_pose(fixed: NDArray, moving: NDArray, ratio: float, minimum_matches: in
     source = np.array([moving_keys[match.queryIdx].pt for match in matches]) - centre
     target = np.array([fixed_keys[match.trainIdx].pt for match in matches]) - centre
     cv2.setRNGSeed(0)  # RANSAC draws from OpenCV's global stream
-    found, _ = cv2.estimateAffinePartial2D(source, target, method=cv2.RANSAC, ransacReprojThreshold=3.0)
-    return None if found is None else pose_of(found)
+    found, inliers = cv2.estimateAffinePartial2D(source, target, method=cv2.RANSAC, ransacReprojThreshold=3.0)
+    # Any two matches agree on some similarity: fewer inliers than that are chance.
+    if found is None or inliers.sum() < minimum_matches:
+        return None
+    return pose_of(found)
 
 
 def elastix_pose(

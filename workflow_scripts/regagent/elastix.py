@@ -1,5 +1,7 @@
 """Elastix, the one call of it: the 3D pre-registration and the 2D baseline of Table 2 (§4)."""
 
+import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +9,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from regagent.files import UserError
+
+
+LOG = "elastix.log"
 
 
 class RegistrationFailed(Exception):
@@ -38,17 +43,20 @@ def elastix(parameter_map: str | Path) -> Callable[[sitk.Image, sitk.Image], sit
         )
 
     def register(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
-        try:
-            _, result = itk.elastix_registration_method(
-                _to_itk(itk, fixed),
-                _to_itk(itk, moving),
-                parameter_object=parameters,
-                number_of_threads=1,
-                log_to_console=False,
-                log_to_file=False,
-            )
-        except RuntimeError as error:
-            raise RegistrationFailed(_reason(error)) from error
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                _, result = itk.elastix_registration_method(
+                    _to_itk(itk, fixed),
+                    _to_itk(itk, moving),
+                    parameter_object=parameters,
+                    number_of_threads=1,
+                    log_to_console=False,
+                    log_to_file=True,
+                    output_directory=folder,
+                    log_file_name=LOG,
+                )
+            except RuntimeError as error:
+                raise RegistrationFailed(_reason(Path(folder, LOG))) from error
         return _transform(result.GetParameterMap(result.GetNumberOfParameterMaps() - 1))
 
     return register
@@ -81,6 +89,8 @@ def _transform(parameter_map) -> sitk.Transform:
     return transform
 
 
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _reason(log: Path) -> str:
+    """Return what Elastix's log describes last; its exception says no more than to look there."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    found = re.findall(r"Description: ITK ERROR: (?:\w+\(0x\w+\): )?(.+)", text)
+    return found[-1].strip() if found else "no reason given"
