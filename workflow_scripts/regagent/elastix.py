@@ -10,7 +10,6 @@ import SimpleITK as sitk
 
 from regagent.files import UserError
 
-
 LOG = "elastix.log"
 
 
