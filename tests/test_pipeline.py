@@ -1,0 +1,124 @@
+"""The pipeline is built from its configuration: every run's jobs, and faults of the configuration."""
+
+import pytest
+import yaml
+from snakemake.utils import update_config
+from workflow import ROOT, copy_workflow, counted_jobs, snakemake, write_overlay
+
+from regagent.settings import load
+
+# The rules whose number of jobs does not depend on the configuration.
+ONCE = (
+    *("split_patients", "make_table2", "draw_figure4", "draw_figure5", "draw_capture_range"),
+    *("draw_training", "draw_calibration", "draw_cohort", "summarise_preregistration", "write_provenance"),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return copy_workflow(tmp_path_factory.mktemp("workflow"))
+
+
+def overlaid(name):
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    update_config(config, yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()))
+    return load(config)
+
+
+def planned(folder, *arguments):
+    result = snakemake(folder, "--dry-run", *arguments)
+    assert result.returncode == 0, result.stdout
+    return counted_jobs(result.stdout)
+
+
+def expected_jobs(patients, seeds):
+    conventional = {f"register_{name}": 2 for name in ("initial", "sift", "elastix")}
+    return {
+        **dict.fromkeys(ONCE, 1),
+        **dict.fromkeys(("simulate_patient", "preregister_patient", "select_slices"), patients),
+        **conventional,
+        "perturb_slices": 2,
+        "train_agent": 4 * seeds,
+        "train_supervised": 2 * seeds,
+        "train_regressor": seeds,
+        "calibrate_threshold": 6 * seeds,
+        "register_regressor": 2 * seeds,
+        "register_agent": 18 * seeds,
+    }
+
+
+def test_the_default_run(folder):
+    assert planned(folder) == expected_jobs(patients=30, seeds=1)
+
+
+def test_the_smoke_run_has_every_rule_of_the_default_run(folder):
+    jobs = planned(folder, "--configfile", "config/smoke.yaml")
+    assert jobs == expected_jobs(patients=overlaid("smoke").cohort.patients, seeds=1)
+
+
+def test_the_papers_run(folder):
+    jobs = planned(folder, "--configfile", "config/paper.yaml")
+    assert jobs == expected_jobs(patients=99, seeds=3)
+
+
+def test_the_overlays_keep_what_they_do_not_name():
+    smoke, paper = overlaid("smoke"), overlaid("paper")
+    assert (smoke.run, paper.run) == ("smoke", "paper")
+    assert smoke.methods == paper.methods == overlaid("config").methods
+    for variant, (network, distance) in {
+        "RL-LME": ("CNN-LSTM", "LME"),
+        "RL-matrix": ("CNN-LSTM", "matrix"),
+        "CNN-LME": ("CNN", "LME"),
+        "CNN-matrix": ("CNN", "matrix"),
+        "SL-LME": ("CNN-LSTM", "LME"),
+        "SL-matrix": ("CNN-LSTM", "matrix"),
+    }.items():
+        for settings in (smoke, paper):
+            assert settings.variants[variant].network == network
+            assert settings.variants[variant].distance == distance
+            assert settings.variants[variant].learner == overlaid("config").variants[variant].learner
+
+
+def test_the_papers_literal_hyperparameters():
+    agent = overlaid("paper").variants["RL-LME"]
+    assert (agent.reward, agent.discount, agent.entropy_weight) == ("paper", 0.99, 0.1)
+    assert (agent.learning_rate, agent.workers, agent.unroll) == (1e-4, 8, 30)
+    assert (agent.episode_steps, agent.terminal_distance, agent.terminal_reward) == (500, 1.0, 10.0)
+    assert overlaid("paper").perturbations.per_slice == 64
+
+
+def test_a_variant_of_ones_own_needs_no_code(folder, tmp_path):
+    settings = {
+        "run": "own",
+        "variants": {"RL-slow": {"learner": "reinforcement", "steps": 100, "learning_rate": 1.0e-5}},
+        "methods": ["Initial", "RL-slow-MC"],
+    }
+    jobs = planned(folder, "--configfile", write_overlay(tmp_path, settings))
+    assert jobs["train_agent"] == 4  # three of Figure 5 and this one
+    assert jobs["register_agent"] == 2
+    assert "register_elastix" not in jobs
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cohort": {"patiens": 5}}, "config: cohort.patiens: no such key; did you mean 'patients'?"),
+        ({"perturbations": {"per_slice": -1}}, "config: perturbations.per_slice: Input should be greater"),
+        ({"methods": ["Initial", "RL-LMW"]}, "config: methods: unknown variant 'RL-LMW'; known are Initial"),
+        ({"cohort": {"source": "sheet", "sheet": "absent.tsv"}}, "absent.tsv: no such sample sheet"),
+    ],
+)
+def test_a_faulty_configuration_ends_in_one_message(folder, tmp_path, settings, message):
+    result = snakemake(folder, "--dry-run", "--configfile", write_overlay(tmp_path, settings))
+    assert result.returncode == 1
+    lines = [
+        line for line in result.stdout.splitlines() if not line.startswith(("Using work", "Config file"))
+    ]
+    assert len(lines) == 1, result.stdout
+    assert lines[0].startswith(message)
+
+
+def test_the_workflow_is_free_of_lint(folder):
+    result = snakemake(folder, "--lint")
+    assert result.returncode == 0, result.stdout
+    assert "in a good condition" in result.stdout
