@@ -37,7 +37,7 @@ lint: $(INSTALLED) ## formats and lints of Python and Snakemake files
 	snakemake --lint
 
 benchmark: $(INSTALLED) ## training steps and registrations a second on this machine
-	python benchmarks/throughput.py
+	PYTHONPATH=workflow_scripts python benchmarks/throughput.py
 
 clean: ## remove what the runs wrote
 	rm -rf results/*/ report.html
