@@ -38,7 +38,8 @@ def logged(log: str | Path) -> Iterator[logging.Logger]:
         logger.error("error: %s", error)
         sys.exit(1)
     except Exception as error:
-        Path(log).open("a").write(traceback.format_exc())
+        with Path(log).open("a") as stream:
+            stream.write(traceback.format_exc())
         logger.error("error: %s: %s (the traceback is in %s)", type(error).__name__, error, log)
         sys.exit(1)
     finally:
