@@ -53,16 +53,21 @@ TISSUES: dict[str, tuple[float, float]] = {
 }
 
 
-def smooth_matrix(nodes: int, positions: Field) -> Field:
-    """Return the (len(positions), nodes) cubic B-spline weights at positions counted in nodes."""
+def spline(field: Field, positions: NDArray[np.float64], axis: int) -> Field:
+    """Interpolate along one axis by cubic B-splines at positions counted in nodes, inside 1..n-3.
+
+    Written out instead of as a matrix product, whose rounding depends on the number of BLAS threads.
+    """
+    field = np.moveaxis(field, axis, 0)
+    result = np.empty((len(positions), *field.shape[1:]), np.float32)
     base = np.floor(positions).astype(int)
-    f = (positions - base).astype(np.float32)
-    weights = ((1 - f) ** 3, 3 * f**3 - 6 * f**2 + 4, -3 * f**3 + 3 * f**2 + 3 * f + 1, f**3)
-    matrix = np.zeros((len(positions), nodes), np.float32)
-    rows = np.arange(len(positions))
-    for offset, weight in enumerate(weights):
-        np.add.at(matrix, (rows, np.clip(base + offset - 1, 0, nodes - 1)), weight / 6)
-    return matrix
+    f = positions - base
+    weights = np.stack([(1 - f) ** 3, 3 * f**3 - 6 * f**2 + 4, -3 * f**3 + 3 * f**2 + 3 * f + 1, f**3]) / 6
+    for row, first, taps in zip(result, base - 1, weights.T.astype(np.float32), strict=True):
+        np.multiply(field[first], taps[0], out=row)
+        for offset in (1, 2, 3):
+            row += taps[offset] * field[first + offset]
+    return np.moveaxis(result, 0, axis)
 
 
 def refined(field: Field, shape: Sequence[int]) -> Field:
@@ -92,12 +97,11 @@ def smooth_noise(rng: np.random.Generator, extent: Triple, shape: Sequence[int],
     ``extent`` is the size (z, y, x) in mm of the grid; the same seed gives the same field on any grid.
     """
     nodes = [int(np.ceil(size / scale)) + 4 for size in extent]
-    values = rng.standard_normal(nodes, dtype=np.float32) / np.float32(0.4795**1.5)
-    positions = [
-        1.5 + np.arange(count) * (size / count / scale) for size, count in zip(extent, shape, strict=True)
-    ]
-    matrices = [smooth_matrix(n, p.astype(np.float32)) for n, p in zip(nodes, positions, strict=True)]
-    return separable(values, matrices)
+    field = rng.standard_normal(nodes, dtype=np.float32) / np.float32(0.4795**1.5)
+    for axis in (2, 1, 0):
+        step = extent[axis] / shape[axis] / scale
+        field = spline(field, 1.5 + step * np.arange(shape[axis]), axis)
+    return field
 
 
 def ellipsoid(p: Points, centre: Triple, radii: Triple, power: float = 2.0) -> Field:
