@@ -42,6 +42,15 @@ def test_the_step_limit_truncates_and_does_not_terminate(pairs):
     assert last.truncated.all() and not last.terminated.any()
 
 
+def test_what_a_step_told_stays_when_the_next_episode_starts(pairs):
+    batch = episodes(pairs)
+    step = batch.step(np.zeros(4, int))
+    before, after = step.before.copy(), step.distance.copy()
+    batch.reset()
+    assert (step.before == before).all() and (step.distance == after).all()
+    assert (batch.distance != after).all()
+
+
 def test_the_true_pose_shows_the_aligned_image(pairs):
     batch = episodes(pairs)
     batch.pose = invert(batch.perturbation)

@@ -132,7 +132,7 @@ class Episodes:
                 self.fixed[i] = self.pairs.mr[self.index[i]]
             self.episode[i] += 1
             self.moving[i] = warp(self.pairs.ct[self.index[i]], self.perturbation[i])
-        self.distance[chosen] = self.measure()[chosen]
+        self.distance = self.measure()
 
     def states(self) -> Image:
         """Return the states (B, H, H, 2)."""
