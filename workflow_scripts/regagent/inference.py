@@ -16,7 +16,7 @@ from regagent.files import read_table, write_table
 from regagent.geometry import IDENTITY, act
 from regagent.images import Image
 from regagent.metrics import registration_table, summarise
-from regagent.networks import ACTION_COUNT, AgentNetwork, to_states
+from regagent.networks import ACTION_COUNT, AgentNetwork, choose_device, to_states
 from regagent.perturbations import perturbed_pairs
 from regagent.returns import unscale
 from regagent.settings import Inference
