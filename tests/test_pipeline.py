@@ -19,7 +19,7 @@ def folder(tmp_path_factory):
     return copy_workflow(tmp_path_factory.mktemp("workflow"))
 
 
-def overlaid(name):
+def overlaid(name="config"):
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     update_config(config, yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()))
     return load(config)
@@ -48,7 +48,7 @@ def expected_jobs(patients, seeds):
 
 
 def test_the_default_run(folder):
-    assert planned(folder) == expected_jobs(patients=30, seeds=1)
+    assert planned(folder) == expected_jobs(patients=overlaid().cohort.patients, seeds=1)
 
 
 def test_the_smoke_run_has_every_rule_of_the_default_run(folder):
@@ -64,7 +64,7 @@ def test_the_papers_run(folder):
 def test_the_overlays_keep_what_they_do_not_name():
     smoke, paper = overlaid("smoke"), overlaid("paper")
     assert (smoke.run, paper.run) == ("smoke", "paper")
-    assert smoke.methods == paper.methods == overlaid("config").methods
+    assert smoke.methods == paper.methods == overlaid().methods
     for variant, (network, distance) in {
         "RL-LME": ("CNN-LSTM", "LME"),
         "RL-matrix": ("CNN-LSTM", "matrix"),
@@ -76,7 +76,7 @@ def test_the_overlays_keep_what_they_do_not_name():
         for settings in (smoke, paper):
             assert settings.variants[variant].network == network
             assert settings.variants[variant].distance == distance
-            assert settings.variants[variant].learner == overlaid("config").variants[variant].learner
+            assert settings.variants[variant].learner == overlaid().variants[variant].learner
 
 
 def test_the_papers_literal_hyperparameters():
