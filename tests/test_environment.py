@@ -16,7 +16,8 @@ def pairs():
 
 
 def episodes(pairs, count=4, **keys):
-    made = Episodes(pairs, RANGES, reinforcement(**keys), count, np.random.default_rng(5))
+    settings = reinforcement(**{"exploring_starts": 0.0, **keys})
+    made = Episodes(pairs, RANGES, settings, count, np.random.default_rng(5))
     made.reset()
     return made
 
@@ -71,11 +72,29 @@ def test_a_pair_stays_for_two_episodes_with_another_perturbation(pairs):
     assert (batch.index != first).any()
 
 
+def test_exploring_starts_lie_on_the_way_to_the_truth(pairs):
+    far = episodes(pairs, count=64).distance
+    exploring = episodes(pairs, count=64, exploring_starts=1.0)
+    assert (exploring.pose != IDENTITY).any(1).mean() > 0.9
+    truth = invert(exploring.perturbation)
+    assert (np.abs(exploring.pose[:, :3]) <= np.abs(truth[:, :3])).all()
+    assert exploring.distance.mean() < 0.75 * far.mean()
+
+
+def test_a_step_knows_what_every_action_would_have_given(pairs):
+    batch = episodes(pairs)
+    start = batch.pose.copy()
+    candidates = batch.step(np.zeros(4, int)).candidates
+    for action in range(8):
+        batch.pose = start
+        assert np.allclose(batch.step(np.full(4, action)).distance, candidates[:, action])
+
+
 def test_following_the_best_actions_reaches_the_terminal(pairs):
     batch = episodes(pairs, count=16)
     reached = np.zeros(16, bool)
     for _ in range(150):
-        reached |= batch.step(batch.best_actions()).terminated
+        reached |= batch.step(batch.candidates().argmin(1)).terminated
     assert reached.mean() > 0.9
 
 

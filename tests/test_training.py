@@ -127,17 +127,22 @@ def test_a_loss_that_is_not_finite_stops_the_training(pairs, tmp_path, monkeypat
 
 
 def test_a_toy_task_is_learned(tmp_path, monkeypatch):
-    """Translations of a few pixels on small images: success rises far above that of chance."""
-    toy = make_pairs(2, size=64)
+    """Translations of a few pixels on a small image: almost never reached by chance, then almost always."""
+    toy = make_pairs(1, size=96)
     monkeypatch.setattr(a3c, "read_pairs", lambda slices, split, subset: toy)
     settings = reinforcement(
-        steps=24_000, environments=16, unroll=20, episode_steps=40, terminal_distance=1.5, learning_rate=1e-3
+        steps=16_000,
+        environments=16,
+        unroll=5,
+        episode_steps=30,
+        exploring_starts=0.0,
+        terminal_distance=1.5,
+        learning_rate=1e-3,
     )
     near = PerturbationRange(translation_px=6, rotation_deg=0, scale=(1.0, 1.0))
     _, record = train(tmp_path, settings, ranges=near)
-    half = len(record) // 10
-    early, late = record.success[:half].mean(), record.success[-half:].mean()
-    assert late > 0.8 and late > early + 0.2
+    assert record.success[:30].mean() < 0.3
+    assert record.success[-200:].mean() > 0.9
 
 
 def test_pure_sl_learns_and_goes_on(pairs, tmp_path):

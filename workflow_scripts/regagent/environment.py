@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from regagent import rewards
 from regagent.files import UserError, read_table
-from regagent.geometry import IDENTITY, act, corner_matrix
+from regagent.geometry import IDENTITY, act, corner_matrix, invert
 from regagent.images import Image, warp, warp_by
 from regagent.perturbations import sample_perturbations
 from regagent.settings import Agent, PerturbationRange
@@ -65,9 +65,10 @@ def observe(fixed: Image, moving: Image, pose: NDArray[np.float64]) -> Image:
 
 @dataclass(frozen=True)
 class Step:
-    """What a step of all episodes gave, each (B,); ``distance`` is D after the action."""
+    """What a step gave in every episode, (B,) where nothing else is said; ``distance`` is D after it."""
 
     before: NDArray[np.float64]
+    candidates: NDArray[np.float64]  # (B, 8) D after each action that could have been taken
     distance: NDArray[np.float64]
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
@@ -107,10 +108,10 @@ class Episodes:
             self.settings.distance, self.pose, self.perturbation, landmarks, self.pairs.size
         )
 
-    def best_actions(self) -> NDArray[np.int64]:
-        """Return the action (B,) that brings each episode nearest to the truth (§3.5)."""
+    def candidates(self) -> NDArray[np.float64]:
+        """Return D (B, 8) after each action; the lowest is that of the best action (§3.5)."""
         landmarks = self.pairs.landmarks[self.index]
-        return rewards.best_actions(
+        return rewards.distances_after(
             self.settings.distance, self.pose, self.perturbation, landmarks, self.pairs.size
         )
 
@@ -122,7 +123,7 @@ class Episodes:
         """
         chosen = np.arange(len(self.index)) if which is None else np.flatnonzero(which)
         self.perturbation[chosen] = sample_perturbations(self.rng, len(chosen), self.ranges)
-        self.pose[chosen] = IDENTITY
+        self.pose[chosen] = self._starts(self.perturbation[chosen])
         self.elapsed[chosen] = 0
         if stagger:
             self.elapsed[chosen] = self.rng.integers(0, self.settings.episode_steps, len(chosen))
@@ -134,19 +135,32 @@ class Episodes:
             self.moving[i] = warp(self.pairs.ct[self.index[i]], self.perturbation[i])
         self.distance = self.measure()
 
+    def _starts(self, perturbation: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the first poses: the identity, or in a share of the episodes a pose on the way to the truth.
+
+        Each parameter of such an exploring start is a random part of its true value. Far from the truth
+        the states hardly tell one action from another; met at all distances, they are learned much sooner.
+        """
+        poses = np.tile(IDENTITY, (len(perturbation), 1))
+        exploring = self.rng.random(len(poses)) < self.settings.exploring_starts
+        part = self.rng.random(poses.shape)
+        truth = invert(perturbation)
+        on_the_way = np.concatenate([part[:, :3] * truth[:, :3], truth[:, 3:] ** part[:, 3:]], 1)
+        return np.where(exploring[:, None], on_the_way, poses)
+
     def states(self) -> Image:
         """Return the states (B, H, H, 2)."""
         return observe(self.fixed, self.moving, self.pose)
 
     def step(self, actions: NDArray[np.int64]) -> Step:
         """Apply T ← a ∘ T with the actions (B,); does not reset what ended."""
-        before = self.distance
+        before, candidates = self.distance, self.candidates()
         self.pose = act(self.pose, actions)
         self.elapsed = self.elapsed + 1
-        self.distance = self.measure()
+        self.distance = candidates[np.arange(len(actions)), actions]
         terminated = self.distance < self.settings.terminal_distance
         truncated = ~terminated & (self.elapsed >= self.settings.episode_steps)
-        return Step(before, self.distance, terminated, truncated)
+        return Step(before, candidates, self.distance, terminated, truncated)
 
 
 class RegistrationEnvironment(gymnasium.Env):

@@ -41,10 +41,16 @@ def _paper_advantages(
     return advantage, 0.5 * F.mse_loss(rollout.values[..., -1], target)
 
 
+def _potential_reward(rollout: Rollout, settings: ReinforcementAgent, after: Tensor) -> Tensor:
+    """Return the scaled fall of D to ``after`` (T, B) or (T, B, 8), with the terminal reward."""
+    before = rollout.before if after.ndim == 2 else rollout.before[..., None]
+    bonus = settings.terminal_reward * (after < settings.terminal_distance)
+    return settings.reward_scale * (before - after + bonus)
+
+
 def _potential_advantages(rollout: Rollout, settings: ReinforcementAgent) -> tuple[Tensor, Tensor]:
     """Return the advantages (T, B) and ½(R - V)² of the shaped reward; the critic is the first value."""
-    reward = rollout.before - rollout.after + settings.terminal_reward * rollout.terminated
-    reward = settings.reward_scale * reward
+    reward = _potential_reward(rollout, settings, rollout.after)
     reward = reward + settings.discount * rollout.truncated * rollout.truncation_values[..., 0]
     values = _values(rollout, 0)
     advantage = advantages(reward, values, rollout.ended, settings.discount, settings.trace_decay)
@@ -53,27 +59,41 @@ def _potential_advantages(rollout: Rollout, settings: ReinforcementAgent) -> tup
 
 def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent) -> Tensor:
     """Return the actor-critic loss of a rollout (Eqs. 1 and 2)."""
+    log_policy = torch.log_softmax(rollout.logits, -1)
+    policy = log_policy.exp()
+    chosen = log_policy.gather(-1, rollout.actions[..., None])[..., 0]
     if settings.reward == "paper":
         advantage, value_loss = _paper_advantages(
             rollout, settings, settings.discount, settings.terminal_reward
         )
-        stopping_loss = torch.zeros(())
+        stopping_loss = torch.zeros_like(value_loss)
+        gain = (chosen * _normalised(advantage, settings)).mean()
     else:
         advantage, value_loss = _potential_advantages(rollout, settings)
         stopping_loss = _paper_advantages(
             rollout, settings, settings.stopping_discount, settings.terminal_reward
         )[1]
-    if settings.normalise_advantages:
-        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-    log_policy = torch.log_softmax(rollout.logits, -1)
-    chosen = log_policy.gather(-1, rollout.actions[..., None])[..., 0]
-    entropy = -(log_policy.exp() * log_policy).sum(-1).mean()
+        # The step's own reward is known for every action: it enters by its mean over the policy, and
+        # only the rest of the advantage is sampled. The expected gradient is that of Eq. 1, without
+        # the noise of which action was drawn in its largest part.
+        every = _potential_reward(rollout, settings, rollout.candidates)
+        taken = every.gather(-1, rollout.actions[..., None])[..., 0]
+        spread = advantage.std() + 1e-8 if settings.normalise_advantages else 1.0
+        rest = _normalised(advantage - taken, settings, spread)
+        gain = (chosen * rest).mean() + ((policy * every).sum(-1) / spread).mean()
+    entropy = -(policy * log_policy).sum(-1).mean()
     return (
-        -(chosen * advantage).mean()
+        -gain
         - settings.entropy_weight * entropy
         + settings.value_weight * value_loss
-        + settings.stopping_weight * stopping_loss.to(value_loss)
+        + settings.stopping_weight * stopping_loss
     )
+
+
+def _normalised(advantage: Tensor, settings: ReinforcementAgent, spread: Tensor | None = None) -> Tensor:
+    if not settings.normalise_advantages:
+        return advantage
+    return (advantage - advantage.mean()) / (advantage.std() + 1e-8 if spread is None else spread)
 
 
 def supervised_loss(rollout: Rollout, settings: SupervisedAgent) -> Tensor:

@@ -15,13 +15,10 @@ def distance(kind: str, pose: Array, perturbation: Array, landmarks: Array, size
     return matrix_distance(pose, perturbation, size)
 
 
-def best_actions(
-    kind: str, pose: Array, perturbation: Array, landmarks: Array, size: int
-) -> NDArray[np.int64]:
-    """Return the actions (B,) whose next pose a ∘ T is nearest to the truth (§3.5)."""
+def distances_after(kind: str, pose: Array, perturbation: Array, landmarks: Array, size: int) -> Array:
+    """Return D (B, 8) of the next pose a ∘ T for each of the eight actions a."""
     candidates = compose(ACTIONS, pose[:, None])
-    reached = distance(kind, candidates, perturbation[:, None], landmarks[:, None], size)
-    return reached.argmin(1)
+    return distance(kind, candidates, perturbation[:, None], landmarks[:, None], size)
 
 
 def paper_reward(after: Array, terminated: NDArray[np.bool_], terminal_reward: float) -> Array:

@@ -20,6 +20,7 @@ class Rollout:
     values: Tensor  # (T, B, V), with graph
     actions: Tensor  # (T, B)
     before: Tensor  # (T, B) D before the action
+    candidates: Tensor  # (T, B, 8) D after each action that could have been taken
     after: Tensor  # (T, B) D after it
     terminated: Tensor  # (T, B) 1.0 where D fell below the terminal distance
     truncated: Tensor  # (T, B) 1.0 where the step limit cut the episode
@@ -52,7 +53,7 @@ class Actor:
 
     def follow(self, logits: Tensor) -> np.ndarray:
         """Return the best actions (B,), whatever the policy says (§3.5)."""
-        return self.episodes.best_actions()
+        return self.episodes.candidates().argmin(1)
 
     def collect(self, length: int, choose: Callable[[Tensor], np.ndarray]) -> Rollout:
         """Take ``length`` steps in every episode; episodes that end start anew."""
@@ -92,6 +93,7 @@ class Actor:
             values=torch.stack(values),
             actions=torch.from_numpy(np.stack(actions)).to(self.device),
             before=gather("before"),
+            candidates=gather("candidates"),
             after=gather("distance"),
             terminated=gather("terminated"),
             truncated=gather("truncated"),

@@ -47,7 +47,7 @@ class Cohort(Model):
     """Who is registered: simulated patients, or the rows of a sample sheet."""
 
     source: Literal["simulated", "sheet"] = "simulated"
-    patients: Annotated[int, Field(ge=2, le=999)] = 30
+    patients: Annotated[int, Field(ge=2, le=999)] = 25
     seed: Seed = 2018
     sheet: str | None = None
 
@@ -125,18 +125,19 @@ class Agent(Model):
     distance: Literal["LME", "matrix"] = "LME"
     steps: Positive = 400_000
     workers: Positive = 2
-    environments: Positive = 16
-    unroll: Positive = 30
-    episode_steps: Positive = 150
+    environments: Positive = 32
+    unroll: Positive = 5
+    episode_steps: Positive = 100
     episodes_per_pair: Positive = 2
+    exploring_starts: Fraction = 0.75
     terminal_distance: PositiveFloat = 1.0
     terminal_reward: float = 10.0
-    learning_rate: PositiveFloat = 3e-4
+    learning_rate: PositiveFloat = 4e-4
     final_learning_rate_fraction: Fraction = 0.1
     gradient_clip: PositiveFloat = 0.5
     rescale_values: bool = True
     stopping_discount: Fraction = 0.95
-    stopping_weight: NonNegative = 0.1
+    stopping_weight: NonNegative = 0.002
     checkpoint_seconds: PositiveFloat = 60.0
 
     @property
@@ -151,9 +152,9 @@ class ReinforcementAgent(Agent):
     learner: Literal["reinforcement"]
     reward: Literal["potential", "paper"] = "potential"
     reward_scale: PositiveFloat = 0.3
-    discount: Fraction = 0.95
-    trace_decay: Fraction = 0.95
-    value_weight: NonNegative = 0.5
+    discount: Fraction = 0.7
+    trace_decay: Fraction = 0.7
+    value_weight: NonNegative = 0.05
     normalise_advantages: bool = True
     entropy_weight: NonNegative = 0.01
 
