@@ -121,7 +121,7 @@ def test_a_dying_worker_ends_the_training_with_its_reason(pairs, tmp_path, monke
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(pairs, tmp_path, monkeypatch):
-    monkeypatch.setattr(a3c, "reinforcement_loss", lambda rollout, settings: rollout.values.sum() * np.nan)
+    monkeypatch.setattr(a3c, "reinforcement_loss", lambda rollout, *rest: rollout.values.sum() * np.nan)
     with pytest.raises(UserError, match="gradient is not finite .* after 0 steps"):
         train(tmp_path, reinforcement())
 

@@ -104,12 +104,13 @@ class Worker:
         """Take one rollout, learn from it, and return the records of the episodes that ended in it."""
         settings, network = self.shared.settings, self.network
         vector_to_parameters(self.shared.weights.detach().clone(), network.parameters())
+        progress = min(1.0, self.shared.steps.value / settings.steps)
         if isinstance(settings, SupervisedAgent):
             rollout = self.actor.collect(settings.unroll, self.actor.follow)
-            loss = supervised_loss(rollout, settings)
+            loss = supervised_loss(rollout, settings, progress)
         else:
             rollout = self.actor.collect(settings.unroll, self.actor.sample)
-            loss = reinforcement_loss(rollout, settings)
+            loss = reinforcement_loss(rollout, settings, progress)
         network.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)

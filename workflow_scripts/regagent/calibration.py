@@ -32,7 +32,7 @@ def calibrate_threshold(
     """Write the thresholds of a model, greedy and with look-ahead, and the error that each candidate gave.
 
     The agent walks without stopping; every candidate is then tried on these walks. The best is the one of
-    the lowest mean error (TRE px) among those at which at least ``minimum_stopped`` of the cases stop.
+    the lowest mean error (TRE px). Candidates reach up to where ``minimum_stopped`` of the cases still stop.
     """
     torch.set_num_threads(1)
     network, facts = load_model(model, "agent")
@@ -44,17 +44,15 @@ def calibrate_threshold(
     perturbation = sample_perturbations(rng, settings.cases, ranges)
     walks = _Walks(network, rescaled, pairs, chosen, perturbation, settings.steps)
 
-    greedy = [walks.greedy(threshold) for threshold in walks.candidates(settings.candidates)]
-    ahead = [
-        walks.ahead(threshold, inference, rng)
-        for threshold in walks.candidates(settings.lookahead_candidates)
-    ]
+    greedy = walks.candidates(settings.candidates, settings.minimum_stopped)
+    ahead = walks.candidates(settings.lookahead_candidates, settings.minimum_stopped)
+    greedy = [walks.greedy(threshold) for threshold in greedy]
+    ahead = [walks.ahead(threshold, inference, rng) for threshold in ahead]
     table = pd.DataFrame(greedy + ahead)
     table["chosen"] = False
     thresholds = {}
     for lookahead, rows in table.groupby("lookahead"):
-        enough = rows[rows.stopped >= min(settings.minimum_stopped, rows.stopped.max())]
-        best = enough.mean_px.idxmin()
+        best = rows.mean_px.idxmin()
         table.loc[best, "chosen"] = True
         thresholds["lookahead" if lookahead else "greedy"] = float(table.threshold[best])
         logger.info(
@@ -91,10 +89,10 @@ class _Walks:
         self.value, self.pose = np.stack(value), np.stack(pose)
         self.memory, self.logits = torch.stack(memory), torch.stack(logits)
 
-    def candidates(self, count: int) -> np.ndarray:
-        """Return thresholds between those at which every case and at which few cases stop."""
+    def candidates(self, count: int, minimum_stopped: float) -> np.ndarray:
+        """Return thresholds between those at which every case and ``minimum_stopped`` of them stop."""
         highest = self.value.max(0)
-        return np.unique(np.quantile(highest, np.linspace(0.0, 0.5, count)))
+        return np.unique(np.quantile(highest, np.linspace(0.0, 1.0 - minimum_stopped, count)))
 
     def stops(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """Return the step (N,) at which each case ends, and whether it stopped there by itself."""

@@ -57,8 +57,12 @@ def _potential_advantages(rollout: Rollout, settings: ReinforcementAgent) -> tup
     return advantage, 0.5 * F.mse_loss(rollout.values[..., 0], values[:-1] + advantage)
 
 
-def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent) -> Tensor:
-    """Return the actor-critic loss of a rollout (Eqs. 1 and 2)."""
+def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress: float = 1.0) -> Tensor:
+    """Return the actor-critic loss of a rollout (Eqs. 1 and 2).
+
+    ``progress`` is the part of the training that is over. The value to stop by grows with it: its errors
+    are large at first and would drown the policy in the layers that both share.
+    """
     log_policy = torch.log_softmax(rollout.logits, -1)
     policy = log_policy.exp()
     chosen = log_policy.gather(-1, rollout.actions[..., None])[..., 0]
@@ -86,7 +90,7 @@ def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent) -> Tensor
         -gain
         - settings.entropy_weight * entropy
         + settings.value_weight * value_loss
-        + settings.stopping_weight * stopping_loss
+        + settings.stopping_weight * progress * stopping_loss
     )
 
 
@@ -96,10 +100,11 @@ def _normalised(advantage: Tensor, settings: ReinforcementAgent, spread: Tensor 
     return (advantage - advantage.mean()) / (advantage.std() + 1e-8 if spread is None else spread)
 
 
-def supervised_loss(rollout: Rollout, settings: SupervisedAgent) -> Tensor:
-    """Return the cross-entropy of the best actions plus the value loss, without a terminal reward (§3.5)."""
+def supervised_loss(rollout: Rollout, settings: SupervisedAgent, progress: float = 1.0) -> Tensor:
+    """Return the cross-entropy of the best actions plus the value loss, without a terminal reward (§3.5).
+
+    The value's part grows with ``progress`` as in ``reinforcement_loss``.
+    """
     policy = F.cross_entropy(rollout.logits.flatten(0, 1), rollout.actions.flatten())
-    return (
-        policy
-        + settings.stopping_weight * _paper_advantages(rollout, settings, settings.stopping_discount, None)[1]
-    )
+    stopping_loss = _paper_advantages(rollout, settings, settings.stopping_discount, None)[1]
+    return policy + settings.stopping_weight * progress * stopping_loss

@@ -137,7 +137,7 @@ class Agent(Model):
     gradient_clip: PositiveFloat = 0.5
     rescale_values: bool = True
     stopping_discount: Fraction = 0.95
-    stopping_weight: NonNegative = 0.002
+    stopping_weight: NonNegative = 0.1
     checkpoint_seconds: PositiveFloat = 60.0
 
     @property
@@ -190,7 +190,7 @@ class Calibration(Model):
     steps: Positive = 150
     candidates: Positive = 25
     lookahead_candidates: Positive = 5
-    minimum_stopped: Fraction = 0.97
+    minimum_stopped: Fraction = 0.8
     seed: Seed = 11
 
 
