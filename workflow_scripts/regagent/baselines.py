@@ -41,7 +41,6 @@ def register_sift(
     perturbations: str | Path, slices: Iterable[str | Path], output: str | Path, settings: Baselines
 ) -> None:
     """Register every case by SIFT matches and write the table of registrations."""
-    cv2.setNumThreads(1)
     _register(
         lambda fixed, moving: sift_pose(fixed, moving, settings.sift_ratio, settings.sift_minimum_matches),
         perturbations,

@@ -1,6 +1,5 @@
 """Pre-registration of a patient's CT onto the MR in 3D, which serves as the standard of alignment (§4)."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.elastix import RegistrationFailed, elastix
-from regagent.files import UserError, write_whole
+from regagent.files import UserError, write_json, write_whole
 from regagent.images import normalise, read_volume, to_uint8
 from regagent.slices import AIR_HU, head_mask, square
 
@@ -69,8 +68,7 @@ def preregister(
         sitk.WriteTransform(transform, str(temporary))
     with write_whole(output_overlay) as temporary:
         cv2.imwrite(str(temporary), overlay(fixed, aligned))
-    with write_whole(output_quality) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
+    write_json(report, output_quality)
     if report["overlap"] < DOUBTFUL_OVERLAP:
         logger.warning(
             "patient %s: the heads overlap by only %.2f (Dice): look at %s before trusting it",

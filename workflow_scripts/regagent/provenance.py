@@ -1,7 +1,6 @@
 """Where results come from: the record that is kept of a run. Serves the reproduction as such."""
 
 import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -10,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from regagent.files import write_whole
+from regagent.files import write_json
 
 SOURCE = Path(__file__).parent
 
@@ -57,8 +56,7 @@ def write_provenance(
         "code": dict(code),
         "sha256": {str(path): _checksum(path) for path in files},
     }
-    with write_whole(output) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n")
+    write_json(record, output)
 
 
 def _seeds(config: Mapping) -> dict:
