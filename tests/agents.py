@@ -6,6 +6,7 @@ import numpy as np
 from regagent.environment import Pairs
 from regagent.settings import PerturbationRange, ReinforcementAgent, SupervisedAgent
 
+PLAIN = {"augmentation": {"enabled": False}}
 RANGES = PerturbationRange(translation_px=25, rotation_deg=30)
 
 
@@ -27,11 +28,11 @@ def make_pairs(count: int = 3, size: int = 168, seed: int = 0) -> Pairs:
 
 def reinforcement(**keys) -> ReinforcementAgent:
     """Return the settings of a small reinforcement agent."""
-    small = {"steps": 960, "workers": 1, "environments": 4, "unroll": 10, "checkpoint_seconds": 1000}
+    small = {"steps": 960, "workers": 1, "environments": 4, "unroll": 10, "checkpoint_seconds": 1000, **PLAIN}
     return ReinforcementAgent(learner="reinforcement", **{**small, **keys})
 
 
 def supervised(**keys) -> SupervisedAgent:
     """Return the settings of a small supervised agent."""
-    small = {"steps": 960, "workers": 1, "environments": 4, "unroll": 10, "checkpoint_seconds": 1000}
+    small = {"steps": 960, "workers": 1, "environments": 4, "unroll": 10, "checkpoint_seconds": 1000, **PLAIN}
     return SupervisedAgent(learner="supervised", **{**small, **keys})

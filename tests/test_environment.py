@@ -7,7 +7,7 @@ from gymnasium.utils.env_checker import check_env
 
 from regagent import rewards
 from regagent.environment import Episodes, RegistrationEnvironment
-from regagent.geometry import IDENTITY, act, invert
+from regagent.geometry import IDENTITY, act, invert, landmark_distance, matrix_distance
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +119,25 @@ def test_the_two_rewards_differ_by_the_shaping_term_alone(pairs):
         batch.reset(step.terminated)
 
 
-def test_matrix_distance_is_measured_in_corner_coordinates():
-    from regagent.geometry import corner_matrix, matrix_distance
+def test_in_the_matrix_distance_one_action_of_any_kind_is_one_unit():
+    truth = np.array([4.0, -3.0, 10.0, 1.1])
+    perturbation = invert(truth)
+    assert matrix_distance(truth, perturbation, 20.0) == pytest.approx(0, abs=1e-9)
+    for unit in ([1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, -1.0, 0], [0, 0, 0, 0.05]):
+        assert matrix_distance(truth + unit, perturbation, 20.0) == pytest.approx(1)
+    turned = truth + [0, 0, 360.0, 0]
+    assert matrix_distance(turned, perturbation, 20.0) == pytest.approx(0, abs=1e-9)
 
-    perturbation, pose = np.array([3.0, -2.0, 10.0, 1.1]), np.array([1.0, 2.0, -5.0, 0.95])
-    expected = np.linalg.norm(corner_matrix(pose, 168) - corner_matrix(invert(perturbation), 168))
-    assert matrix_distance(pose, perturbation, 168) == pytest.approx(expected)
-    assert matrix_distance(invert(perturbation), perturbation, 168) == pytest.approx(0, abs=1e-9)
+
+@pytest.mark.parametrize("distance", ["LME", "matrix"])
+def test_following_the_best_actions_registers(pairs, distance):
+    """What ends an episode is an alignment: a distance that lets scale or angle go would not do."""
+    batch = episodes(pairs, count=64, distance=distance, episode_steps=200)
+    error = np.full(64, np.nan)
+    for _ in range(120):
+        step = batch.step(batch.candidates().argmin(1))
+        points = pairs.evaluation_points[batch.index]
+        found = landmark_distance(batch.pose, batch.perturbation, points)
+        error = np.where(step.terminated & np.isnan(error), found, error)
+    assert np.isfinite(error).mean() > 0.8
+    assert np.nanmean(error) < 1.6

@@ -13,7 +13,6 @@ from regagent.geometry import (
     invert,
     landmark_distance,
     matrix,
-    matrix_distance,
     pose_of,
     transform,
 )
@@ -82,7 +81,6 @@ def test_the_truth_has_no_error_and_padding_counts_for_nothing():
     assert landmark_distance(invert(perturbation), perturbation, where) == pytest.approx(0, abs=1e-9)
     shift = np.array([3.0, 4.0, 0.0, 1.0])
     assert landmark_distance(IDENTITY, shift, where) == pytest.approx(5.0)
-    assert matrix_distance(invert(perturbation), perturbation, 168) == pytest.approx(0, abs=1e-9)
 
 
 def test_an_action_is_applied_after_the_pose():

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regagent import rewards
+from regagent.augmentation import augment_pair
 from regagent.files import UserError, read_table
 from regagent.geometry import IDENTITY, act, corner_matrix, invert
 from regagent.images import Image, warp, warp_by
@@ -79,7 +80,8 @@ class Episodes:
 
     An episode perturbs the CT of a pair once (what leaves the field of view is lost) and ends when D is
     below the terminal distance, or is truncated at the step limit. Each of the B keeps a pair for
-    ``episodes_per_pair`` episodes, with a fresh perturbation every time (§3.4, §4).
+    ``episodes_per_pair`` episodes, with a fresh perturbation every time (§3.4, §4). A pair is augmented
+    when it is drawn.
     """
 
     def __init__(
@@ -99,21 +101,17 @@ class Episodes:
         self.pose = np.tile(IDENTITY, (count, 1))
         self.distance = np.zeros(count)
         self.fixed = np.zeros((count, size, size), np.float32)
+        self.aligned = np.zeros((count, size, size), np.float32)  # the CT before its perturbation
         self.moving = np.zeros((count, size, size), np.float32)
+        self.landmarks = np.zeros((count, *pairs.landmarks.shape[1:]))
 
     def measure(self) -> NDArray[np.float64]:
         """Return D (B,) of the current poses."""
-        landmarks = self.pairs.landmarks[self.index]
-        return rewards.distance(
-            self.settings.distance, self.pose, self.perturbation, landmarks, self.pairs.size
-        )
+        return rewards.distance(self.settings, self.pose, self.perturbation, self.landmarks)
 
     def candidates(self) -> NDArray[np.float64]:
         """Return D (B, 8) after each action; the lowest is that of the best action (§3.5)."""
-        landmarks = self.pairs.landmarks[self.index]
-        return rewards.distances_after(
-            self.settings.distance, self.pose, self.perturbation, landmarks, self.pairs.size
-        )
+        return rewards.distances_after(self.settings, self.pose, self.perturbation, self.landmarks)
 
     def reset(self, which: NDArray[np.bool_] | None = None, stagger: bool = False) -> None:
         """Start new episodes where ``which`` (B,) is true, or everywhere.
@@ -129,11 +127,17 @@ class Episodes:
             self.elapsed[chosen] = self.rng.integers(0, self.settings.episode_steps, len(chosen))
         for i in chosen:
             if self.episode[i] % self.settings.episodes_per_pair == 0:
-                self.index[i] = self.rng.integers(len(self.pairs))
-                self.fixed[i] = self.pairs.mr[self.index[i]]
+                self._draw_pair(i)
             self.episode[i] += 1
-            self.moving[i] = warp(self.pairs.ct[self.index[i]], self.perturbation[i])
+            self.moving[i] = warp(self.aligned[i], self.perturbation[i])
         self.distance = self.measure()
+
+    def _draw_pair(self, i: int) -> None:
+        pairs, number = self.pairs, self.rng.integers(len(self.pairs))
+        self.index[i] = number
+        self.fixed[i], self.aligned[i], self.landmarks[i] = augment_pair(
+            pairs.mr[number], pairs.ct[number], pairs.landmarks[number], self.settings.augmentation, self.rng
+        )
 
     def _starts(self, perturbation: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the first poses: the identity, or in a share of the episodes a pose on the way to the truth.
@@ -148,9 +152,9 @@ class Episodes:
         on_the_way = np.concatenate([part[:, :3] * truth[:, :3], truth[:, 3:] ** part[:, 3:]], 1)
         return np.where(exploring[:, None], on_the_way, poses)
 
-    def states(self) -> Image:
-        """Return the states (B, H, H, 2)."""
-        return observe(self.fixed, self.moving, self.pose)
+    def states(self, which: NDArray[np.bool_] | slice = slice(None)) -> Image:
+        """Return the states (B, H, H, 2), or of the episodes where ``which`` (B,) is true."""
+        return observe(self.fixed[which], self.moving[which], self.pose[which])
 
     def step(self, actions: NDArray[np.int64]) -> Step:
         """Apply T ← a ∘ T with the actions (B,); does not reset what ended."""

@@ -97,7 +97,13 @@ def landmark_distance(pose: ArrayLike, perturbation: ArrayLike, points: ArrayLik
     return np.nanmean(np.hypot(residual[..., 0], residual[..., 1]), -1)
 
 
-def matrix_distance(pose: ArrayLike, perturbation: ArrayLike, size: int) -> Array:
-    """Return the Frobenius norm (...) between the corner matrices of T and of the truth P⁻¹ (§3.3)."""
-    difference = corner_matrix(pose, size) - corner_matrix(invert(perturbation), size)
-    return np.sqrt((difference**2).sum((-1, -2)))
+def matrix_distance(pose: ArrayLike, perturbation: ArrayLike, scale_weight: float) -> Array:
+    """Return the Euclidean distance (...) of the parameters of T to those of the truth P⁻¹ (§3.3).
+
+    Shifts count in px, the angle in degrees, the scale times ``scale_weight``: with 20, one action of any
+    kind is one unit. With 1, as the paper says of the plain distance, scale hardly counts.
+    """
+    difference = np.asarray(pose, dtype=float) - invert(perturbation)
+    difference[..., 2] = (difference[..., 2] + 180.0) % 360.0 - 180.0
+    difference[..., 3] *= scale_weight
+    return np.sqrt((difference**2).sum(-1))

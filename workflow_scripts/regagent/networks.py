@@ -15,17 +15,17 @@ def convolutions(size: int) -> nn.Sequential:
     """
     stem = nn.Sequential(
         nn.Conv2d(2, 16, kernel_size=8, stride=4),
-        nn.ELU(),
+        nn.ELU(inplace=True),
         nn.Conv2d(16, 16, kernel_size=4, stride=2),
-        nn.ELU(),
+        nn.ELU(inplace=True),
         nn.Conv2d(16, 32, kernel_size=4),
-        nn.ELU(),
-        nn.MaxPool2d(2),
+        nn.MaxPool2d(2),  # before the eLU, with which it commutes: a quarter of the exponentials
+        nn.ELU(inplace=True),
         nn.Flatten(),
     )
     with torch.no_grad():
         width = stem(torch.zeros(1, 2, size, size)).shape[1]
-    layers = nn.Sequential(*stem, nn.Linear(width, 256), nn.ELU())
+    layers = nn.Sequential(*stem, nn.Linear(width, 256), nn.ELU(inplace=True))
     for layer in layers:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.orthogonal_(layer.weight, 2**0.5)

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
+from regagent.augmentation import augment_pair
 from regagent.checkpoints import fingerprint, load_model, load_state, save_model, save_state
 from regagent.environment import Pairs, observe, read_pairs
 from regagent.files import UserError, read_table, write_table
@@ -22,14 +23,23 @@ from regagent.slices import read_cohort
 logger = logging.getLogger("regagent")
 
 
-def _batch(pairs: Pairs, ranges: PerturbationRange, count: int, rng: np.random.Generator):
-    """Return states (B, H, H, 2) of freshly perturbed pairs and the true parameters (B, 4)."""
-    chosen = rng.integers(len(pairs), size=count)
-    perturbation = sample_perturbations(rng, count, ranges)
-    moving = np.stack([warp(pairs.ct[i], p) for i, p in zip(chosen, perturbation, strict=True)])
+#: Cases of a batch that share one augmented pair.
+CASES_PER_PAIR = 4
+
+
+def _batch(pairs: Pairs, ranges: PerturbationRange, settings: Regressor, rng: np.random.Generator):
+    """Return states (B, H, H, 2) of freshly perturbed, augmented pairs and the true parameters (B, 4)."""
+    drawn = rng.integers(len(pairs), size=-(-settings.batch // CASES_PER_PAIR))
+    varied = [
+        augment_pair(pairs.mr[i], pairs.ct[i], pairs.landmarks[i], settings.augmentation, rng)[:2]
+        for i in drawn
+    ]
+    fixed, aligned = np.repeat(np.stack(varied, 1), CASES_PER_PAIR, axis=1)[:, : settings.batch]
+    perturbation = sample_perturbations(rng, settings.batch, ranges)
+    moving = np.stack([warp(image, pose) for image, pose in zip(aligned, perturbation, strict=True)])
     truth = invert(perturbation)
     truth[:, 3] = np.log(truth[:, 3])
-    return observe(pairs.mr[chosen], moving, np.tile(IDENTITY, (count, 1))), truth
+    return observe(fixed, moving, np.tile(IDENTITY, (settings.batch, 1))), truth
 
 
 def train_regressor(
@@ -69,7 +79,7 @@ def train_regressor(
     started = last_saved = time.monotonic()
     recent: list[float] = []
     for step in range(first, settings.steps):
-        states, truth = _batch(pairs, ranges, settings.batch, np.random.default_rng([seed, step]))
+        states, truth = _batch(pairs, ranges, settings, np.random.default_rng([seed, step]))
         target = torch.from_numpy(truth).float().to(device)
         predicted = network(to_states(states, device))
         loss = F.mse_loss(predicted / network.units, target / network.units)

@@ -4,21 +4,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regagent.geometry import ACTIONS, compose, landmark_distance, matrix_distance
+from regagent.settings import Agent
 
 Array = NDArray[np.float64]
 
 
-def distance(kind: str, pose: Array, perturbation: Array, landmarks: Array, size: int) -> Array:
-    """Return the distance D (B,) of poses (B, 4) to the truth: 'LME' in px (Eq. 4) or 'matrix'."""
-    if kind == "LME":
+def distance(settings: Agent, pose: Array, perturbation: Array, landmarks: Array) -> Array:
+    """Return the distance D (B,) of poses (B, 4) to the truth: 'LME' in px (Eq. 4), or 'matrix'."""
+    if settings.distance == "LME":
         return landmark_distance(pose, perturbation, landmarks)
-    return matrix_distance(pose, perturbation, size)
+    return matrix_distance(pose, perturbation, settings.matrix_scale_weight)
 
 
-def distances_after(kind: str, pose: Array, perturbation: Array, landmarks: Array, size: int) -> Array:
+def distances_after(settings: Agent, pose: Array, perturbation: Array, landmarks: Array) -> Array:
     """Return D (B, 8) of the next pose a ∘ T for each of the eight actions a."""
     candidates = compose(ACTIONS, pose[:, None])
-    return distance(kind, candidates, perturbation[:, None], landmarks[:, None], size)
+    return distance(settings, candidates, perturbation[:, None], landmarks[:, None])
 
 
 def paper_reward(after: Array, terminated: NDArray[np.bool_], terminal_reward: float) -> Array:

@@ -42,6 +42,7 @@ class Actor:
         episodes.reset(stagger=True)
         count = len(episodes.index)
         self.memory = network.initial_memory(count)
+        self.states = to_states(episodes.states(), self.device)
         self.steps = np.zeros(count, int)
         self.reward = np.zeros(count)
         self.finished: list[dict] = []
@@ -62,8 +63,7 @@ class Actor:
         self.memory = self.memory.detach()
         logits, values, actions, steps, truncation_values = [], [], [], [], []
         for _ in range(length):
-            states = to_states(episodes.states(), self.device)
-            step_logits, step_values, self.memory = self.network(states, self.memory)
+            step_logits, step_values, self.memory = self.network(self.states, self.memory)
             chosen = choose(step_logits)
             step = episodes.step(chosen)
             self.steps += 1
@@ -71,13 +71,15 @@ class Actor:
             cut_values = torch.zeros_like(step_values)
             if step.truncated.any():
                 cut = torch.from_numpy(step.truncated).to(self.device)
-                cut_values[cut] = self._look(cut)
+                last_states = to_states(episodes.states(step.truncated), self.device)
+                cut_values[cut] = self._look(last_states, self.memory[cut])
             ended = step.terminated | step.truncated
             if ended.any():
                 self._record(step, ended)
                 episodes.reset(ended)
                 kept = torch.from_numpy(~ended).to(self.memory)
                 self.memory = self.memory * kept[:, None, None]
+            self.states = to_states(episodes.states(), self.device)
             logits.append(step_logits)
             values.append(step_values)
             actions.append(chosen)
@@ -98,13 +100,12 @@ class Actor:
             terminated=gather("terminated"),
             truncated=gather("truncated"),
             truncation_values=torch.stack(truncation_values).detach(),
-            final_values=self._look(torch.ones(len(self.steps), dtype=torch.bool, device=self.device)),
+            final_values=self._look(self.states, self.memory),
         )
 
     @torch.no_grad()
-    def _look(self, which: Tensor) -> Tensor:
-        states = to_states(self.episodes.states(), self.device)
-        return self.network(states[which], self.memory[which])[1]
+    def _look(self, states: Tensor, memory: Tensor) -> Tensor:
+        return self.network(states, memory)[1]
 
     def _record(self, step, ended: np.ndarray) -> None:
         for i in np.flatnonzero(ended):

@@ -118,11 +118,33 @@ class Perturbations(Model):
     E2: PerturbationRange = PerturbationRange(translation_px=30, rotation_deg=45)
 
 
+class Augmentation(Model):
+    """Random variations of the training pairs, against over-fitting to few patients.
+
+    The amounts are the ends of uniform distributions about no change; ``scale``, ``anisotropy``, ``gamma``
+    and ``gain`` are logarithms of factors.
+    """
+
+    enabled: bool = True
+    mirror: Fraction = 0.5
+    rotation_deg: NonNegative = 10.0
+    shift_px: NonNegative = 8.0
+    scale: NonNegative = 0.1
+    anisotropy: NonNegative = 0.1
+    deformation_px: NonNegative = 3.0
+    gamma: NonNegative = 0.3
+    gain: NonNegative = 0.2
+    bias: NonNegative = 0.2
+    blur_px: NonNegative = 1.0
+    noise: NonNegative = 0.03
+
+
 class Agent(Model):
     """What the reinforcement-learning and the supervised agents share: network, episode, optimiser."""
 
     network: Literal["CNN-LSTM", "CNN"] = "CNN-LSTM"
     distance: Literal["LME", "matrix"] = "LME"
+    matrix_scale_weight: PositiveFloat = 20.0
     steps: Positive = 400_000
     workers: Positive = 2
     environments: Positive = 32
@@ -138,6 +160,7 @@ class Agent(Model):
     rescale_values: bool = True
     stopping_discount: Fraction = 0.95
     stopping_weight: NonNegative = 0.1
+    augmentation: Augmentation = Augmentation()
     checkpoint_seconds: PositiveFloat = 60.0
 
     @property
@@ -177,6 +200,7 @@ class Regressor(Model):
     steps: Positive = 6_000
     batch: Positive = 32
     learning_rate: PositiveFloat = 1e-3
+    augmentation: Augmentation = Augmentation()
     checkpoint_seconds: PositiveFloat = 60.0
 
 
