@@ -39,7 +39,9 @@ class SharedLearner:
         self.settings = settings
         self.context = processes.get_context("fork")
         self.weights = nn.Parameter(parameters_to_vector(network.parameters()).detach().to(device))
-        self.optimiser = torch.optim.Adam([self.weights], lr=settings.learning_rate)
+        self.optimiser = torch.optim.Adam(
+            [self.weights], lr=settings.learning_rate, betas=(settings.adam_beta1, 0.999)
+        )
         self.weights.grad = torch.zeros_like(self.weights)
         moments = {"step": torch.zeros(())}
         moments |= {name: torch.zeros_like(self.weights) for name in ("exp_avg", "exp_avg_sq")}

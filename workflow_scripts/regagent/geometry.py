@@ -5,9 +5,12 @@ pixel coordinates: x to the right, y down, the origin in the centre ((W-1)/2, (H
 
 A perturbation P moves the aligned content at p to P(p). A registration's pose T brings it back:
 T(P(p)) = p at the truth, T = invert(P).
+
+All functions take NumPy arrays or torch tensors, on any device, and return the same kind.
 """
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
@@ -29,13 +32,21 @@ ACTIONS: Array = np.array(
 )
 
 
+def _arrays(*values: ArrayLike):
+    """Return the library of the values, torch if one of them is a tensor, and the values as its arrays."""
+    tensor = next((value for value in values if torch.is_tensor(value)), None)
+    if tensor is None:
+        return np, *(np.asarray(value, dtype=float) for value in values)
+    return torch, *(torch.as_tensor(value, dtype=tensor.dtype, device=tensor.device) for value in values)
+
+
 def matrix(pose: ArrayLike) -> Array:
     """Return the (..., 2, 3) matrices of the poses (..., 4) in centred coordinates (Eq. 3)."""
-    pose = np.asarray(pose, dtype=float)
-    angle = np.deg2rad(pose[..., 2])
-    cos, sin = pose[..., 3] * np.cos(angle), pose[..., 3] * np.sin(angle)
-    rows = [np.stack([cos, -sin, pose[..., 0]], -1), np.stack([sin, cos, pose[..., 1]], -1)]
-    return np.stack(rows, -2)
+    xp, pose = _arrays(pose)
+    angle = xp.deg2rad(pose[..., 2])
+    cos, sin = pose[..., 3] * xp.cos(angle), pose[..., 3] * xp.sin(angle)
+    rows = [xp.stack([cos, -sin, pose[..., 0]], -1), xp.stack([sin, cos, pose[..., 1]], -1)]
+    return xp.stack(rows, -2)
 
 
 def pose_of(matrices: ArrayLike) -> Array:
@@ -47,31 +58,34 @@ def pose_of(matrices: ArrayLike) -> Array:
 
 def compose(second: ArrayLike, first: ArrayLike) -> Array:
     """Return ``second`` after ``first`` (second ∘ first) of poses (..., 4)."""
-    second, first = np.asarray(second, dtype=float), np.asarray(first, dtype=float)
+    xp, second, first = _arrays(second, first)
     m = matrix(second)
     shift = (m[..., :, :2] @ first[..., :2, None])[..., 0] + m[..., :, 2]
     angle = (second[..., 2] + first[..., 2] + 180.0) % 360.0 - 180.0
-    return np.concatenate([shift, angle[..., None], (second[..., 3] * first[..., 3])[..., None]], -1)
+    return xp.concatenate([shift, angle[..., None], (second[..., 3] * first[..., 3])[..., None]], -1)
 
 
 def invert(pose: ArrayLike) -> Array:
     """Return the inverse poses (..., 4)."""
-    pose = np.asarray(pose, dtype=float)
-    rotation = np.concatenate(
-        [np.zeros_like(pose[..., :2]), -pose[..., 2:3], 1.0 / pose[..., 3:4]], -1
+    xp, pose = _arrays(pose)
+    rotation = xp.concatenate(
+        [xp.zeros_like(pose[..., :2]), -pose[..., 2:3], 1.0 / pose[..., 3:4]], -1
     )  # the inverse without its shift
     shift = -(matrix(rotation)[..., :, :2] @ pose[..., :2, None])[..., 0]
-    return np.concatenate([shift, rotation[..., 2:]], -1)
+    return xp.concatenate([shift, rotation[..., 2:]], -1)
 
 
 def transform(pose: ArrayLike, points: ArrayLike) -> Array:
     """Map points (..., N, 2) by the poses (..., 4); leading axes broadcast."""
+    xp, pose, points = _arrays(pose, points)
     m = matrix(pose)
-    return np.asarray(points, dtype=float) @ np.swapaxes(m[..., :, :2], -1, -2) + m[..., None, :, 2]
+    return points @ xp.swapaxes(m[..., :, :2], -1, -2) + m[..., None, :, 2]
 
 
 def act(pose: ArrayLike, action: ArrayLike) -> Array:
     """Return a ∘ T for the pose(s) T (..., 4) and action number(s) in 0..7 (§3.2)."""
+    if torch.is_tensor(pose):
+        return compose(torch.as_tensor(ACTIONS, device=pose.device)[action], pose)
     return compose(ACTIONS[np.asarray(action)], pose)
 
 
@@ -81,10 +95,10 @@ def corner_matrix(pose: ArrayLike, size: int) -> Array:
     These are the matrices that OpenCV's ``warpAffine`` takes: pixel (x, y) counted from the centre
     of the top left pixel.
     """
-    m = matrix(pose)
-    centre = np.full(2, (size - 1) / 2)
-    shift = m[..., :, 2] + centre - (m[..., :, :2] @ centre)
-    return np.concatenate([m[..., :, :2], shift[..., None]], -1)
+    xp, pose = _arrays(pose)
+    m, centre = matrix(pose), (size - 1) / 2
+    shift = m[..., :, 2] + centre - centre * m[..., :, :2].sum(-1)
+    return xp.concatenate([m[..., :, :2], shift[..., None]], -1)
 
 
 def landmark_distance(pose: ArrayLike, perturbation: ArrayLike, points: ArrayLike) -> Array:
@@ -93,8 +107,9 @@ def landmark_distance(pose: ArrayLike, perturbation: ArrayLike, points: ArrayLik
     Rows of NaN are padding and count for nothing. The same formula is the landmark error on SIFT
     landmarks and the target registration error on evaluation points.
     """
-    residual = transform(compose(pose, perturbation), points) - np.asarray(points, dtype=float)
-    return np.nanmean(np.hypot(residual[..., 0], residual[..., 1]), -1)
+    xp, points, pose = _arrays(points, pose)
+    residual = transform(compose(pose, perturbation), points) - points
+    return xp.nanmean(xp.hypot(residual[..., 0], residual[..., 1]), -1)
 
 
 def matrix_distance(pose: ArrayLike, perturbation: ArrayLike, scale_weight: float) -> Array:
@@ -103,7 +118,8 @@ def matrix_distance(pose: ArrayLike, perturbation: ArrayLike, scale_weight: floa
     Shifts count in px, the angle in degrees, the scale times ``scale_weight``: with 20, one action of any
     kind is one unit. With 1, as the paper says of the plain distance, scale hardly counts.
     """
-    difference = np.asarray(pose, dtype=float) - invert(perturbation)
-    difference[..., 2] = (difference[..., 2] + 180.0) % 360.0 - 180.0
-    difference[..., 3] *= scale_weight
-    return np.sqrt((difference**2).sum(-1))
+    xp, pose, perturbation = _arrays(pose, perturbation)
+    difference = pose - invert(perturbation)
+    angle = (difference[..., 2] + 180.0) % 360.0 - 180.0
+    squares = (difference[..., :2] ** 2).sum(-1) + angle**2 + (scale_weight * difference[..., 3]) ** 2
+    return xp.sqrt(squares)

@@ -147,14 +147,15 @@ class Agent(Model):
     matrix_scale_weight: PositiveFloat = 20.0
     steps: Positive = 400_000
     workers: Positive = 2
-    environments: Positive = 32
+    environments: Positive = 16
     unroll: Positive = 5
     episode_steps: Positive = 100
     episodes_per_pair: Positive = 2
     exploring_starts: Fraction = 0.75
     terminal_distance: PositiveFloat = 1.0
     terminal_reward: float = 10.0
-    learning_rate: PositiveFloat = 4e-4
+    learning_rate: PositiveFloat = 8e-4
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
     final_learning_rate_fraction: Fraction = 0.1
     gradient_clip: PositiveFloat = 0.5
     rescale_values: bool = True
@@ -214,7 +215,7 @@ class Calibration(Model):
     steps: Positive = 150
     candidates: Positive = 25
     lookahead_candidates: Positive = 5
-    minimum_stopped: Fraction = 0.8
+    minimum_stopped: Fraction = 0.9
     seed: Seed = 11
 
 
