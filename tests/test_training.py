@@ -66,7 +66,7 @@ def test_two_workers_share_one_optimiser(pairs, tmp_path):
 
 def test_the_shared_adam_counts_every_update(pairs):
     network = AgentNetwork("CNN")
-    shared = SharedLearner(network, reinforcement(), torch.device("cpu"))
+    shared = SharedLearner(network, reinforcement(adam_beta1=0.9), torch.device("cpu"))
     before = shared.weights.detach().clone()
     gradient = torch.ones_like(before)
     assert [shared.update(gradient, 40), shared.update(gradient, 40)] == [40, 80]
