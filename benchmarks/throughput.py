@@ -14,10 +14,10 @@ import pandas as pd
 import torch
 
 from regagent.a3c import SharedLearner, Worker
-from regagent.environment import Pairs
+from regagent.environment import Pairs, to_states
 from regagent.files import write_table
 from regagent.inference import register
-from regagent.networks import AgentNetwork, to_states
+from regagent.networks import AgentNetwork
 from regagent.settings import Inference, PerturbationRange, ReinforcementAgent
 
 RANGES = PerturbationRange(translation_px=25, rotation_deg=30)

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from agents import RANGES, make_pairs, reinforcement
 from gymnasium.utils.env_checker import check_env
 
-from regagent import rewards
+from regagent import environment, images, rewards
 from regagent.environment import Episodes, RegistrationEnvironment
 from regagent.geometry import IDENTITY, act, invert, landmark_distance, matrix_distance
 
@@ -17,9 +18,13 @@ def pairs():
 
 def episodes(pairs, count=4, **keys):
     settings = reinforcement(**{"exploring_starts": 0.0, **keys})
-    made = Episodes(pairs, RANGES, settings, count, np.random.default_rng(5))
+    made = Episodes(pairs, RANGES, settings, count, torch.Generator().manual_seed(5))
     made.reset()
     return made
+
+
+def everywhere(action, count=4):
+    return torch.full((count,), action)
 
 
 def test_gymnasium_accepts_the_environment(pairs):
@@ -31,22 +36,22 @@ def test_the_inverse_of_the_perturbation_ends_the_episode(pairs):
         batch = episodes(pairs, distance=kind)
         assert (batch.distance > 1).all()
         batch.pose = act(invert(batch.perturbation), 0)  # one pixel to the right of the truth
-        step = batch.step(np.ones(4, int))  # and one to the left
+        step = batch.step(everywhere(1))  # and one to the left
         assert np.allclose(step.distance, 0, atol=1e-6)
         assert step.terminated.all() and not step.truncated.any()
 
 
 def test_the_step_limit_truncates_and_does_not_terminate(pairs):
     batch = episodes(pairs, episode_steps=2)
-    assert not batch.step(np.zeros(4, int)).truncated.any()
-    last = batch.step(np.zeros(4, int))
+    assert not batch.step(everywhere(0)).truncated.any()
+    last = batch.step(everywhere(0))
     assert last.truncated.all() and not last.terminated.any()
 
 
 def test_what_a_step_told_stays_when_the_next_episode_starts(pairs):
     batch = episodes(pairs)
-    step = batch.step(np.zeros(4, int))
-    before, after = step.before.copy(), step.distance.copy()
+    step = batch.step(everywhere(0))
+    before, after = step.before.clone(), step.distance.clone()
     batch.reset()
     assert (step.before == before).all() and (step.distance == after).all()
     assert (batch.distance != after).all()
@@ -55,17 +60,17 @@ def test_what_a_step_told_stays_when_the_next_episode_starts(pairs):
 def test_the_true_pose_shows_the_aligned_image(pairs):
     batch = episodes(pairs)
     batch.pose = invert(batch.perturbation)
-    shown = batch.states()[..., 0]
+    shown = batch.states()[:, 0].numpy()
     aligned = pairs.ct[batch.index]
     centre = slice(50, 118)
     difference = np.abs(shown - aligned)[:, centre, centre].mean()
-    batch.pose = np.tile(IDENTITY, (4, 1))
-    assert difference < 0.25 * np.abs(batch.states()[..., 0] - aligned)[:, centre, centre].mean()
+    batch.pose = torch.tensor(IDENTITY).repeat(4, 1)
+    assert difference < 0.25 * np.abs(batch.states()[:, 0].numpy() - aligned)[:, centre, centre].mean()
 
 
 def test_a_pair_stays_for_two_episodes_with_another_perturbation(pairs):
     batch = episodes(pairs, count=32)
-    first, perturbation = batch.index.copy(), batch.perturbation.copy()
+    first, perturbation = batch.index.clone(), batch.perturbation.clone()
     batch.reset()
     assert (batch.index == first).all() and (batch.perturbation != perturbation).any(1).all()
     batch.reset()
@@ -75,27 +80,27 @@ def test_a_pair_stays_for_two_episodes_with_another_perturbation(pairs):
 def test_exploring_starts_lie_on_the_way_to_the_truth(pairs):
     far = episodes(pairs, count=64).distance
     exploring = episodes(pairs, count=64, exploring_starts=1.0)
-    assert (exploring.pose != IDENTITY).any(1).mean() > 0.9
+    assert (exploring.pose.numpy() != IDENTITY).any(1).mean() > 0.9
     truth = invert(exploring.perturbation)
-    assert (np.abs(exploring.pose[:, :3]) <= np.abs(truth[:, :3])).all()
+    assert (exploring.pose[:, :3].abs() <= truth[:, :3].abs()).all()
     assert exploring.distance.mean() < 0.75 * far.mean()
 
 
 def test_a_step_knows_what_every_action_would_have_given(pairs):
     batch = episodes(pairs)
-    start = batch.pose.copy()
-    candidates = batch.step(np.zeros(4, int)).candidates
+    start = batch.pose.clone()
+    candidates = batch.step(everywhere(0)).candidates
     for action in range(8):
         batch.pose = start
-        assert np.allclose(batch.step(np.full(4, action)).distance, candidates[:, action])
+        assert np.allclose(batch.step(everywhere(action)).distance, candidates[:, action])
 
 
 def test_following_the_best_actions_reaches_the_terminal(pairs):
     batch = episodes(pairs, count=16)
-    reached = np.zeros(16, bool)
+    reached = torch.zeros(16, dtype=bool)
     for _ in range(150):
         reached |= batch.step(batch.candidates().argmin(1)).terminated
-    assert reached.mean() > 0.9
+    assert reached.float().mean() > 0.9
 
 
 def test_one_seed_gives_one_episode(pairs):
@@ -108,9 +113,8 @@ def test_one_seed_gives_one_episode(pairs):
 
 def test_the_two_rewards_differ_by_the_shaping_term_alone(pairs):
     batch = episodes(pairs, count=8)
-    rng = np.random.default_rng(0)
     for _ in range(20):
-        step = batch.step(rng.integers(0, 8, 8))
+        step = batch.step(torch.randint(8, (8,), generator=batch.generator))
         going = ~step.terminated
         paper = rewards.paper_reward(step.distance, step.terminated, 10.0)
         shaped = rewards.potential_reward(step.before, step.distance, step.terminated, 10.0)
@@ -137,7 +141,30 @@ def test_following_the_best_actions_registers(pairs, distance):
     for _ in range(120):
         step = batch.step(batch.candidates().argmin(1))
         points = pairs.evaluation_points[batch.index]
-        found = landmark_distance(batch.pose, batch.perturbation, points)
-        error = np.where(step.terminated & np.isnan(error), found, error)
+        found = landmark_distance(batch.pose, batch.perturbation, points).numpy()
+        error = np.where(step.terminated.numpy() & np.isnan(error), found, error)
     assert np.isfinite(error).mean() > 0.8
     assert np.nanmean(error) < 1.6
+
+
+def test_the_accelerators_path_gives_what_the_cpus_gives(pairs, monkeypatch):
+    """The same episodes with the warp that runs on a GPU: poses, rewards and ends alike, images nearly."""
+
+    def play():
+        batch = episodes(pairs, count=16, exploring_starts=0.75)
+        images, steps = [], []
+        for _ in range(12):
+            steps.append(batch.step(torch.randint(8, (16,), generator=batch.generator)))
+            batch.reset(steps[-1].ended)
+            images.append(batch.states())
+        return batch.pose, torch.stack(images), steps
+
+    pose, shown, steps = play()
+    monkeypatch.setattr(environment, "warp_images", images.warp_by_grid)
+    other_pose, other_shown, other_steps = play()
+    assert torch.equal(pose, other_pose)
+    for one, other in zip(steps, other_steps, strict=True):
+        assert torch.equal(one.distance, other.distance) and torch.equal(one.terminated, other.terminated)
+    assert torch.equal(shown[:, :, 1], other_shown[:, :, 1])  # the fixed images are not warped
+    difference = (shown - other_shown).abs()
+    assert 0 < difference.mean() < 1e-3 and np.quantile(difference, 0.99) < 0.02

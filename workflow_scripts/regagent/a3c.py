@@ -47,8 +47,7 @@ class SharedLearner:
         moments |= {name: torch.zeros_like(self.weights) for name in ("exp_avg", "exp_avg_sq")}
         self.optimiser.state[self.weights] = moments
         if device.type == "cpu":
-            self.weights.data.share_memory_()
-            for tensor in moments.values():
+            for tensor in (self.weights.data, *moments.values()):
                 tensor.share_memory_()
         self.lock = self.context.Lock()
         self.steps = self.context.Value(ctypes.c_int64, 0, lock=False)
@@ -97,10 +96,10 @@ class Worker:
         environments: int,
     ):
         self.index, self.shared, self.network = index, shared, network
-        streams = np.random.SeedSequence([seed, index, shared.steps.value]).generate_state(2)
-        episodes = Episodes(pairs, ranges, shared.settings, environments, np.random.default_rng(streams[0]))
-        generator = torch.Generator(network.policy.weight.device).manual_seed(int(streams[1]))
-        self.actor = Actor(network, episodes, generator)
+        stream = np.random.SeedSequence([seed, index, shared.steps.value]).generate_state(1)
+        generator = torch.Generator(network.policy.weight.device).manual_seed(int(stream[0]))
+        episodes = Episodes(pairs, ranges, shared.settings, environments, generator)
+        self.actor = Actor(network, episodes)
 
     def update(self) -> list[dict]:
         """Take one rollout, learn from it, and return the records of the episodes that ended in it."""

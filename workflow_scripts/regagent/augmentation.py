@@ -1,81 +1,111 @@
 """Augmentation of training pairs: one random anatomy for both images, another scanner for each of them."""
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from regagent.images import Image
 from regagent.settings import Augmentation
 
 #: Knots along each axis of the smooth random fields.
 KNOTS = 4
 
 
-def augment_pair(
-    mr: Image, ct: Image, points: NDArray[np.float64], settings: Augmentation, rng: np.random.Generator
-) -> tuple[Image, Image, NDArray[np.float64]]:
-    """Return a random variation of an aligned pair (H, H) in [0, 1] and of its points (N, 2) in centred px.
+def augment_pairs(
+    mr: Tensor, ct: Tensor, points: Tensor, settings: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return random variations of aligned pairs (B, H, H) in [0, 1] and of points (B, N, 2) in centred px.
 
-    The same mirroring, affine map and smooth deformation move both images and the points, so the pair
+    The same mirroring, affine map and smooth deformation move both images of a pair and its points, so it
     stays aligned. Gamma, gain, bias field, noise and blur are drawn for each image by itself; air stays 0.
     """
     if not settings.enabled:
         return mr, ct, points
-    size = mr.shape[0]
-    matrix = _affine(settings, rng)
-    field = _smooth_field(rng, size, 2) * np.float32(settings.deformation_px)
+    draw = _Draw(generator, len(mr))
+    images = torch.stack([mr, ct], 1)
+    size = mr.shape[-1]
     # The images are read backwards: what stands at x came from matrix @ x + field(x).
-    centre = (size - 1) / 2
-    x = np.arange(size, dtype=np.float32) - np.float32(centre)
-    a = matrix.astype(np.float32)
-    source_x = a[0, 0] * x + a[0, 1] * x[:, None] + a[0, 2] + field[..., 0] + np.float32(centre)
-    source_y = a[1, 0] * x + a[1, 1] * x[:, None] + a[1, 2] + field[..., 1] + np.float32(centre)
-    moved = [cv2.remap(image, source_x, source_y, cv2.INTER_LINEAR) for image in (mr, ct)]
-    mr, ct = (_rescan(image, settings, rng) for image in moved)
-    return mr, ct, _forward(points, matrix, field)
+    matrix = _affine(settings, draw)
+    field = settings.deformation_px * draw.fields(2, size)
+    half = (size - 1) / 2
+    x = torch.linspace(-half, half, size, device=images.device)
+    a = matrix.float()[..., None, None]
+    source = [a[:, i, 0] * x + a[:, i, 1] * x[:, None] + a[:, i, 2] + field[:, i] for i in (0, 1)]
+    moved = F.grid_sample(images, torch.stack(source, -1) / half, align_corners=True)
+    return *_rescan(moved, settings, draw).unbind(1), _forward(points, matrix, field)
 
 
-def _affine(settings: Augmentation, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return a backward matrix (2, 3): rotation, unequal scales along two axes, shift, mirroring."""
-    turn, axis = np.deg2rad(rng.uniform(-1, 1) * settings.rotation_deg), rng.uniform(0, np.pi)
-    scales = np.exp(rng.uniform(-1, 1) * settings.scale + rng.uniform(-1, 1, 2) * settings.anisotropy)
-    stretch = _rotation(axis) @ np.diag(scales) @ _rotation(-axis)
-    linear = _rotation(turn) @ stretch
-    if rng.random() < settings.mirror:
-        linear = linear @ np.diag([-1.0, 1.0])
-    shift = rng.uniform(-1, 1, 2) * settings.shift_px
-    return np.concatenate([linear, shift[:, None]], 1)
+class _Draw:
+    """Random numbers for B pairs at once."""
+
+    def __init__(self, generator: torch.Generator, count: int):
+        self.generator, self.count = generator, count
+
+    def between(self, low: float, high: float, *shape: int) -> Tensor:
+        """Return uniform numbers (B, *shape)."""
+        drawn = torch.rand(
+            self.count, *shape, generator=self.generator, device=self.generator.device, dtype=torch.float64
+        )
+        return low + (high - low) * drawn
+
+    def fields(self, channels: int, size: int) -> Tensor:
+        """Return smooth fields (B, channels, H, H) of about unit amplitude, float32."""
+        knots = self.between(-1, 1, channels, KNOTS, KNOTS).float()
+        along = _cubic(size).to(knots)
+        return along @ knots @ along.T
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Return normal numbers of an image's shape."""
+        return torch.empty_like(like).normal_(generator=self.generator)
 
 
-def _rotation(angle: float) -> NDArray[np.float64]:
-    cos, sin = np.cos(angle), np.sin(angle)
-    return np.array([[cos, -sin], [sin, cos]])
+def _cubic(size: int) -> Tensor:
+    """Return the matrix (H, KNOTS) that interpolates knots along one axis."""
+    unit = torch.eye(KNOTS)[:, None]
+    return F.interpolate(unit[..., None], (size, 1), mode="bicubic", align_corners=True)[:, 0, :, 0].T
 
 
-def _smooth_field(rng: np.random.Generator, size: int, channels: int) -> Image:
-    """Return a field (H, H) or (H, H, channels) of about unit amplitude that changes slowly."""
-    knots = rng.uniform(-1, 1, (KNOTS, KNOTS, channels)).astype(np.float32)
-    return cv2.resize(knots, (size, size), interpolation=cv2.INTER_CUBIC)
+def _affine(settings: Augmentation, draw: _Draw) -> Tensor:
+    """Return backward matrices (B, 2, 3): rotation, unequal scales along two axes, mirroring, shift."""
+    turn = _rotation(torch.deg2rad(draw.between(-1, 1) * settings.rotation_deg))
+    axis = _rotation(draw.between(0, np.pi))
+    scale, stretch = draw.between(-1, 1, 1) * settings.scale, draw.between(-1, 1, 2) * settings.anisotropy
+    linear = turn @ axis @ torch.diag_embed(torch.exp(scale + stretch)) @ axis.mT
+    mirror = torch.where(draw.between(0, 1) < settings.mirror, -1.0, 1.0).to(linear)
+    linear = linear * torch.stack([mirror, torch.ones_like(mirror)], -1)[:, None]
+    return torch.cat([linear, draw.between(-1, 1, 2, 1) * settings.shift_px], -1)
 
 
-def _forward(points: NDArray[np.float64], matrix: NDArray[np.float64], field: Image) -> NDArray[np.float64]:
-    """Return where the points (N, 2) lie afterwards: the x with matrix @ x + field(x) = p."""
-    centre = (len(field) - 1) / 2
-    inverse = np.linalg.inv(matrix[:, :2])
-    moved = (points - matrix[:, 2]) @ inverse.T
+def _rotation(angle: Tensor) -> Tensor:
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    return torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
+
+
+def _forward(points: Tensor, matrix: Tensor, field: Tensor) -> Tensor:
+    """Return where the points (B, N, 2) lie afterwards: the x with matrix @ x + field(x) = p."""
+    size = field.shape[-1]
+    back = torch.linalg.inv(matrix[..., :2]).mT
+    target = points - matrix[:, None, :, 2]
+    field = field.flatten(2).mT.to(points.dtype)
+    moved = target @ back
     for _ in range(3):  # the field changes slowly, so this converges at once
-        at = np.nan_to_num(np.rint(moved + centre)).astype(int).clip(0, len(field) - 1)
-        moved = (points - field[at[:, 1], at[:, 0]] - matrix[:, 2]) @ inverse.T
+        at = torch.nan_to_num(moved + (size - 1) / 2).round().long().clamp(0, size - 1)
+        number = (at[..., 1] * size + at[..., 0])[..., None].expand(-1, -1, 2)
+        moved = (target - field.gather(1, number)) @ back
     return moved
 
 
-def _rescan(image: Image, settings: Augmentation, rng: np.random.Generator) -> Image:
-    """Return the image as another scanner might have taken it."""
-    gamma, gain = np.exp(rng.uniform(-1, 1, 2) * (settings.gamma, settings.gain))
-    factor = 1 + np.float32(settings.bias) * _smooth_field(rng, len(image), 1)
-    image = cv2.pow(image, float(gamma)) * (factor * np.float32(gain))
-    blur = rng.uniform(0, settings.blur_px)
-    if blur > 0.3:
-        image = cv2.GaussianBlur(image, (0, 0), blur)
-    noise = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0, settings.noise))
-    return np.clip(image + noise * (image > 0), 0, 1)
+def _rescan(images: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
+    """Return images (B, 2, H, H) as other scanners might have taken them."""
+
+    def amounts(most: float) -> Tensor:
+        return (draw.between(-1, 1, 2, 1, 1) * most).float()
+
+    images = images ** torch.exp(amounts(settings.gamma))
+    factor = 1 + settings.bias * draw.fields(2, images.shape[-1])
+    images = images * (torch.exp(amounts(settings.gain)) * factor)
+    smooth = F.conv2d(images.flatten(0, 1)[:, None], images.new_full((1, 1, 3, 3), 1 / 9), padding=1)
+    smooth = smooth.view_as(images)
+    images = images + amounts(settings.blur).abs() * (smooth - images)
+    noise = draw.normal(images) * amounts(settings.noise)
+    return (images + noise * (images > 0)).clamp(0, 1)

@@ -41,7 +41,7 @@ def calibrate_threshold(
     pairs = read_pairs(slices, split, "train")
     rng = np.random.default_rng(settings.seed)
     chosen = rng.choice(len(pairs), settings.cases, replace=len(pairs) < settings.cases)
-    perturbation = sample_perturbations(rng, settings.cases, ranges)
+    perturbation = sample_perturbations(rng.random((settings.cases, 4)), ranges)
     walks = _Walks(network, rescaled, pairs, chosen, perturbation, settings.steps)
 
     greedy = walks.candidates(settings.candidates, settings.minimum_stopped)

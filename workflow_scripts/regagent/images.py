@@ -9,10 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import SimpleITK as sitk
+import torch
+import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from regagent.files import UserError
-from regagent.geometry import corner_matrix
+from regagent.geometry import corner_matrix, invert, matrix
 
 Image = NDArray[np.float32]
 
@@ -110,14 +113,32 @@ def to_uint8(image: ArrayLike) -> NDArray[np.uint8]:
     return np.rint(np.clip(np.asarray(image), 0, 1) * 255).astype(np.uint8)
 
 
-def warp_by(image: NDArray, forward: NDArray) -> NDArray:
-    """Warp a square image (H, H) by a forward matrix (2, 3) in corner pixel coordinates."""
-    return cv2.warpAffine(image, forward, image.shape, flags=cv2.INTER_LINEAR)
-
-
 def warp(image: NDArray, pose: ArrayLike) -> NDArray:
     """Move the content of a square image (H, H) forward by the pose: out(T(p)) = image(p).
 
     Linear interpolation, 0 (air) outside the field of view.
     """
-    return warp_by(image, corner_matrix(pose, image.shape[0]))
+    return cv2.warpAffine(image, corner_matrix(pose, len(image)), image.shape, flags=cv2.INTER_LINEAR)
+
+
+def warp_images(images: Tensor, pose: Tensor) -> Tensor:
+    """Move the contents of images (B, H, H) forward by the poses (B, 4), each by its own, as ``warp`` does.
+
+    On the CPU OpenCV does it, six times as fast there as ``warp_by_grid``, which serves the accelerators.
+    """
+    if images.device.type != "cpu":
+        return warp_by_grid(images, pose)
+    warped = torch.empty_like(images)
+    matrices = corner_matrix(pose, images.shape[-1]).numpy()
+    for image, forward, out in zip(images.numpy(), matrices, warped.numpy(), strict=True):
+        cv2.warpAffine(image, forward, image.shape, dst=out, flags=cv2.INTER_LINEAR)
+    return warped
+
+
+def warp_by_grid(images: Tensor, pose: Tensor) -> Tensor:
+    """Do what ``warp_images`` does by ``grid_sample``, on any device, without a loop over the images."""
+    backward = matrix(invert(pose))
+    half = (images.shape[-1] - 1) / 2
+    backward = torch.cat([backward[..., :2], backward[..., 2:] / half], -1).to(images.dtype)
+    grid = F.affine_grid(backward, [len(images), 1, *images.shape[1:]], align_corners=True)
+    return F.grid_sample(images[:, None], grid, align_corners=True)[:, 0]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from regagent.checkpoints import load_model
 from regagent.environment import observe
@@ -16,7 +17,7 @@ from regagent.files import read_table, write_table
 from regagent.geometry import IDENTITY, act
 from regagent.images import Image
 from regagent.metrics import registration_table, summarise
-from regagent.networks import ACTION_COUNT, AgentNetwork, choose_device, to_states
+from regagent.networks import ACTION_COUNT, AgentNetwork, choose_device
 from regagent.perturbations import perturbed_pairs
 from regagent.returns import unscale
 from regagent.settings import Inference
@@ -43,18 +44,19 @@ class Registrations:
 class Walk:
     """The agent's greedy way in N pairs at once: look at the states, then move."""
 
-    def __init__(self, network: AgentNetwork, rescaled: bool, fixed: Image, moving: Image):
+    def __init__(self, network: AgentNetwork, rescaled: bool, fixed: Image | Tensor, moving: Image | Tensor):
         self.network, self.rescaled = network, rescaled
-        self.fixed, self.moving = fixed, moving
-        self.pose = np.tile(IDENTITY, (len(fixed), 1))
         self.memory = network.initial_memory(len(fixed))
+        device = self.memory.device
+        self.fixed, self.moving = (torch.as_tensor(images, device=device) for images in (fixed, moving))
+        self.pose = np.tile(IDENTITY, (len(fixed), 1))
         self.logits = self.memory.new_zeros(len(fixed), ACTION_COUNT)
 
     @torch.no_grad()
     def look(self) -> Array:
         """Take in the states; return their values (N,) in the paper's units."""
-        device = self.memory.device
-        states = to_states(observe(self.fixed, self.moving, self.pose), device)
+        pose = torch.as_tensor(self.pose, device=self.memory.device)
+        states = observe(self.fixed, self.moving, pose)
         self.logits, values, self.memory = self.network(states, self.memory)
         last = values[:, -1]
         return (unscale(last) if self.rescaled else last).double().cpu().numpy()
@@ -75,9 +77,9 @@ class Walk:
 
     def select(self, chosen: NDArray) -> "Walk":
         """Return the walk in the chosen pairs only; indices may repeat."""
-        part = Walk(self.network, self.rescaled, self.fixed[chosen], self.moving[chosen])
-        part.pose = self.pose[chosen].copy()
         rows = torch.as_tensor(chosen, device=self.memory.device)
+        part = Walk(self.network, self.rescaled, self.fixed[rows], self.moving[rows])
+        part.pose = self.pose[chosen].copy()
         part.memory, part.logits = self.memory[rows], self.logits[rows]
         return part
 

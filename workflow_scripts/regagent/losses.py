@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from regagent.returns import advantages, rescale, unscale
+from regagent.rewards import paper_reward, potential_reward
 from regagent.rollout import Rollout
 from regagent.settings import Agent, ReinforcementAgent, SupervisedAgent
 
@@ -18,12 +19,6 @@ def _values(rollout: Rollout, column: int) -> Tensor:
     return torch.cat([rollout.values.detach(), rollout.final_values[None]])[..., column]
 
 
-def _paper_reward(rollout: Rollout, terminal_reward: float | None) -> Tensor:
-    if terminal_reward is None:
-        return -rollout.after
-    return torch.where(rollout.terminated > 0, terminal_reward, -rollout.after)
-
-
 def _paper_advantages(
     rollout: Rollout, settings: Agent, discount: float, terminal_reward: float | None
 ) -> tuple[Tensor, Tensor]:
@@ -33,7 +28,10 @@ def _paper_advantages(
     and the loss is taken on that scale.
     """
     into, out_of = (rescale, unscale) if settings.rescale_values else (_identity, _identity)
-    reward = _paper_reward(rollout, terminal_reward)
+    if terminal_reward is None:
+        reward = -rollout.after
+    else:
+        reward = paper_reward(rollout.after, rollout.terminated, terminal_reward)
     reward = reward + discount * rollout.truncated * out_of(rollout.truncation_values[..., -1])
     values = out_of(_values(rollout, -1))
     advantage = advantages(reward, values, rollout.ended, discount)
@@ -41,16 +39,11 @@ def _paper_advantages(
     return advantage, 0.5 * F.mse_loss(rollout.values[..., -1], target)
 
 
-def _potential_reward(rollout: Rollout, settings: ReinforcementAgent, after: Tensor) -> Tensor:
-    """Return the scaled fall of D to ``after`` (T, B) or (T, B, 8), with the terminal reward."""
-    before = rollout.before if after.ndim == 2 else rollout.before[..., None]
-    bonus = settings.terminal_reward * (after < settings.terminal_distance)
-    return settings.reward_scale * (before - after + bonus)
-
-
 def _potential_advantages(rollout: Rollout, settings: ReinforcementAgent) -> tuple[Tensor, Tensor]:
     """Return the advantages (T, B) and ½(R - V)² of the shaped reward; the critic is the first value."""
-    reward = _potential_reward(rollout, settings, rollout.after)
+    reward = settings.reward_scale * potential_reward(
+        rollout.before, rollout.after, rollout.terminated, settings.terminal_reward
+    )
     reward = reward + settings.discount * rollout.truncated * rollout.truncation_values[..., 0]
     values = _values(rollout, 0)
     advantage = advantages(reward, values, rollout.ended, settings.discount, settings.trace_decay)
@@ -80,7 +73,12 @@ def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress:
         # The step's own reward is known for every action: it enters by its mean over the policy, and
         # only the rest of the advantage is sampled. The expected gradient is that of Eq. 1, without
         # the noise of which action was drawn in its largest part.
-        every = _potential_reward(rollout, settings, rollout.candidates)
+        every = settings.reward_scale * potential_reward(
+            rollout.before[..., None],
+            rollout.candidates,
+            rollout.candidates < settings.terminal_distance,
+            settings.terminal_reward,
+        )
         taken = every.gather(-1, rollout.actions[..., None])[..., 0]
         spread = advantage.std() + 1e-8 if settings.normalise_advantages else 1.0
         rest = _normalised(advantage - taken, settings, spread)

@@ -87,11 +87,6 @@ class RegressionNetwork(nn.Module):
         return self.pose(self.features(states)) * self.units
 
 
-def to_states(images, device: torch.device | str = "cpu") -> Tensor:
-    """Return states (B, 2, H, H), channels last in memory, from an array (B, H, H, 2) without a copy."""
-    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
-
-
 def choose_device() -> torch.device:
     """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+import torch
+from numpy.typing import ArrayLike, NDArray
 
 from regagent.files import UserError, read_table, write_table
 from regagent.images import warp
@@ -14,20 +15,26 @@ from regagent.settings import PerturbationRange, Perturbations
 from regagent.slices import SlicePairs, read_cohort
 
 
-def sample_perturbations(
-    rng: np.random.Generator, n: int, settings: PerturbationRange
-) -> NDArray[np.float64]:
-    """Return n poses (n, 4), each parameter uniform on the steps of its range, both ends included."""
+def sample_perturbations(uniform: ArrayLike, settings: PerturbationRange) -> NDArray[np.float64]:
+    """Return poses (..., 4), each parameter uniform on the steps of its range, both ends included.
+
+    ``uniform`` (..., 4) are numbers drawn from [0, 1), a NumPy array or a torch tensor, and so is the result.
+    """
+    xp = torch if torch.is_tensor(uniform) else np
     shift, angle = settings.translation_px, settings.rotation_deg
-    return np.stack(
-        [
-            _lattice(rng, n, -shift, shift, settings.translation_step_px),
-            _lattice(rng, n, -shift, shift, settings.translation_step_px),
-            _lattice(rng, n, -angle, angle, settings.rotation_step_deg),
-            _lattice(rng, n, *settings.scale, settings.scale_step),
-        ],
-        -1,
-    )
+    columns = [
+        _lattice(uniform[..., 0], -shift, shift, settings.translation_step_px),
+        _lattice(uniform[..., 1], -shift, shift, settings.translation_step_px),
+        _lattice(uniform[..., 2], -angle, angle, settings.rotation_step_deg),
+        _lattice(uniform[..., 3], *settings.scale, settings.scale_step),
+    ]
+    # Rounding keeps 0.75 + 0.05 + … free of tails such as 0.8500000000000001.
+    return xp.round(xp.stack(columns, -1), decimals=9)
+
+
+def _lattice(uniform: ArrayLike, low: float, high: float, step: float) -> ArrayLike:
+    count = int(np.floor((high - low) / step + 1e-9)) + 1
+    return low + step * (uniform * count // 1)
 
 
 def stream_seed(seed: int, *key: str | int) -> int:
@@ -60,16 +67,10 @@ def perturb_slices(
         for number in range(len(cohort[patient].mr)):
             seed = stream_seed(settings.seed, set_name, patient, number)
             rng = np.random.default_rng(seed)
-            for pose in sample_perturbations(rng, settings.per_slice, ranges[set_name]):
+            for pose in sample_perturbations(rng.random((settings.per_slice, 4)), ranges[set_name]):
                 rows.append((len(rows), patient, number, *pose, seed))
     columns = ["case", "patient", "slice", "tx", "ty", "angle", "scale", "seed"]
     write_table(pd.DataFrame(rows, columns=columns), output)
-
-
-def _lattice(rng: np.random.Generator, n: int, low: float, high: float, step: float) -> NDArray[np.float64]:
-    count = int(np.floor((high - low) / step + 1e-9)) + 1
-    # Rounding keeps 0.75 + 0.05 + … free of tails such as 0.8500000000000001.
-    return np.round(low + step * rng.integers(count, size=n), 9)
 
 
 def perturbed_pairs(

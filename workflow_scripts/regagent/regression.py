@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from regagent.augmentation import augment_pair
+from regagent.augmentation import augment_pairs
 from regagent.checkpoints import fingerprint, load_model, load_state, save_model, save_state
-from regagent.environment import Pairs, observe, read_pairs
+from regagent.environment import Pairs, read_pairs, to_states
 from regagent.files import UserError, read_table, write_table
-from regagent.geometry import IDENTITY, invert
-from regagent.images import warp
+from regagent.geometry import invert
+from regagent.images import warp_images
 from regagent.metrics import registration_table
-from regagent.networks import RegressionNetwork, choose_device, to_states
+from regagent.networks import RegressionNetwork, choose_device
 from regagent.perturbations import perturbed_pairs, sample_perturbations
 from regagent.settings import PerturbationRange, Regressor
 from regagent.slices import read_cohort
@@ -27,19 +28,30 @@ logger = logging.getLogger("regagent")
 CASES_PER_PAIR = 4
 
 
-def _batch(pairs: Pairs, ranges: PerturbationRange, settings: Regressor, rng: np.random.Generator):
-    """Return states (B, H, H, 2) of freshly perturbed, augmented pairs and the true parameters (B, 4)."""
-    drawn = rng.integers(len(pairs), size=-(-settings.batch // CASES_PER_PAIR))
-    varied = [
-        augment_pair(pairs.mr[i], pairs.ct[i], pairs.landmarks[i], settings.augmentation, rng)[:2]
-        for i in drawn
-    ]
-    fixed, aligned = np.repeat(np.stack(varied, 1), CASES_PER_PAIR, axis=1)[:, : settings.batch]
-    perturbation = sample_perturbations(rng, settings.batch, ranges)
-    moving = np.stack([warp(image, pose) for image, pose in zip(aligned, perturbation, strict=True)])
-    truth = invert(perturbation)
-    truth[:, 3] = np.log(truth[:, 3])
-    return observe(fixed, moving, np.tile(IDENTITY, (settings.batch, 1))), truth
+class _Cases:
+    """Freshly perturbed, augmented pairs, on the device of the generator."""
+
+    def __init__(
+        self, pairs: Pairs, ranges: PerturbationRange, settings: Regressor, generator: torch.Generator
+    ):
+        self.ranges, self.settings, self.generator = ranges, settings, generator
+        pool = (pairs.mr, pairs.ct, pairs.landmarks)
+        self.pool = [torch.from_numpy(array).to(generator.device) for array in pool]
+
+    def draw(self, seed: int) -> tuple[Tensor, Tensor]:
+        """Return the states (B, 2, H, H) and the true parameters (B, 4) of the batch that the seed gives."""
+        generator, count = self.generator.manual_seed(seed), self.settings.batch
+        device = generator.device
+        drawn = torch.randint(
+            len(self.pool[0]), (-(-count // CASES_PER_PAIR),), generator=generator, device=device
+        )
+        varied = augment_pairs(*(array[drawn] for array in self.pool), self.settings.augmentation, generator)
+        fixed, aligned = (images.repeat_interleave(CASES_PER_PAIR, 0)[:count] for images in varied[:2])
+        uniform = torch.rand(count, 4, generator=generator, device=device, dtype=torch.float64)
+        perturbation = sample_perturbations(uniform, self.ranges)
+        truth = invert(perturbation)
+        truth[:, 3] = truth[:, 3].log()
+        return to_states(warp_images(aligned, perturbation), fixed), truth.float()
 
 
 def train_regressor(
@@ -68,6 +80,7 @@ def train_regressor(
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     mark = fingerprint(settings.model_dump(), ranges.model_dump(), seed, pairs.mr.sum(), pairs.ct.sum())
+    cases = _Cases(pairs, ranges, settings, torch.Generator(device))
     parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
     records, first, spent = [], 0, 0.0
     saved = load_state(state, mark)
@@ -79,9 +92,8 @@ def train_regressor(
     started = last_saved = time.monotonic()
     recent: list[float] = []
     for step in range(first, settings.steps):
-        states, truth = _batch(pairs, ranges, settings, np.random.default_rng([seed, step]))
-        target = torch.from_numpy(truth).float().to(device)
-        predicted = network(to_states(states, device))
+        states, target = cases.draw(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
+        predicted = network(states)
         loss = F.mse_loss(predicted / network.units, target / network.units)
         optimiser.zero_grad()
         loss.backward()
@@ -128,8 +140,8 @@ def regress(network: RegressionNetwork, fixed: np.ndarray, moving: np.ndarray, b
     poses = []
     for first in range(0, len(fixed), batch):
         part = slice(first, first + batch)
-        start = np.tile(IDENTITY, (len(fixed[part]), 1))
-        poses.append(network(to_states(observe(fixed[part], moving[part], start), device)).double().cpu())
+        images = (torch.from_numpy(images[part]).to(device) for images in (moving, fixed))
+        poses.append(network(to_states(*images)).double().cpu())
     pose = torch.cat(poses).numpy()
     pose[:, 3] = np.exp(pose[:, 3])
     return pose

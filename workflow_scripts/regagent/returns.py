@@ -16,7 +16,7 @@ def advantages(
     result = torch.zeros_like(rewards)
     running = torch.zeros_like(rewards[0])
     for t in reversed(range(len(rewards))):
-        goes_on = 1.0 - ended[t]
+        goes_on = 1.0 - ended[t].to(rewards.dtype)
         error = rewards[t] + discount * goes_on * values[t + 1] - values[t]
         running = error + discount * trace_decay * goes_on * running
         result[t] = running

@@ -1,38 +1,34 @@
 """Distances and rewards of the registration episode (§3.3, Eq. 4)."""
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
 from regagent.geometry import ACTIONS, compose, landmark_distance, matrix_distance
 from regagent.settings import Agent
 
-Array = NDArray[np.float64]
 
-
-def distance(settings: Agent, pose: Array, perturbation: Array, landmarks: Array) -> Array:
+def distance(settings: Agent, pose: Tensor, perturbation: Tensor, landmarks: Tensor) -> Tensor:
     """Return the distance D (B,) of poses (B, 4) to the truth: 'LME' in px (Eq. 4), or 'matrix'."""
     if settings.distance == "LME":
         return landmark_distance(pose, perturbation, landmarks)
     return matrix_distance(pose, perturbation, settings.matrix_scale_weight)
 
 
-def distances_after(settings: Agent, pose: Array, perturbation: Array, landmarks: Array) -> Array:
+def distances_after(settings: Agent, pose: Tensor, perturbation: Tensor, landmarks: Tensor) -> Tensor:
     """Return D (B, 8) of the next pose a ∘ T for each of the eight actions a."""
     candidates = compose(ACTIONS, pose[:, None])
     return distance(settings, candidates, perturbation[:, None], landmarks[:, None])
 
 
-def paper_reward(after: Array, terminated: NDArray[np.bool_], terminal_reward: float) -> Array:
+def paper_reward(after: Tensor, terminated: Tensor, terminal_reward: float) -> Tensor:
     """Return -D of the pose reached, or the terminal reward where the episode ended (Eq. 4, §4)."""
-    return np.where(terminated, terminal_reward, -after)
+    return torch.where(terminated, terminal_reward, -after)
 
 
-def potential_reward(
-    before: Array, after: Array, terminated: NDArray[np.bool_], terminal_reward: float
-) -> Array:
+def potential_reward(before: Tensor, after: Tensor, terminated: Tensor, terminal_reward: float) -> Tensor:
     """Return the fall of D in this step, plus the terminal reward where the episode ended.
 
     This is potential-based shaping (Ng et al., 1999) with the potential -D: it keeps the best policy,
     and an action's worth is no longer drowned by the thousands that -D adds up to.
     """
-    return before - after + np.where(terminated, terminal_reward, 0.0)
+    return before - after + terminal_reward * terminated

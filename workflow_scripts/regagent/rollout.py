@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from regagent.environment import Episodes
-from regagent.networks import AgentNetwork, to_states
+from regagent.networks import AgentNetwork
 from regagent.rewards import paper_reward
 
 
@@ -22,64 +21,60 @@ class Rollout:
     before: Tensor  # (T, B) D before the action
     candidates: Tensor  # (T, B, 8) D after each action that could have been taken
     after: Tensor  # (T, B) D after it
-    terminated: Tensor  # (T, B) 1.0 where D fell below the terminal distance
-    truncated: Tensor  # (T, B) 1.0 where the step limit cut the episode
+    terminated: Tensor  # (T, B) true where D fell below the terminal distance
+    truncated: Tensor  # (T, B) true where the step limit cut the episode
     truncation_values: Tensor  # (T, B, V) values of the state at which an episode was truncated, else 0
     final_values: Tensor  # (B, V) values of the state after the last step
 
     @property
     def ended(self) -> Tensor:
-        """(T, B) 1.0 where nothing of the same episode follows."""
-        return self.terminated + self.truncated
+        """(T, B) true where nothing of the same episode follows."""
+        return self.terminated | self.truncated
 
 
 class Actor:
     """A network at work in a batch of episodes, with its memory and the record of finished episodes."""
 
-    def __init__(self, network: AgentNetwork, episodes: Episodes, generator: torch.Generator):
-        self.network, self.episodes, self.generator = network, episodes, generator
-        self.device = network.policy.weight.device
+    def __init__(self, network: AgentNetwork, episodes: Episodes):
+        self.network, self.episodes = network, episodes
         episodes.reset(stagger=True)
-        count = len(episodes.index)
-        self.memory = network.initial_memory(count)
-        self.states = to_states(episodes.states(), self.device)
-        self.steps = np.zeros(count, int)
-        self.reward = np.zeros(count)
+        self.memory = network.initial_memory(len(episodes.index))
+        self.states = episodes.states()
+        self.steps, self.reward = torch.zeros_like(episodes.index), torch.zeros_like(episodes.distance)
         self.finished: list[dict] = []
 
-    def sample(self, logits: Tensor) -> np.ndarray:
+    def sample(self, logits: Tensor) -> Tensor:
         """Draw actions (B,) from the policy."""
         probabilities = torch.softmax(logits.detach(), -1)
-        return torch.multinomial(probabilities, 1, generator=self.generator)[:, 0].cpu().numpy()
+        return torch.multinomial(probabilities, 1, generator=self.episodes.generator)[:, 0]
 
-    def follow(self, logits: Tensor) -> np.ndarray:
+    def follow(self, logits: Tensor) -> Tensor:
         """Return the best actions (B,), whatever the policy says (§3.5)."""
         return self.episodes.candidates().argmin(1)
 
-    def collect(self, length: int, choose: Callable[[Tensor], np.ndarray]) -> Rollout:
+    def collect(self, length: int, choose: Callable[[Tensor], Tensor]) -> Rollout:
         """Take ``length`` steps in every episode; episodes that end start anew."""
         episodes = self.episodes
-        terminal_reward = episodes.settings.terminal_reward
         self.memory = self.memory.detach()
-        logits, values, actions, steps, truncation_values = [], [], [], [], []
+        logits, values, actions, steps, truncation_values, counts = [], [], [], [], [], []
         for _ in range(length):
             step_logits, step_values, self.memory = self.network(self.states, self.memory)
             chosen = choose(step_logits)
             step = episodes.step(chosen)
-            self.steps += 1
-            self.reward += paper_reward(step.distance, step.terminated, terminal_reward)
+            self.steps = self.steps + 1
+            self.reward = self.reward + paper_reward(
+                step.distance, step.terminated, episodes.settings.terminal_reward
+            )
+            counts.append((self.steps, self.reward))
             cut_values = torch.zeros_like(step_values)
             if step.truncated.any():
-                cut = torch.from_numpy(step.truncated).to(self.device)
-                last_states = to_states(episodes.states(step.truncated), self.device)
-                cut_values[cut] = self._look(last_states, self.memory[cut])
-            ended = step.terminated | step.truncated
-            if ended.any():
-                self._record(step, ended)
-                episodes.reset(ended)
-                kept = torch.from_numpy(~ended).to(self.memory)
-                self.memory = self.memory * kept[:, None, None]
-            self.states = to_states(episodes.states(), self.device)
+                cut = step.truncated
+                cut_values[cut] = self._look(episodes.states(cut), self.memory[cut])
+            if step.ended.any():
+                episodes.reset(step.ended)
+                self.memory = self.memory * ~step.ended[:, None, None]
+                self.steps, self.reward = self.steps * ~step.ended, self.reward * ~step.ended
+            self.states = episodes.states()
             logits.append(step_logits)
             values.append(step_values)
             actions.append(chosen)
@@ -87,13 +82,13 @@ class Actor:
             truncation_values.append(cut_values)
 
         def gather(name: str) -> Tensor:
-            array = np.stack([getattr(step, name) for step in steps])
-            return torch.from_numpy(array.astype(np.float32)).to(self.device)
+            column = torch.stack([getattr(step, name) for step in steps])
+            return column.float() if column.is_floating_point() else column
 
-        return Rollout(
+        rollout = Rollout(
             logits=torch.stack(logits),
             values=torch.stack(values),
-            actions=torch.from_numpy(np.stack(actions)).to(self.device),
+            actions=torch.stack(actions),
             before=gather("before"),
             candidates=gather("candidates"),
             after=gather("distance"),
@@ -102,20 +97,17 @@ class Actor:
             truncation_values=torch.stack(truncation_values).detach(),
             final_values=self._look(self.states, self.memory),
         )
+        self._record(rollout, *map(torch.stack, zip(*counts, strict=True)))
+        return rollout
 
     @torch.no_grad()
     def _look(self, states: Tensor, memory: Tensor) -> Tensor:
         return self.network(states, memory)[1]
 
-    def _record(self, step, ended: np.ndarray) -> None:
-        for i in np.flatnonzero(ended):
-            self.finished.append(
-                {
-                    "steps": int(self.steps[i]),
-                    "reward": float(self.reward[i]),
-                    "distance": float(step.distance[i]),
-                    "success": int(step.terminated[i]),
-                }
-            )
-        self.steps[ended] = 0
-        self.reward[ended] = 0.0
+    def _record(self, rollout: Rollout, steps: Tensor, reward: Tensor) -> None:
+        """Keep what is known of the episodes that ended; counts and rewards (T, B) are running sums."""
+        ended = rollout.ended
+        columns = steps[ended], reward[ended], rollout.after[ended], rollout.terminated[ended].long()
+        names = "steps", "reward", "distance", "success"
+        for row in zip(*(column.tolist() for column in columns), strict=True):
+            self.finished.append(dict(zip(names, row, strict=True)))

@@ -135,7 +135,7 @@ class Augmentation(Model):
     gamma: NonNegative = 0.3
     gain: NonNegative = 0.2
     bias: NonNegative = 0.2
-    blur_px: NonNegative = 1.0
+    blur: Fraction = 1.0
     noise: NonNegative = 0.03
 
 
@@ -146,7 +146,7 @@ class Agent(Model):
     distance: Literal["LME", "matrix"] = "LME"
     matrix_scale_weight: PositiveFloat = 20.0
     steps: Positive = 400_000
-    workers: Positive = 2
+    workers: Positive = 1
     environments: Positive = 16
     unroll: Positive = 5
     episode_steps: Positive = 100
@@ -154,7 +154,7 @@ class Agent(Model):
     exploring_starts: Fraction = 0.75
     terminal_distance: PositiveFloat = 1.0
     terminal_reward: float = 10.0
-    learning_rate: PositiveFloat = 8e-4
+    learning_rate: PositiveFloat = 1e-3
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
     final_learning_rate_fraction: Fraction = 0.1
     gradient_clip: PositiveFloat = 0.5
