@@ -78,8 +78,10 @@ def test_the_shared_adam_counts_every_update(pairs):
     assert (shared.weights < before).all()
 
 
-def test_a_killed_training_goes_on_from_its_checkpoint(pairs, tmp_path, monkeypatch):
-    settings = reinforcement(steps=400, episode_steps=15, checkpoint_seconds=1e-3)
+@pytest.mark.parametrize("make", [reinforcement, supervised])
+def test_a_killed_training_goes_on_as_if_never_stopped(pairs, tmp_path, monkeypatch, make):
+    settings = make(steps=400, episode_steps=15, checkpoint_seconds=1e-3, augmentation={})
+    network, record = train(tmp_path / "unbroken", settings)
     update, calls = a3c.Worker.update, []
 
     def killed(worker):
@@ -90,12 +92,12 @@ def test_a_killed_training_goes_on_from_its_checkpoint(pairs, tmp_path, monkeypa
 
     monkeypatch.setattr(a3c.Worker, "update", killed)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, settings)
-    assert not (tmp_path / "model.pt").exists()
-    _, record = train(tmp_path, settings)
+        train(tmp_path / "broken", settings)
+    assert not (tmp_path / "broken" / "model.pt").exists()
+    again, record_again = train(tmp_path / "broken", settings)
     assert calls[6] == 200  # five rollouts of 4 × 10 steps were kept
-    assert record.episode.tolist() == list(range(len(record)))
-    assert record.env_step.is_monotonic_increasing and record.env_step.max() <= 400
+    assert torch.equal(weights(network), weights(again))
+    assert record_again.drop(columns="seconds").equals(record.drop(columns="seconds"))
 
 
 def test_a_state_of_other_settings_is_not_used(tmp_path):

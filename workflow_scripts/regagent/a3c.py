@@ -145,15 +145,24 @@ class _Progress:
 
     def __init__(self, shared: SharedLearner, title: str, state_folder: Path, mark: str):
         self.shared, self.title, self.folder, self.mark = shared, title, state_folder, mark
+        self.actor: Actor | None = None  # of a single worker, which goes on exactly where it was
         self.records: list[dict] = []
         self.spent, self.first_step = 0.0, 0
+        self.saved_actor = None
         saved = load_state(state_folder, mark)
         if saved:
+            self.saved_actor = saved["actor"]
             shared.restore(saved["learner"])
             self.records, self.spent = saved["records"], saved["seconds"]
             self.first_step = shared.steps.value
             logger.info("%s: goes on from step %d", title, self.first_step)
         self.started = self.said = self.saved = time.monotonic()
+
+    def keep(self, actor: Actor) -> None:
+        """Put the actor where it was when the state was saved, and save it from now on."""
+        self.actor = actor
+        if self.saved_actor:
+            actor.restore(self.saved_actor)
 
     @property
     def seconds(self) -> float:
@@ -185,7 +194,8 @@ class _Progress:
 
     def save(self) -> None:
         state = {"learner": self.shared.state(), "records": self.records, "seconds": self.seconds}
-        save_state(self.folder, {"fingerprint": self.mark, **state})
+        actor = self.actor and self.actor.state()
+        save_state(self.folder, {"fingerprint": self.mark, **state, "actor": actor})
 
 
 def train_agent(
@@ -202,7 +212,8 @@ def train_agent(
     """Train one variant on the training patients; write its model file and the record of its episodes.
 
     A training that was killed goes on from the checkpoint in the folder ``state``. With one worker and a
-    seed, the same machine gives the same weights. Raises ``UserError`` when a worker dies.
+    seed, the same machine gives the same weights, killed on the way or not. Raises ``UserError`` when a
+    worker dies.
     """
     torch.set_num_threads(1)
     pairs = read_pairs(slices, split, "train")
@@ -224,6 +235,7 @@ def train_agent(
 
     if workers == 1:
         worker = make_worker(0)
+        progress.keep(worker.actor)
         while shared.steps.value < settings.steps:
             progress.add(worker.update())
     else:

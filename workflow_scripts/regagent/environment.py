@@ -117,6 +117,17 @@ class Episodes:
         self.moving = self.aligned.clone()
         self.distance = self.measure()
 
+    def state(self) -> dict[str, Tensor]:
+        """Return all that changes as the episodes go on."""
+        arrays = {name: value for name, value in vars(self).items() if torch.is_tensor(value)}
+        return {**arrays, "generator": self.generator.get_state()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from what ``state`` gave."""
+        self.generator.set_state(state["generator"])
+        for name in set(state) - {"generator"}:
+            setattr(self, name, state[name].to(self.device))
+
     def _whole(self, count: int) -> Tensor:
         return torch.zeros(count, dtype=torch.long, device=self.device)
 

@@ -43,6 +43,19 @@ class Actor:
         self.steps, self.reward = torch.zeros_like(episodes.index), torch.zeros_like(episodes.distance)
         self.finished: list[dict] = []
 
+    def state(self) -> dict:
+        """Return what is needed to go on as if nothing had happened."""
+        own = {name: getattr(self, name).detach() for name in ("memory", "steps", "reward")}
+        return {**own, "episodes": self.episodes.state()}
+
+    def restore(self, state: dict) -> None:
+        """Go on from what ``state`` gave."""
+        self.episodes.restore(state["episodes"])
+        self.memory, self.steps, self.reward = (
+            state[name].to(self.episodes.device) for name in ("memory", "steps", "reward")
+        )
+        self.states = self.episodes.states()
+
     def sample(self, logits: Tensor) -> Tensor:
         """Draw actions (B,) from the policy."""
         probabilities = torch.softmax(logits.detach(), -1)
