@@ -6,11 +6,11 @@ INSTALLED := $(VENV)/.installed
 SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help reproduce report smoke test lint benchmark clean
+.PHONY: help reproduce report accuracy literal few_patients smoke test lint benchmark clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z_ ]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 $(INSTALLED): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11; name another: make PYTHON=python3.11"; exit 1; }
@@ -24,6 +24,9 @@ reproduce: $(INSTALLED) ## everything from volumes to Table 2 and the figures; C
 report: $(INSTALLED) ## report.html of a finished run (CONFIG= as for reproduce)
 	$(SNAKEMAKE) --report report.html
 
+accuracy literal few_patients: $(INSTALLED) ## longer experiments, see the files of these names in config/
+	snakemake --configfile config/$@.yaml
+
 smoke: $(INSTALLED) ## every rule and method once, on a tiny cohort, in minutes
 	snakemake --configfile config/smoke.yaml
 
@@ -36,8 +39,10 @@ lint: $(INSTALLED) ## formats and lints of Python and Snakemake files
 	snakefmt --check Snakefile rules
 	snakemake --lint
 
-benchmark: $(INSTALLED) ## training steps and registrations a second on this machine
-	PYTHONPATH=workflow_scripts python benchmarks/throughput.py
+benchmark: $(INSTALLED) ## training steps and registrations a second on this machine, beside the usual ways
+	PYTHONPATH=workflow_scripts python benchmarks/training.py
+	PYTHONPATH=workflow_scripts python benchmarks/registration.py
+	PYTHONPATH=workflow_scripts python benchmarks/figure.py
 
 clean: ## remove what the runs wrote
 	rm -rf results/*/ report.html

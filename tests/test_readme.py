@@ -40,8 +40,9 @@ def test_the_graph_names_every_rule():
 
 
 def test_make_targets_exist():
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-    named = set(re.findall(r"(?:^|`)make ([a-z]+)", TEXT, flags=re.MULTILINE))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(" ".join(re.findall(r"^([\w ]+):", makefile, flags=re.MULTILINE)).split())
+    named = set(re.findall(r"(?:^|`)make ([a-z_]+)", TEXT, flags=re.MULTILINE))
     assert {"reproduce", "report", "smoke", "test"} <= named <= targets
 
 

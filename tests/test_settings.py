@@ -80,6 +80,12 @@ def test_every_fault_is_told_at_once(config):
     assert len(str(error.value).splitlines()) == 2
 
 
+def test_a_variant_that_is_null_is_left_out(config):
+    config["variants"]["SL-LME"] = None
+    config["methods"] = [name for name in config["methods"] if "SL-LME" not in name]
+    assert "SL-LME" not in load(config).variants and "RL-LME" in load(config).variants
+
+
 def test_every_key_is_explained():
     explained = set(re.findall(r"^\| `(\w+)`", (ROOT / "config/README.md").read_text(), flags=re.MULTILINE))
     keys = {key for model in models() for key in model.model_fields}

@@ -40,8 +40,9 @@ COLOURS = {
     "RL-matrix": SKY,
     "SL-LME": ORANGE,
     "SL-matrix": PURPLE,
+    "pure-SL": BLACK,
 }
-EPISODE_COLUMNS = ("worker", "episode", "env_step", "steps", "reward", "success")
+EPISODE_COLUMNS = ("worker", "episode", "env_step", "steps", "reward", "distance", "success")
 SMOOTHED_FRACTION = 0.02
 GRID = 400
 RAW_POINTS = 3000
@@ -133,25 +134,28 @@ def draw_figure5(
 
 
 def draw_training(training: Iterable[str | Path], style: str | Path, outputs: Iterable[str | Path]) -> None:
-    """Draw the success rate of the agents and the loss of the regressors over the training."""
+    """Draw success rate and last distance of the agents, and the loss of the regressors, over the training.
+
+    The distance is D of the variant's own kind, in px for LME, where an episode ends or is cut off.
+    """
     tables = read_models(training)
     losses = {name: seeds for name, seeds in tables.items() if "loss" in next(iter(seeds.values()))}
     agents = _ordered({name: seeds for name, seeds in tables.items() if name not in losses})
     with styled(style):
-        figure = Figure(figsize=(FULL_WIDTH, 3.0))
-        left, right = figure.subplots(1, 2, width_ratios=[3, 2])
+        figure = Figure(figsize=(FULL_WIDTH, 2.7))
+        success, distance, right = figure.subplots(1, 3)
         for variant, seeds in agents.items():
-            _line(left, seeds, "success", "thousand_steps", variant, raw=False)
-        left.set(xlabel="environment steps (thousands)", ylabel="episodes that reach the terminal")
-        left.set_ylim(-0.02, 1.02)
-        left.set_title("agents", loc="left")
+            _line(success, seeds, "success", "thousand_steps", variant, raw=False)
+            _line(distance, seeds, "distance", "thousand_steps", variant, raw=False)
+        success.set(ylabel="episodes that reach the terminal", ylim=(-0.02, 1.02))
+        distance.set(ylabel="D at the end of an episode", yscale="log")
+        for axes in (success, distance):
+            axes.set_xlabel("environment steps (thousands)")
         for variant, seeds in losses.items():
             _line(right, seeds, "loss", "step", variant, raw=True)
-        right.set(xlabel="optimiser steps", ylabel="loss", yscale="log")
-        right.set_title("regressor", loc="left")
-        for axes, shown in ((left, agents), (right, losses)):
-            if shown:
-                axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderpad=0)
+        right.set(xlabel="optimiser steps", ylabel="loss of the regressor", yscale="log")
+        handles = [*success.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
+        figure.legend(handles=handles, loc="outside upper center", ncols=4)
         save(figure, outputs)
 
 

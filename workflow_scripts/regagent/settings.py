@@ -285,7 +285,13 @@ CONVENTIONAL = ("Initial", "SIFT", "Elastix")
 
 
 def load(config: dict) -> Settings:
-    """Check a configuration as read from YAML. Raises ``UserError`` naming each faulty key."""
+    """Check a configuration as read from YAML. Raises ``UserError`` naming each faulty key.
+
+    A variant that is null is left out: so an overlay drops one that stands in ``config.yaml``.
+    """
+    if isinstance(config.get("variants"), dict):
+        variants = {name: keys for name, keys in config["variants"].items() if keys is not None}
+        config = {**config, "variants": variants}
     try:
         return Settings.model_validate(config)
     except ValidationError as error:

@@ -1,0 +1,27 @@
+"""The slice pairs that the benchmarks run on: one simulated patient, MR and CT already aligned."""
+
+import tempfile
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from regagent.environment import Pairs
+from regagent.images import read_volume
+from regagent.phantom import simulate_patient
+from regagent.preregistration import resample
+from regagent.settings import Phantom, Slices
+from regagent.slices import read_slices, select_slices
+
+
+def simulated_pairs() -> Pairs:
+    """Return the six pairs of a simulated patient that never moved between the scanners."""
+    with tempfile.TemporaryDirectory() as folder:
+        names = "mr.nii.gz", "ct.nii.gz", "truth.tfm", "aligned.nii.gz", "slices.npz"
+        mr, ct, truth, aligned, slices = (Path(folder) / name for name in names)
+        still = Phantom(max_translation_mm=0, max_rotation_deg=0)
+        simulate_patient("B001", 1, mr, ct, truth, still)
+        volumes = read_volume(ct), read_volume(mr)
+        sitk.WriteImage(resample(*volumes, sitk.Transform()), str(aligned))
+        select_slices("B001", mr, aligned, slices, Slices())
+        chosen = read_slices(slices)
+    return Pairs(chosen.mr, chosen.ct, chosen.landmarks.astype(float), chosen.evaluation_points.astype(float))

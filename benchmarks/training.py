@@ -1,0 +1,168 @@
+"""Environment steps a second of training, on all cores of this machine, and where a step's time goes.
+
+Everything runs in turn in one go, so compare the ratios, not the figures of two machines. Writes
+results/benchmarks/training.csv and profile.csv.
+"""
+
+import argparse
+import multiprocessing
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+from pairs import simulated_pairs
+
+from regagent import a3c
+from regagent.a3c import SharedLearner, Worker
+from regagent.environment import Episodes, Pairs
+from regagent.files import write_table
+from regagent.networks import AgentNetwork
+from regagent.settings import Perturbations, ReinforcementAgent
+
+CORES = len(os.sched_getaffinity(0))
+RANGES = Perturbations().E1
+AGENT = ReinforcementAgent(learner="reinforcement", steps=10**9)
+#: A graph a step, one episode a process: how A3C is usually written, with the paper's eight processes.
+TEXTBOOK = AGENT.model_copy(update={"environments": 1, "unroll": 30, "workers": 8})
+
+#: Makes, in its own process, a function that does some work and returns how many steps that was.
+Maker = Callable[[int], Callable[[], int]]
+
+
+def training(pairs: Pairs, settings: ReinforcementAgent, shared: bool) -> Maker:
+    """Return workers that share one network, or a training of one worker in each process."""
+
+    def learner() -> SharedLearner:
+        network = AgentNetwork(settings.network, settings.values, pairs.size)
+        return SharedLearner(network, settings, torch.device("cpu"))
+
+    common = learner()
+
+    def make(index: int) -> Callable[[], int]:
+        network = AgentNetwork(settings.network, settings.values, pairs.size)
+        own = common if shared else learner()
+        worker = Worker(index, own, network, pairs, RANGES, 1, settings.environments)
+
+        def step() -> int:
+            worker.update()
+            return settings.environments * settings.unroll
+
+        return step
+
+    return make
+
+
+def network_alone(pairs: Pairs, batch: int, acting: bool) -> Maker:
+    """Return the network's own work a step: forward and backward to learn, before it forward to act."""
+
+    def make(index: int) -> Callable[[], int]:
+        network = AgentNetwork(AGENT.network, AGENT.values, pairs.size)
+        states = torch.rand(batch, pairs.size, pairs.size, 2).permute(0, 3, 1, 2)
+        memory = network.initial_memory(batch)
+
+        def step() -> int:
+            if acting:
+                with torch.no_grad():
+                    network(states, memory)
+            network.zero_grad()
+            logits, values, _ = network(states, memory)
+            (logits.square().mean() + values.square().mean()).backward()
+            return batch
+
+        return step
+
+    return make
+
+
+def rate(make: Maker, processes: int, seconds: float) -> float:
+    """Return the steps a second of all processes together, after a warm-up in each."""
+    context = multiprocessing.get_context("fork")
+    barrier, rates = context.Barrier(processes), context.Queue()
+
+    def work(index: int) -> None:
+        torch.set_num_threads(1)
+        step = make(index)
+        step()
+        barrier.wait()
+        started, count = time.perf_counter(), 0
+        while (spent := time.perf_counter() - started) < seconds:
+            count += step()
+        rates.put(count / spent)
+
+    crew = [context.Process(target=work, args=(index,)) for index in range(processes)]
+    for process in crew:
+        process.start()
+    total = sum(rates.get() for _ in crew)
+    for process in crew:
+        process.join()
+    return total
+
+
+def profile(pairs: Pairs, seconds: float) -> pd.DataFrame:
+    """Return microseconds an environment step of one worker in each part of its work."""
+    torch.set_num_threads(1)
+    spent: Counter[str] = Counter()
+
+    def timed(part: str, owner: object, name: str) -> None:
+        function = getattr(owner, name)
+
+        def wrapper(*args, **kwargs):
+            started = time.perf_counter()
+            result = function(*args, **kwargs)
+            spent[part] += time.perf_counter() - started
+            return result
+
+        setattr(owner, name, wrapper)
+
+    worker_step = training(pairs, AGENT, shared=False)(0)
+    timed("acting: the network forward", AgentNetwork, "forward")
+    timed("warping: the states of the next step", Episodes, "states")
+    timed("episodes: distances and moves", Episodes, "step")
+    timed("episodes: new pairs, augmented and perturbed", Episodes, "reset")
+    timed("synchronising: weights in, gradient out, Adam", a3c, "vector_to_parameters")
+    timed("synchronising: weights in, gradient out, Adam", SharedLearner, "update")
+    worker_step()
+    spent.clear()
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        count += worker_step()
+    rest = time.perf_counter() - started - sum(spent.values())
+    spent["learning: loss and backward"] = rest
+    table = pd.DataFrame(spent.items(), columns=["part", "microseconds"])
+    table["microseconds"] *= 1e6 / count
+    table["share"] = table.microseconds / table.microseconds.sum()
+    return table.sort_values("microseconds", ascending=False, ignore_index=True)
+
+
+def main() -> None:
+    """Measure, print and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=15.0, help="time for each measurement")
+    seconds = parser.parse_args().seconds
+    torch.set_num_threads(1)
+    pairs = simulated_pairs()
+    rows = {
+        "textbook A3C: 8 workers of one episode": rate(training(pairs, TEXTBOOK, True), 8, seconds),
+        f"ours: {CORES} trainings side by side": rate(training(pairs, AGENT, False), CORES, seconds),
+        f"ours: one training of {CORES} workers": rate(training(pairs, AGENT, True), CORES, seconds),
+    }
+    for acting, name in ((True, "acting and learning"), (False, "learning alone")):
+        for batch in (16, 32, 64, 160):
+            rows[f"bound: the network {name}, batch {batch}"] = rate(
+                network_alone(pairs, batch, acting), CORES, seconds
+            )
+    table = pd.DataFrame(rows.items(), columns=["what", "steps_per_second"])
+    ours = table.steps_per_second[1]
+    table["ours_over_it"] = ours / table.steps_per_second
+    write_table(table, "results/benchmarks/training.csv")
+    print(table.to_string(index=False, float_format="%.2f"))
+    parts = profile(pairs, seconds)
+    write_table(parts, "results/benchmarks/profile.csv")
+    print(parts.to_string(index=False, float_format="%.2f"))
+
+
+if __name__ == "__main__":
+    main()
