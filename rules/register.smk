@@ -57,6 +57,7 @@ rule register_elastix:
         results("logs/register_elastix/{set}.log"),
     benchmark:
         results("benchmarks/register_elastix/{set}.tsv")
+    priority: 60  # slow, and ready long before the agents are: not to be the last to end
     conda:
         "../envs/regagent.yaml"
     threads: 1
