@@ -29,10 +29,9 @@ def pairs(monkeypatch):
     return made
 
 
-def train(folder, settings, seed=1, ranges=RANGES):
-    train_agent(
-        [], "", ranges, settings, seed, "test", folder / "state", folder / "model.pt", folder / "training.csv"
-    )
+def train(folder, settings, seed=1, ranges=RANGES, version="1"):
+    state, model, training = (folder / name for name in ("state", "model.pt", "training.csv"))
+    train_agent([], "", ranges, settings, seed, "test", state, version, model, training)
     return load_model(folder / "model.pt", "agent")[0], pd.read_csv(folder / "training.csv")
 
 
@@ -100,6 +99,27 @@ def test_a_killed_training_goes_on_as_if_never_stopped(pairs, tmp_path, monkeypa
     assert record_again.drop(columns="seconds").equals(record.drop(columns="seconds"))
 
 
+def test_a_training_that_ended_or_whose_code_changed_starts_from_the_beginning(pairs, tmp_path, monkeypatch):
+    settings = reinforcement(steps=80, episode_steps=15, checkpoint_seconds=1e-3)
+    starts, make = [], a3c.Worker.__init__
+
+    def noted(worker, index, shared, *rest):
+        starts.append(shared.steps.value)
+        make(worker, index, shared, *rest)
+
+    monkeypatch.setattr(a3c.Worker, "__init__", noted)
+    train(tmp_path, settings)
+    train(tmp_path, settings)
+    monkeypatch.setattr(a3c, "save_model", lambda *args, **facts: exec("raise KeyboardInterrupt"))
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, settings)  # goes on: nothing is left to do but to save
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, settings, version="2")
+    assert starts == [0, 0, 0, 80, 0]
+
+
 def test_a_state_of_other_settings_is_not_used(tmp_path):
     save_state(tmp_path, {"fingerprint": "a", "steps": 3})
     assert load_state(tmp_path, "a")["steps"] == 3
@@ -150,7 +170,7 @@ def test_a_toy_task_is_learned(tmp_path, monkeypatch):
 def test_pure_sl_learns_and_goes_on(pairs, tmp_path):
     settings = Regressor(learner="regression", steps=100, batch=8, checkpoint_seconds=1e-3)
     model, training = tmp_path / "model.pt", tmp_path / "training.csv"
-    regression.train_regressor([], "", RANGES, settings, 1, "test", tmp_path / "state", model, training)
+    regression.train_regressor([], "", RANGES, settings, 1, "test", tmp_path / "state", "1", model, training)
     network, _ = load_model(model, "regression")
     assert pd.read_csv(training).loss.iloc[-1] < 0.34  # the variance of a uniform value in [-1, 1] is 1/3
     poses = regression.regress(network.double().float(), pairs.mr, pairs.ct)

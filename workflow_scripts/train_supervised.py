@@ -17,6 +17,7 @@ with logged(snakemake.log[0]):
         seed=snakemake.params.seed,
         variant=snakemake.wildcards.variant,
         state=snakemake.params.state,
+        version=snakemake.params.code,
         output_model=snakemake.output.model,
         output_training=snakemake.output.training,
     )

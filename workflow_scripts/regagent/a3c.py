@@ -19,7 +19,7 @@ import torch.multiprocessing as processes
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from regagent.checkpoints import fingerprint, load_state, save_model, save_state
+from regagent.checkpoints import fingerprint, forget_state, load_state, save_model, save_state
 from regagent.environment import Episodes, Pairs, read_pairs
 from regagent.files import UserError, write_table
 from regagent.losses import reinforcement_loss, supervised_loss
@@ -206,12 +206,14 @@ def train_agent(
     seed: int,
     variant: str,
     state: str,
+    version: str,
     output_model: str,
     output_training: str,
 ) -> None:
     """Train one variant on the training patients; write its model file and the record of its episodes.
 
-    A training that was killed goes on from the checkpoint in the folder ``state``. With one worker and a
+    A training that was killed goes on from the checkpoint in the folder ``state``, if the
+    ``version`` of the code is still the same; one that ended leaves none. With one worker and a
     seed, the same machine gives the same weights, killed on the way or not. Raises ``UserError`` when a
     worker dies.
     """
@@ -227,7 +229,9 @@ def train_agent(
     torch.manual_seed(seed)
     network = AgentNetwork(settings.network, settings.values, pairs.size).to(device)
     shared = SharedLearner(network, settings, device)
-    mark = fingerprint(settings.model_dump(), ranges.model_dump(), seed, pairs.mr.sum(), pairs.ct.sum())
+    mark = fingerprint(
+        version, settings.model_dump(), ranges.model_dump(), seed, pairs.mr.sum(), pairs.ct.sum()
+    )
     progress = _Progress(shared, variant, Path(state), mark)
 
     def make_worker(index: int) -> Worker:
@@ -252,6 +256,7 @@ def train_agent(
         steps=shared.steps.value,
         settings=settings.model_dump(),
     )
+    forget_state(state)
 
 
 def _train_with_processes(shared: SharedLearner, count: int, make_worker, progress: _Progress) -> None:

@@ -58,3 +58,8 @@ def load_state(folder: str | Path, expected: str) -> dict[str, Any] | None:
     except Exception:  # a damaged state is no worse than none
         return None
     return state if state.get("fingerprint") == expected else None
+
+
+def forget_state(folder: str | Path) -> None:
+    """Remove a training's state: the next training of this name starts from the beginning."""
+    (Path(folder) / "state.pt").unlink(missing_ok=True)

@@ -10,7 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from regagent.augmentation import augment_pairs
-from regagent.checkpoints import fingerprint, load_model, load_state, save_model, save_state
+from regagent.checkpoints import (
+    fingerprint,
+    forget_state,
+    load_model,
+    load_state,
+    save_model,
+    save_state,
+)
 from regagent.environment import Pairs, read_pairs, to_states
 from regagent.files import UserError, read_table, write_table
 from regagent.geometry import invert
@@ -62,6 +69,7 @@ def train_regressor(
     seed: int,
     variant: str,
     state: str,
+    version: str,
     output_model: str,
     output_training: str,
     threads: int = 1,
@@ -69,7 +77,8 @@ def train_regressor(
     """Train pure SL on the training patients; write its model file and its losses.
 
     The loss is the mean squared error of the four parameters, each in units of its range. A training that
-    was killed goes on from the checkpoint in the folder ``state``.
+    was killed goes on from the checkpoint in the folder ``state``, if the
+    ``version`` of the code is still the same; one that ended leaves none.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -79,7 +88,9 @@ def train_regressor(
     network = RegressionNetwork(pairs.size).to(device)
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
-    mark = fingerprint(settings.model_dump(), ranges.model_dump(), seed, pairs.mr.sum(), pairs.ct.sum())
+    mark = fingerprint(
+        version, settings.model_dump(), ranges.model_dump(), seed, pairs.mr.sum(), pairs.ct.sum()
+    )
     cases = _Cases(pairs, ranges, settings, torch.Generator(device))
     parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
     records, first, spent = [], 0, 0.0
@@ -131,6 +142,7 @@ def train_regressor(
             last_saved = now
     write_table(pd.DataFrame(records, columns=["step", "seconds", "loss"]), output_training)
     save_model(network, output_model, variant=variant, seed=seed, settings=settings.model_dump())
+    forget_state(state)
 
 
 @torch.no_grad()
