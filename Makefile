@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help reproduce report accuracy literal few_patients smoke test lint benchmark clean
+.PHONY: help reproduce report accuracy literal few_patients smoke test lint benchmark time_to_accuracy clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -43,6 +43,9 @@ benchmark: $(INSTALLED) ## training steps and registrations a second on this mac
 	PYTHONPATH=workflow_scripts python benchmarks/training.py
 	PYTHONPATH=workflow_scripts python benchmarks/registration.py
 	PYTHONPATH=workflow_scripts python benchmarks/figure.py
+
+time_to_accuracy: $(INSTALLED) ## wall time of a training until its validation error is 1 px, after `make reproduce`
+	PYTHONPATH=workflow_scripts python benchmarks/time_to_accuracy.py
 
 clean: ## remove what the runs wrote
 	rm -rf results/*/ report.html

@@ -39,7 +39,7 @@ def training(pairs: Pairs, settings: ReinforcementAgent, shared: bool) -> Maker:
         network = AgentNetwork(settings.network, settings.values, pairs.size)
         return SharedLearner(network, settings, torch.device("cpu"))
 
-    common = learner()
+    common = learner() if shared else None
 
     def make(index: int) -> Callable[[], int]:
         network = AgentNetwork(settings.network, settings.values, pairs.size)
@@ -122,15 +122,15 @@ def profile(pairs: Pairs, seconds: float) -> pd.DataFrame:
     timed("warping: the states of the next step", Episodes, "states")
     timed("episodes: distances and moves", Episodes, "step")
     timed("episodes: new pairs, augmented and perturbed", Episodes, "reset")
-    timed("synchronising: weights in, gradient out, Adam", a3c, "vector_to_parameters")
-    timed("synchronising: weights in, gradient out, Adam", SharedLearner, "update")
+    timed("synchronising: weights in, Adam", a3c, "vector_to_parameters")
+    timed("synchronising: weights in, Adam", SharedLearner, "update")
     worker_step()
     spent.clear()
     started, count = time.perf_counter(), 0
     while time.perf_counter() - started < seconds:
         count += worker_step()
     rest = time.perf_counter() - started - sum(spent.values())
-    spent["learning: loss and backward"] = rest
+    spent["learning and the rest"] = rest
     table = pd.DataFrame(spent.items(), columns=["part", "microseconds"])
     table["microseconds"] *= 1e6 / count
     table["share"] = table.microseconds / table.microseconds.sum()

@@ -87,6 +87,7 @@ rule register_regressor:
     threads: 1
     resources:
         mem_mb=2000,
+        gpu=GPU,
     params:
         code=code("register_regressor"),
     message:
@@ -115,6 +116,7 @@ rule register_agent:
     threads: 1
     resources:
         mem_mb=3000,
+        gpu=GPU,
     params:
         code=code("register_agent"),
         inference=section("inference"),

@@ -116,6 +116,7 @@ rule calibrate_threshold:
     threads: 1
     resources:
         mem_mb=3000,
+        gpu=GPU,
     params:
         code=code("calibrate_threshold"),
         settings=section("calibration"),

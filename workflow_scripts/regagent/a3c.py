@@ -42,7 +42,6 @@ class SharedLearner:
         self.optimiser = torch.optim.Adam(
             [self.weights], lr=settings.learning_rate, betas=(settings.adam_beta1, 0.999)
         )
-        self.weights.grad = torch.zeros_like(self.weights)
         moments = {"step": torch.zeros(())}
         moments |= {name: torch.zeros_like(self.weights) for name in ("exp_avg", "exp_avg_sq")}
         self.optimiser.state[self.weights] = moments
@@ -214,7 +213,7 @@ def train_agent(
 
     A training that was killed goes on from the checkpoint in the folder ``state``, if the
     ``version`` of the code is still the same; one that ended leaves none. With one worker and a
-    seed, the same machine gives the same weights, killed on the way or not. Raises ``UserError`` when a
+    seed, the same CPU gives the same weights, killed on the way or not. Raises ``UserError`` when a
     worker dies.
     """
     torch.set_num_threads(1)
@@ -229,9 +228,7 @@ def train_agent(
     torch.manual_seed(seed)
     network = AgentNetwork(settings.network, settings.values, pairs.size).to(device)
     shared = SharedLearner(network, settings, device)
-    mark = fingerprint(
-        version, settings.model_dump(), ranges.model_dump(), seed, pairs.mr.sum(), pairs.ct.sum()
-    )
+    mark = fingerprint(pairs, version, settings.model_dump(), ranges.model_dump(), seed, device.type)
     progress = _Progress(shared, variant, Path(state), mark)
 
     def make_worker(index: int) -> Worker:
@@ -255,6 +252,9 @@ def train_agent(
         seed=seed,
         steps=shared.steps.value,
         settings=settings.model_dump(),
+        workers=workers,
+        environments=environments,
+        device=device.type,
     )
     forget_state(state)
 

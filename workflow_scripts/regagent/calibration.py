@@ -37,31 +37,38 @@ def calibrate_threshold(
     torch.set_num_threads(1)
     network, facts = load_model(model, "agent")
     network.to(choose_device())
-    rescaled = facts["settings"]["rescale_values"]
     pairs = read_pairs(slices, split, "train")
+    table = try_thresholds(network, facts["settings"]["rescale_values"], pairs, ranges, settings, inference)
+    thresholds = {}
+    for lookahead, best in table[table.chosen].set_index("lookahead").iterrows():
+        thresholds["lookahead" if lookahead else "greedy"] = best.threshold
+        logger.info(
+            "%s: threshold %.3f, mean error %.2f px, %.0f %% stop",
+            *(model, best.threshold, best.mean_px, 100 * best.stopped),
+        )
+    write_table(table, output_calibration)
+    write_json(thresholds, output_threshold)
+
+
+def try_thresholds(
+    network: AgentNetwork,
+    rescaled: bool,
+    pairs: Pairs,
+    ranges: PerturbationRange,
+    settings: Calibration,
+    inference: Inference,
+) -> pd.DataFrame:
+    """Return a row a candidate, greedy and with look-ahead: its errors, and whether it was ``chosen``."""
     rng = np.random.default_rng(settings.seed)
     chosen = rng.choice(len(pairs), settings.cases, replace=len(pairs) < settings.cases)
     perturbation = sample_perturbations(rng.random((settings.cases, 4)), ranges)
     walks = _Walks(network, rescaled, pairs, chosen, perturbation, settings.steps)
-
     greedy = walks.candidates(settings.candidates, settings.minimum_stopped)
     ahead = walks.candidates(settings.lookahead_candidates, settings.minimum_stopped)
     greedy = [walks.greedy(threshold) for threshold in greedy]
     ahead = [walks.ahead(threshold, inference, rng) for threshold in ahead]
     table = pd.DataFrame(greedy + ahead)
-    table["chosen"] = False
-    thresholds = {}
-    for lookahead, rows in table.groupby("lookahead"):
-        best = rows.mean_px.idxmin()
-        table.loc[best, "chosen"] = True
-        thresholds["lookahead" if lookahead else "greedy"] = float(table.threshold[best])
-        logger.info(
-            "%s: threshold %.3f, mean error %.2f px, %.0f %% stop",
-            *(model, table.threshold[best]),
-            *(table.mean_px[best], 100 * table.stopped[best]),
-        )
-    write_table(table, output_calibration)
-    write_json(thresholds, output_threshold)
+    return table.assign(chosen=table.index.isin(table.groupby("lookahead").mean_px.idxmin()))
 
 
 class _Walks:

@@ -5,8 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from regagent.environment import Pairs
 from regagent.files import UserError, write_whole
 from regagent.networks import AgentNetwork, RegressionNetwork
 
@@ -37,9 +39,15 @@ def load_model(path: str | Path, kind: str) -> tuple[AgentNetwork | RegressionNe
     return network.eval(), content["facts"]
 
 
-def fingerprint(*parts: Any) -> str:
-    """Return a digest of JSON-like values: what a training's state must agree with to go on from it."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+def fingerprint(pairs: Pairs, *parts: Any) -> str:
+    """Return a digest of the training pairs and of JSON-like values.
+
+    It is what a training's state must agree with to go on from it.
+    """
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
+    for array in (pairs.mr, pairs.ct, pairs.landmarks):
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
 
 
 def save_state(folder: str | Path, state: dict[str, Any]) -> None:

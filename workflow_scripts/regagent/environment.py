@@ -113,7 +113,7 @@ class Episodes:
         self.perturbation = torch.tensor(IDENTITY, device=self.device).repeat(count, 1)
         self.pose = self.perturbation.clone()
         # The pair as it was drawn, and the CT after its perturbation.
-        self.fixed, self.aligned, self.landmarks = (array[self.index].clone() for array in self.pool)
+        self.fixed, self.aligned, self.landmarks = (array[self.index] for array in self.pool)
         self.moving = self.aligned.clone()
         self.distance = self.measure()
 
@@ -226,7 +226,7 @@ class RegistrationEnvironment(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Image, dict]:
         """Perturb a pair anew; the same seed gives the same pair and perturbation."""
         super().reset(seed=seed)
-        if seed is not None:
+        if seed is not None or not self.episodes.episode.any():
             self.episodes.generator.manual_seed(int(self.np_random.integers(2**31)))
             self.episodes.episode[:] = 0
         self.episodes.reset()

@@ -6,7 +6,7 @@ pixel coordinates: x to the right, y down, the origin in the centre ((W-1)/2, (H
 A perturbation P moves the aligned content at p to P(p). A registration's pose T brings it back:
 T(P(p)) = p at the truth, T = invert(P).
 
-All functions take NumPy arrays or torch tensors, on any device, and return the same kind.
+All functions but ``pose_of`` take NumPy arrays or torch tensors, on any device, and return the same kind.
 """
 
 import numpy as np
@@ -116,7 +116,7 @@ def matrix_distance(pose: ArrayLike, perturbation: ArrayLike, scale_weight: floa
     """Return the Euclidean distance (...) of the parameters of T to those of the truth P⁻¹ (§3.3).
 
     Shifts count in px, the angle in degrees, the scale times ``scale_weight``: with 20, one action of any
-    kind is one unit. With 1, as the paper says of the plain distance, scale hardly counts.
+    kind is about one unit. With 1, as the paper says of the plain distance, scale hardly counts.
     """
     xp, pose, perturbation = _arrays(pose, perturbation)
     difference = pose - invert(perturbation)

@@ -80,7 +80,7 @@ def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress:
             settings.terminal_reward,
         )
         taken = every.gather(-1, rollout.actions[..., None])[..., 0]
-        spread = advantage.std() + 1e-8 if settings.normalise_advantages else 1.0
+        spread = advantage.std(correction=0) + 1e-8 if settings.normalise_advantages else 1.0
         rest = _normalised(advantage - taken, settings, spread)
         gain = (chosen * rest).mean() + ((policy * every).sum(-1) / spread).mean()
     entropy = -(policy * log_policy).sum(-1).mean()
@@ -95,7 +95,7 @@ def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress:
 def _normalised(advantage: Tensor, settings: ReinforcementAgent, spread: Tensor | None = None) -> Tensor:
     if not settings.normalise_advantages:
         return advantage
-    return (advantage - advantage.mean()) / (advantage.std() + 1e-8 if spread is None else spread)
+    return (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8 if spread is None else spread)
 
 
 def supervised_loss(rollout: Rollout, settings: SupervisedAgent, progress: float = 1.0) -> Tensor:

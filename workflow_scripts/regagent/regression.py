@@ -76,7 +76,7 @@ def train_regressor(
 ) -> None:
     """Train pure SL on the training patients; write its model file and its losses.
 
-    The loss is the mean squared error of the four parameters, each in units of its range. A training that
+    The loss is the mean squared error of the four parameters, each in units of the network. A training that
     was killed goes on from the checkpoint in the folder ``state``, if the
     ``version`` of the code is still the same; one that ended leaves none.
     """
@@ -88,20 +88,19 @@ def train_regressor(
     network = RegressionNetwork(pairs.size).to(device)
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
-    mark = fingerprint(
-        version, settings.model_dump(), ranges.model_dump(), seed, pairs.mr.sum(), pairs.ct.sum()
-    )
+    mark = fingerprint(pairs, version, settings.model_dump(), ranges.model_dump(), seed, device.type)
     cases = _Cases(pairs, ranges, settings, torch.Generator(device))
     parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
     records, first, spent = [], 0, 0.0
+    recent: list[float] = []
     saved = load_state(state, mark)
     if saved:
         for name, part in parts.items():
             part.load_state_dict(saved[name])
         records, first, spent = saved["records"], saved["step"], saved["seconds"]
+        recent = saved["recent"]
         logger.info("%s: goes on from step %d", variant, first)
     started = last_saved = time.monotonic()
-    recent: list[float] = []
     for step in range(first, settings.steps):
         states, target = cases.draw(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
         predicted = network(states)
@@ -137,7 +136,14 @@ def train_regressor(
             seconds = spent + now - started
             save_state(
                 state,
-                {"fingerprint": mark, "records": records, "step": step + 1, "seconds": seconds, **contents},
+                {
+                    "fingerprint": mark,
+                    "records": records,
+                    "recent": recent,
+                    "step": step + 1,
+                    "seconds": seconds,
+                    **contents,
+                },
             )
             last_saved = now
     write_table(pd.DataFrame(records, columns=["step", "seconds", "loss"]), output_training)

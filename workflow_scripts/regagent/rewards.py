@@ -28,7 +28,8 @@ def paper_reward(after: Tensor, terminated: Tensor, terminal_reward: float) -> T
 def potential_reward(before: Tensor, after: Tensor, terminated: Tensor, terminal_reward: float) -> Tensor:
     """Return the fall of D in this step, plus the terminal reward where the episode ended.
 
-    This is potential-based shaping (Ng et al., 1999) with the potential -D: it keeps the best policy,
-    and an action's worth is no longer drowned by the thousands that -D adds up to.
+    It is the reward -D shaped by the potential -D/(1-γ) (Ng et al., 1999), times 1-γ. The best way to the
+    truth stays the same, and an action's worth is no longer drowned by the thousands that -D adds up to.
+    The terminal reward weighs more beside it than beside -D: 1/(1-γ) times.
     """
     return before - after + terminal_reward * terminated

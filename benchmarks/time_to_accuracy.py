@@ -1,0 +1,84 @@
+"""Wall time of one training of RL-LME until the validation TRE, median with look-ahead, is 1 px.
+
+Takes the slices of the default run (`make reproduce` first) and none of its test patients: the last four
+training patients validate, the others train and calibrate. The clock stands still during validation. Writes
+results/benchmarks/time_to_accuracy.csv.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from regagent.a3c import SharedLearner, Worker
+from regagent.calibration import try_thresholds
+from regagent.environment import Pairs, read_pairs
+from regagent.files import read_table, write_table
+from regagent.geometry import landmark_distance
+from regagent.images import warp
+from regagent.inference import register
+from regagent.networks import AgentNetwork, choose_device
+from regagent.perturbations import sample_perturbations
+from regagent.settings import Calibration, Inference, Perturbations, ReinforcementAgent
+
+VALIDATION_PATIENTS = 4
+EVERY = 25_000
+RANGES = Perturbations().E1
+INFERENCE = Inference(maximum_steps=150)
+CALIBRATION = Calibration(cases=48, candidates=2, lookahead_candidates=3)
+
+
+def read(run: str) -> tuple[Pairs, Pairs]:
+    """Return the pairs to train on and to validate on."""
+    folder = Path("results") / run
+    split = read_table(folder / "split.tsv")
+    patients = split[split["set"] == "train"].patient.sort_values()
+    slices = [str(folder / f"slices/{patient}.npz") for patient in patients]
+    parts = slices[:-VALIDATION_PATIENTS], slices[-VALIDATION_PATIENTS:]
+    return tuple(read_pairs(part, folder / "split.tsv", "train") for part in parts)
+
+
+def validate(network: AgentNetwork, train: Pairs, validation: Pairs, count: int = 96) -> tuple[float, float]:
+    """Return median and mean TRE (px) of fresh cases of the validation patients."""
+    table = try_thresholds(network, True, train, RANGES, CALIBRATION, INFERENCE)
+    threshold = table[table.chosen & table.lookahead].threshold.iloc[0]
+    chosen = np.arange(count) % len(validation)
+    poses = sample_perturbations(np.random.default_rng(3).random((count, 4)), RANGES)
+    moving = np.stack([warp(validation.ct[i], pose) for i, pose in zip(chosen, poses, strict=True)])
+    found = register(network, True, validation.mr[chosen], moving, threshold, INFERENCE, lookahead=True)
+    error = landmark_distance(found.pose, poses, validation.evaluation_points[chosen])
+    return float(np.median(error)), float(error.mean())
+
+
+def main() -> None:
+    """Train, validate now and then, print and write the curve."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", default="default", help="the run whose slices to take")
+    parser.add_argument("--steps", type=int, default=300_000, help="steps at which to give up")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    train, validation = read(arguments.run)
+    settings = ReinforcementAgent(learner="reinforcement", steps=arguments.steps)
+    device = choose_device()
+    network = AgentNetwork(settings.network, settings.values, train.size).to(device)
+    shared = SharedLearner(network, settings, device)
+    worker = Worker(0, shared, network, train, RANGES, 1, settings.environments)
+    rows, seconds, median = [], 0.0, np.inf
+    while shared.steps.value < settings.steps and median > 1.0:
+        started, goal = time.perf_counter(), shared.steps.value + EVERY
+        while shared.steps.value < min(goal, settings.steps):
+            worker.update()
+        seconds += time.perf_counter() - started
+        median, mean = validate(network, train, validation)
+        rows.append((shared.steps.value, seconds, median, mean))
+        print(f"{rows[-1][0]} steps, {seconds:.0f} s: median {median:.2f} px, mean {mean:.2f} px", flush=True)
+    table = pd.DataFrame(rows, columns=["steps", "seconds", "median_px", "mean_px"])
+    write_table(table.assign(device=device.type), "results/benchmarks/time_to_accuracy.csv")
+
+
+if __name__ == "__main__":
+    main()
