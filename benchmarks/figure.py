@@ -26,7 +26,9 @@ def main() -> None:
         ):
             colours = [BLUE if name.startswith(("ours", "agent")) else GREY for name in names]
             bars = axes.barh(names, values, color=colours, height=0.7)
-            axes.bar_label(bars, fmt="%.3g", padding=2)
+            axes.bar_label(
+                bars, fmt=lambda value: f"{value:.0f}" if value > 100 else f"{value:.2g}", padding=2
+            )
             axes.invert_yaxis()
             axes.set_title(title, loc="left")
             axes.margins(x=0.1)

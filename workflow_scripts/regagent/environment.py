@@ -36,6 +36,10 @@ class Pairs:
         """Width and height of the images in px."""
         return self.mr.shape[-1]
 
+    def tensors(self, device: torch.device) -> list[Tensor]:
+        """Return MR, CT and landmarks on a device: what ``augment_pairs`` takes."""
+        return [torch.from_numpy(array).to(device) for array in (self.mr, self.ct, self.landmarks)]
+
 
 def read_pairs(slices: list[str | Path], split: str | Path, subset: str) -> Pairs:
     """Read the pairs of all patients of a subset, 'train' or 'test'. Raises ``UserError`` if it is empty."""
@@ -106,8 +110,7 @@ class Episodes:
     ):
         self.ranges, self.settings, self.generator = ranges, settings, generator
         self.device = generator.device
-        pool = (pairs.mr, pairs.ct, pairs.landmarks)
-        self.pool = [torch.from_numpy(array).to(self.device) for array in pool]
+        self.pool = pairs.tensors(self.device)
         self.index = self._whole(count)  # which pair
         self.episode, self.elapsed = self._whole(count), self._whole(count)
         self.perturbation = torch.tensor(IDENTITY, device=self.device).repeat(count, 1)

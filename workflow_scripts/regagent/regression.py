@@ -42,8 +42,7 @@ class _Cases:
         self, pairs: Pairs, ranges: PerturbationRange, settings: Regressor, generator: torch.Generator
     ):
         self.ranges, self.settings, self.generator = ranges, settings, generator
-        pool = (pairs.mr, pairs.ct, pairs.landmarks)
-        self.pool = [torch.from_numpy(array).to(generator.device) for array in pool]
+        self.pool = pairs.tensors(generator.device)
 
     def draw(self, seed: int) -> tuple[Tensor, Tensor]:
         """Return the states (B, 2, H, H) and the true parameters (B, 4) of the batch that the seed gives."""
