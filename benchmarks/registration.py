@@ -1,74 +1,67 @@
-"""Seconds of one CPU core a registration: the agent, 2D Elastix and SIFT on the same pairs in one run.
+"""Seconds of one CPU core a registration: the agent, 2D Elastix and SIFT on the same pairs in one go.
 
-The network's weights are random, as weights change no speed: a greedy registration is taken as 50 steps,
-about what a trained agent needs. Writes results/benchmarks/registration.csv.
+Takes the trained agent, the stop thresholds and E1 cases of a run (`make reproduce` first). Writes
+results/benchmarks/registration.csv.
 """
 
 import argparse
+import json
 import time
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
-from pairs import simulated_pairs
 
 from regagent.baselines import elastix_pose, sift_pose
+from regagent.checkpoints import load_model
 from regagent.elastix import elastix
-from regagent.files import write_table
-from regagent.images import warp
+from regagent.files import read_table, write_table
 from regagent.inference import register
-from regagent.networks import AgentNetwork
-from regagent.perturbations import sample_perturbations
-from regagent.settings import Baselines, Inference, Perturbations
-
-STEPS = 50
+from regagent.perturbations import perturbed_pairs
+from regagent.settings import Baselines, Inference
+from regagent.slices import read_cohort
 
 
 def main() -> None:
     """Measure, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", default="default", help="the run whose agent and cases to take")
     parser.add_argument("--cases", type=int, default=48, help="pairs to register by each method")
-    count = parser.parse_args().cases
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    pairs, baselines = simulated_pairs(), Baselines()
-    chosen = np.arange(count) % len(pairs)
-    poses = sample_perturbations(np.random.default_rng(1).random((count, 4)), Perturbations().E1)
-    fixed = pairs.mr[chosen]
-    moving = np.stack([warp(pairs.ct[i], pose) for i, pose in zip(chosen, poses, strict=True)])
-    network = AgentNetwork("CNN-LSTM", 2, pairs.size).eval()
-    settings = Inference(maximum_steps=STEPS)
+    folder = Path("results") / arguments.run
+    cases = read_table(folder / "perturbations/E1.csv")
+    cases = cases.iloc[:: max(1, len(cases) // arguments.cases)][: arguments.cases]
+    fixed, moving = perturbed_pairs(cases, read_cohort(sorted(folder.glob("slices/*.npz"))))
+    network, facts = load_model(folder / "models/RL-LME/seed1/model.pt", "agent")
+    thresholds = json.loads((folder / "models/RL-LME/seed1/threshold.json").read_text())
+    baselines, count = Baselines(), len(fixed)
     align = elastix(baselines.elastix_parameter_map)
-
-    def agent(threshold: float, lookahead: bool, number: int) -> None:
-        register(network, True, fixed[:number], moving[:number], threshold, settings, lookahead)
-
-    def each(method) -> None:
-        for one, other in zip(fixed, moving, strict=True):
-            method(one, other)
-
-    ratio, matches = baselines.sift_ratio, baselines.sift_minimum_matches
     rows = {}
 
-    def measure(name: str, number: int, work) -> None:
+    def measure(name: str, work) -> None:
         started, clock = time.process_time(), time.perf_counter()
         work()
-        rows[name] = ((time.process_time() - started) / number, (time.perf_counter() - clock) / number)
+        rows[name] = ((time.process_time() - started) / count, (time.perf_counter() - clock) / count)
 
-    align_one = lambda one, other: elastix_pose(align, one, other)  # noqa: E731
-    align_one(fixed[0], moving[0])
-    measure("Elastix", count, lambda: each(align_one))
-    measure("SIFT", count, lambda: each(lambda one, other: sift_pose(one, other, ratio, matches)))
-    for number, where in ((1, "alone"), (count, f"in a batch of {count}")):
-        # Above every value nothing stops before the last step; below, everything looks ahead at once.
-        measure(f"agent, greedy, {where}", number, lambda n=number: agent(np.inf, False, n))
-        measure(f"agent, look-ahead alone, {where}", number, lambda n=number: agent(-np.inf, True, n))
+    def agent(kind: str, batch: int) -> None:
+        settings, rescaled = Inference(batch=batch), facts["settings"]["rescale_values"]
+        register(network, rescaled, fixed, moving, thresholds[kind], settings, kind == "lookahead")
+
+    def each(method) -> None:
+        for pair in zip(fixed, moving, strict=True):
+            method(*pair)
+
+    ratio, matches = baselines.sift_ratio, baselines.sift_minimum_matches
+    elastix_pose(align, fixed[0], moving[0])
+    measure("Elastix", lambda: each(lambda one, other: elastix_pose(align, one, other)))
+    measure("SIFT", lambda: each(lambda one, other: sift_pose(one, other, ratio, matches)))
+    for batch, where in ((1, "one by one"), (count, f"in a batch of {count}")):
+        measure(f"agent, greedy, {where}", lambda size=batch: agent("greedy", size))
+        measure(f"agent, look-ahead, {where}", lambda size=batch: agent("lookahead", size))
     table = pd.DataFrame(
         [(name, *times) for name, times in rows.items()], columns=["what", "cpu_seconds", "seconds"]
     )
-    for where in ("alone", f"in a batch of {count}"):
-        parts = table[table.what.str.startswith("agent") & table.what.str.endswith(where)]
-        total = parts[["cpu_seconds", "seconds"]].sum()
-        table.loc[len(table)] = [f"agent, greedy and look-ahead, {where}", *total]
     table["elastix_over_it"] = table.cpu_seconds[0] / table.cpu_seconds
     write_table(table, "results/benchmarks/registration.csv")
     print(table.to_string(index=False, float_format="%.3f"))

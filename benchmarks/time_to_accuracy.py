@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from regagent.a3c import SharedLearner, Worker
+from regagent.a3c import start_training
 from regagent.calibration import try_thresholds
 from regagent.environment import Pairs, read_pairs
 from regagent.files import read_table, write_table
@@ -60,20 +60,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300_000, help="steps at which to give up")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(1)
     train, validation = read(arguments.run)
     settings = ReinforcementAgent(learner="reinforcement", steps=arguments.steps)
     device = choose_device()
-    network = AgentNetwork(settings.network, settings.values, train.size).to(device)
-    shared = SharedLearner(network, settings, device)
-    worker = Worker(0, shared, network, train, RANGES, 1, settings.environments)
+    shared, make_worker = start_training(train, RANGES, settings, 1, settings.environments, device)
+    worker = make_worker(0)
     rows, seconds, median = [], 0.0, np.inf
     while shared.steps.value < settings.steps and median > 1.0:
         started, goal = time.perf_counter(), shared.steps.value + EVERY
         while shared.steps.value < min(goal, settings.steps):
             worker.update()
         seconds += time.perf_counter() - started
-        median, mean = validate(network, train, validation)
+        median, mean = validate(shared.current_network(), train, validation)
         rows.append((shared.steps.value, seconds, median, mean))
         print(f"{rows[-1][0]} steps, {seconds:.0f} s: median {median:.2f} px, mean {mean:.2f} px", flush=True)
     table = pd.DataFrame(rows, columns=["steps", "seconds", "median_px", "mean_px"])

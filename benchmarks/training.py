@@ -16,7 +16,7 @@ import torch
 from pairs import simulated_pairs
 
 from regagent import a3c
-from regagent.a3c import SharedLearner, Worker
+from regagent.a3c import SharedLearner
 from regagent.environment import Episodes, Pairs
 from regagent.files import write_table
 from regagent.networks import AgentNetwork
@@ -35,16 +35,13 @@ Maker = Callable[[int], Callable[[], int]]
 def training(pairs: Pairs, settings: ReinforcementAgent, shared: bool) -> Maker:
     """Return workers that share one network, or a training of one worker in each process."""
 
-    def learner() -> SharedLearner:
-        network = AgentNetwork(settings.network, settings.values, pairs.size)
-        return SharedLearner(network, settings, torch.device("cpu"))
+    def start():
+        return a3c.start_training(pairs, RANGES, settings, 1, settings.environments, torch.device("cpu"))
 
-    common = learner() if shared else None
+    common = start() if shared else None
 
     def make(index: int) -> Callable[[], int]:
-        network = AgentNetwork(settings.network, settings.values, pairs.size)
-        own = common if shared else learner()
-        worker = Worker(index, own, network, pairs, RANGES, 1, settings.environments)
+        worker = (common or start())[1](index)
 
         def step() -> int:
             worker.update()

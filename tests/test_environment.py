@@ -23,6 +23,11 @@ def episodes(pairs, count=4, **keys):
     return made
 
 
+def put(batch, pose):
+    batch.pose = pose
+    batch.distance, batch.candidates = batch.measure()
+
+
 def everywhere(action, count=4):
     return torch.full((count,), action)
 
@@ -35,7 +40,7 @@ def test_the_inverse_of_the_perturbation_ends_the_episode(pairs):
     for kind in ("LME", "matrix"):
         batch = episodes(pairs, distance=kind)
         assert (batch.distance > 1).all()
-        batch.pose = act(invert(batch.perturbation), 0)  # one pixel to the right of the truth
+        put(batch, act(invert(batch.perturbation), 0))  # one pixel to the right of the truth
         step = batch.step(everywhere(1))  # and one to the left
         assert np.allclose(step.distance, 0, atol=1e-6)
         assert step.terminated.all() and not step.truncated.any()
@@ -91,7 +96,7 @@ def test_a_step_knows_what_every_action_would_have_given(pairs):
     start = batch.pose.clone()
     candidates = batch.step(everywhere(0)).candidates
     for action in range(8):
-        batch.pose = start
+        put(batch, start)
         assert np.allclose(batch.step(everywhere(action)).distance, candidates[:, action])
 
 
@@ -99,7 +104,7 @@ def test_following_the_best_actions_reaches_the_terminal(pairs):
     batch = episodes(pairs, count=16)
     reached = torch.zeros(16, dtype=bool)
     for _ in range(150):
-        reached |= batch.step(batch.candidates().argmin(1)).terminated
+        reached |= batch.step(batch.candidates.argmin(1)).terminated
     assert reached.float().mean() > 0.9
 
 
@@ -139,12 +144,22 @@ def test_following_the_best_actions_registers(pairs, distance):
     batch = episodes(pairs, count=64, distance=distance, episode_steps=200)
     error = np.full(64, np.nan)
     for _ in range(120):
-        step = batch.step(batch.candidates().argmin(1))
+        step = batch.step(batch.candidates.argmin(1))
         points = pairs.evaluation_points[batch.index]
         found = landmark_distance(batch.pose, batch.perturbation, points).numpy()
         error = np.where(step.terminated.numpy() & np.isnan(error), found, error)
     assert np.isfinite(error).mean() > 0.8
     assert np.nanmean(error) < 1.6
+
+
+def test_states_of_chosen_pairs_are_the_warped_and_the_fixed_images(pairs):
+    fixed, moving = (torch.from_numpy(images) for images in (pairs.mr, pairs.ct))
+    which, pose = torch.tensor([2, 0, 2]), torch.tensor([[3.0, -2.0, 10.0, 1.1]]).repeat(3, 1).double()
+    states = environment.observe(fixed, moving, pose, which)
+    expected = environment.to_states(images.warp_images(moving[which], pose), fixed[which])
+    assert torch.equal(states, expected)
+    assert torch.equal(environment.observe(fixed[which], moving[which], pose), expected)
+    assert states.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_the_accelerators_path_gives_what_the_cpus_gives(pairs, monkeypatch):
@@ -161,6 +176,11 @@ def test_the_accelerators_path_gives_what_the_cpus_gives(pairs, monkeypatch):
 
     pose, shown, steps = play()
     monkeypatch.setattr(environment, "warp_images", images.warp_by_grid)
+    monkeypatch.setattr(
+        environment,
+        "observe",
+        lambda fixed, moving, pose: environment.to_states(images.warp_by_grid(moving, pose), fixed),
+    )
     other_pose, other_shown, other_steps = play()
     assert torch.equal(pose, other_pose)
     for one, other in zip(steps, other_steps, strict=True):

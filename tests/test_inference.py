@@ -47,7 +47,7 @@ def test_never_stopping_gives_the_pose_of_the_highest_value(setup):
     network, fixed, moving = setup
     found = register(network, True, fixed, moving, 1e9, SMALL, lookahead=True)
     assert not found.stopped.any() and (found.steps == SMALL.maximum_steps).all()
-    walk, values, poses = Walk(network, True, fixed, moving), [], []
+    walk, values, poses = Walk.start(network, True, fixed, moving), [], []
     for _ in range(SMALL.maximum_steps + 1):
         values.append(walk.look())
         poses.append(walk.pose)
@@ -59,7 +59,7 @@ def test_never_stopping_gives_the_pose_of_the_highest_value(setup):
 
 def test_batches_do_not_change_the_result(setup):
     network, fixed, moving = setup
-    walk = Walk(network, True, fixed, moving)
+    walk = Walk.start(network, True, fixed, moving)
     threshold = float(np.median(walk.look()))
     whole = register(network, True, fixed, moving, threshold, SMALL.model_copy(update={"batch": 64}), False)
     single = register(network, True, fixed, moving, threshold, SMALL.model_copy(update={"batch": 1}), False)
@@ -69,9 +69,24 @@ def test_batches_do_not_change_the_result(setup):
 
 def test_the_look_ahead_averages_poses_within_reach_and_repeats(setup):
     network, fixed, moving = setup
-    walk = Walk(network, True, fixed, moving)
+    walk = Walk.start(network, True, fixed, moving)
     walk.look()
     one, two = (look_ahead(walk, SMALL, np.random.default_rng(3)) for _ in range(2))
     assert (one == two).all()
     assert (np.abs(one[:, :2]) <= 1.2 * SMALL.depth).all() and (np.abs(one[:, 2]) <= SMALL.depth).all()
     assert (walk.pose == [0, 0, 0, 1]).all()  # the walk itself stays
+
+
+def test_a_pose_goes_through_the_convolutions_once(setup):
+    network, fixed, moving = setup
+    walk, counts = Walk.start(network, True, fixed, moving), []
+    hook = network.features.register_forward_hook(lambda _, states, __: counts.append(len(states[0])))
+    first = walk.look()
+    poses = walk.pose
+    walk.move()
+    walk.look()
+    back = walk.select(np.repeat(np.arange(5), 3))
+    back.pose, back.memory = poses.repeat(3, 0) - 0.0, network.initial_memory(15)
+    assert back.look() == pytest.approx(first.repeat(3), abs=1e-5)
+    hook.remove()
+    assert sum(counts) == 10

@@ -10,6 +10,7 @@ import logging
 import queue
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +37,11 @@ class SharedLearner:
     """Weights, Adam's moments and the step count, in memory that all workers share."""
 
     def __init__(self, network: AgentNetwork, settings: AgentSettings, device: torch.device):
-        self.settings = settings
+        self.network, self.settings = network, settings
         self.context = processes.get_context("fork")
         self.weights = nn.Parameter(parameters_to_vector(network.parameters()).detach().to(device))
         self.optimiser = torch.optim.Adam(
-            [self.weights], lr=settings.learning_rate, betas=(settings.adam_beta1, 0.999)
+            [self.weights], lr=settings.learning_rate, betas=(settings.adam_beta1, 0.999), fused=True
         )
         moments = {"step": torch.zeros(())}
         moments |= {name: torch.zeros_like(self.weights) for name in ("exp_avg", "exp_avg_sq")}
@@ -63,6 +64,11 @@ class SharedLearner:
             self.steps.value += steps
             return self.steps.value
 
+    def current_network(self) -> AgentNetwork:
+        """Return this process's network, brought to a copy of the shared weights."""
+        vector_to_parameters(self.weights.detach().clone(), self.network.parameters())
+        return self.network
+
     def state(self) -> dict:
         """Return a consistent copy of all of it."""
         with self.lock:
@@ -82,28 +88,26 @@ class SharedLearner:
 
 
 class Worker:
-    """One worker: its own episodes, its own copy of the network."""
+    """One worker with its own episodes."""
 
     def __init__(
         self,
         index: int,
         shared: SharedLearner,
-        network: AgentNetwork,
         pairs: Pairs,
         ranges: PerturbationRange,
         seed: int,
         environments: int,
     ):
-        self.index, self.shared, self.network = index, shared, network
+        self.index, self.shared = index, shared
         stream = np.random.SeedSequence([seed, index, shared.steps.value]).generate_state(1)
-        generator = torch.Generator(network.policy.weight.device).manual_seed(int(stream[0]))
+        generator = torch.Generator(shared.weights.device).manual_seed(int(stream[0]))
         episodes = Episodes(pairs, ranges, shared.settings, environments, generator)
-        self.actor = Actor(network, episodes)
+        self.actor = Actor(shared.network, episodes)
 
     def update(self) -> list[dict]:
         """Take one rollout, learn from it, and return the records of the episodes that ended in it."""
-        settings, network = self.shared.settings, self.network
-        vector_to_parameters(self.shared.weights.detach().clone(), network.parameters())
+        settings, network = self.shared.settings, self.shared.current_network()
         progress = min(1.0, self.shared.steps.value / settings.steps)
         if isinstance(settings, SupervisedAgent):
             rollout = self.actor.collect(settings.unroll, self.actor.follow)
@@ -197,6 +201,21 @@ class _Progress:
         save_state(self.folder, {"fingerprint": self.mark, **state, "actor": actor})
 
 
+def start_training(
+    pairs: Pairs,
+    ranges: PerturbationRange,
+    settings: AgentSettings,
+    seed: int,
+    environments: int,
+    device: torch.device,
+) -> tuple[SharedLearner, Callable[[int], Worker]]:
+    """Return what the workers share, at its random start, and what makes the worker of a number."""
+    torch.manual_seed(seed)
+    network = AgentNetwork(settings.network, settings.values, pairs.size).to(device)
+    shared = SharedLearner(network, settings, device)
+    return shared, lambda index: Worker(index, shared, pairs, ranges, seed, environments)
+
+
 def train_agent(
     slices: list[str],
     split: str,
@@ -225,15 +244,9 @@ def train_agent(
     logger.info(
         "%s: %d pairs, %d workers × %d episodes on %s", variant, len(pairs), workers, environments, device
     )
-    torch.manual_seed(seed)
-    network = AgentNetwork(settings.network, settings.values, pairs.size).to(device)
-    shared = SharedLearner(network, settings, device)
+    shared, make_worker = start_training(pairs, ranges, settings, seed, environments, device)
     mark = fingerprint(pairs, version, settings.model_dump(), ranges.model_dump(), seed, device.type)
     progress = _Progress(shared, variant, Path(state), mark)
-
-    def make_worker(index: int) -> Worker:
-        return Worker(index, shared, network, pairs, ranges, seed, environments)
-
     if workers == 1:
         worker = make_worker(0)
         progress.keep(worker.actor)
@@ -242,11 +255,10 @@ def train_agent(
     else:
         _train_with_processes(shared, workers, make_worker, progress)
     progress.say()
-    vector_to_parameters(shared.weights.detach(), network.parameters())
     columns = ["worker", "episode", "env_step", "seconds", "steps", "reward", "distance", "success"]
     write_table(pd.DataFrame(progress.records, columns=columns), output_training)
     save_model(
-        network,
+        shared.current_network(),
         output_model,
         variant=variant,
         seed=seed,

@@ -1,6 +1,7 @@
 """The value at which an agent stops, found on training pairs with fresh perturbations (§3.6)."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -84,7 +85,7 @@ class _Walks:
         steps: int,
     ):
         moving = np.stack([warp(pairs.ct[i], p) for i, p in zip(chosen, perturbation, strict=True)])
-        self.walk = Walk(network, rescaled, pairs.mr[chosen], moving)
+        self.walk = Walk.start(network, rescaled, pairs.mr[chosen], moving)
         self.perturbation, self.points = perturbation, pairs.evaluation_points[chosen]
         value, pose, memory, logits = [], [], [], []
         for _ in range(steps):
@@ -115,13 +116,9 @@ class _Walks:
         step, stopped = self.stops(threshold)
         cases = np.arange(len(step))
         pose = self.pose[step, cases]
-        ready = self.walk.select(cases)
-        ready.pose, ready.memory, ready.logits = (
-            pose.copy(),
-            self.memory[step, cases],
-            self.logits[step, cases],
-        )
-        ready = ready.select(np.flatnonzero(stopped))
+        ready = replace(
+            self.walk, pose=pose, memory=self.memory[step, cases], logits=self.logits[step, cases]
+        ).select(np.flatnonzero(stopped))
         pose[stopped] = look_ahead(ready, inference, rng)
         return self._row(threshold, pose, step, stopped, lookahead=True)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import gymnasium
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from regagent import rewards
 from regagent.augmentation import augment_pairs
 from regagent.files import UserError, read_table
-from regagent.geometry import IDENTITY, act, invert
+from regagent.geometry import IDENTITY, act, corner_matrix, invert
 from regagent.images import Image, warp_images
 from regagent.perturbations import sample_perturbations
 from regagent.settings import Agent, PerturbationRange
@@ -64,9 +65,29 @@ def read_pairs(slices: list[str | Path], split: str | Path, subset: str) -> Pair
     )
 
 
-def observe(fixed: Tensor, moving: Tensor, pose: Tensor) -> Tensor:
-    """Return the states (B, 2, H, H): moving images (B, H, H) warped by their poses (B, 4), and the fixed."""
+def observe(fixed: Tensor, moving: Tensor, pose: Tensor, which: Tensor | None = None) -> Tensor:
+    """Return the states (B, 2, H, H): moving images (N, H, H) warped by the poses (B, 4), and the fixed ones.
+
+    ``which`` (B,) tells which of the N pairs is meant by each pose; without it, each has its own.
+    """
+    if moving.device.type == "cpu":
+        return _observe_one_by_one(fixed, moving, pose, which)
+    if which is not None:
+        fixed, moving = fixed[which], moving[which]
     return to_states(warp_images(moving, pose), fixed)
+
+
+def _observe_one_by_one(fixed: Tensor, moving: Tensor, pose: Tensor, which: Tensor | None) -> Tensor:
+    """Do what ``observe`` does with one warped image in the CPU's cache instead of a batch in memory."""
+    size, arrays = moving.shape[-1], (moving.numpy(), fixed.numpy())
+    pairs = zip(*arrays, strict=True) if which is None else ([a[i] for a in arrays] for i in which.tolist())
+    warped, states = np.empty((size, size), np.float32), torch.empty(len(pose), size, size, 2)
+    for (image, other), forward, state in zip(
+        pairs, corner_matrix(pose, size).numpy(), states.numpy(), strict=True
+    ):
+        cv2.warpAffine(image, forward, warped.shape, dst=warped, flags=cv2.INTER_LINEAR)
+        cv2.merge((warped, other), dst=state)
+    return states.permute(0, 3, 1, 2)
 
 
 def to_states(moving: Tensor, fixed: Tensor) -> Tensor:
@@ -118,7 +139,7 @@ class Episodes:
         # The pair as it was drawn, and the CT after its perturbation.
         self.fixed, self.aligned, self.landmarks = (array[self.index] for array in self.pool)
         self.moving = self.aligned.clone()
-        self.distance = self.measure()
+        self.distance, self.candidates = self.measure()
 
     def state(self) -> dict[str, Tensor]:
         """Return all that changes as the episodes go on."""
@@ -140,13 +161,10 @@ class Episodes:
     def _integers(self, high: int, count: int) -> Tensor:
         return torch.randint(high, (count,), generator=self.generator, device=self.device)
 
-    def measure(self) -> Tensor:
-        """Return D (B,) of the current poses."""
-        return rewards.distance(self.settings, self.pose, self.perturbation, self.landmarks)
-
-    def candidates(self) -> Tensor:
-        """Return D (B, 8) after each action; the lowest is that of the best action (§3.5)."""
-        return rewards.distances_after(self.settings, self.pose, self.perturbation, self.landmarks)
+    def measure(self, which: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Return D (B,) of the chosen episodes' poses, and D (B, 8) after each action."""
+        arrays = self.settings, self.pose[which], self.perturbation[which], self.landmarks[which]
+        return rewards.distance(*arrays), rewards.distances_after(*arrays)
 
     def reset(self, which: Tensor | None = None, stagger: bool = False) -> None:
         """Start new episodes where ``which`` (B,) is true, or everywhere.
@@ -165,7 +183,9 @@ class Episodes:
         self._draw_pairs(chosen[self.episode[chosen] % self.settings.episodes_per_pair == 0])
         self.episode[chosen] += 1
         self.moving[chosen] = warp_images(self.aligned[chosen], perturbation)
-        self.distance = self.measure()
+        distance, candidates = self.measure(chosen)
+        self.distance = self.distance.index_copy(0, chosen, distance)
+        self.candidates = self.candidates.index_copy(0, chosen, candidates)
 
     def _draw_pairs(self, chosen: Tensor) -> None:
         if not len(chosen):
@@ -193,10 +213,11 @@ class Episodes:
 
     def step(self, actions: Tensor) -> Step:
         """Apply T ← a ∘ T with the actions (B,); does not reset what ended."""
-        before, candidates = self.distance, self.candidates()
+        before, candidates = self.distance, self.candidates
         self.pose = act(self.pose, actions)
         self.elapsed = self.elapsed + 1
         self.distance = candidates.gather(1, actions[:, None])[:, 0]
+        self.candidates = rewards.distances_after(self.settings, self.pose, self.perturbation, self.landmarks)
         terminated = self.distance < self.settings.terminal_distance
         truncated = ~terminated & (self.elapsed >= self.settings.episode_steps)
         return Step(before, candidates, self.distance, terminated, truncated)

@@ -9,6 +9,8 @@ T(P(p)) = p at the truth, T = invert(P).
 All functions but ``pose_of`` take NumPy arrays or torch tensors, on any device, and return the same kind.
 """
 
+from functools import cache
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -82,11 +84,21 @@ def transform(pose: ArrayLike, points: ArrayLike) -> Array:
     return points @ xp.swapaxes(m[..., :, :2], -1, -2) + m[..., None, :, 2]
 
 
+@cache
+def _actions_on(device: torch.device) -> torch.Tensor:
+    return torch.tensor(ACTIONS, device=device)
+
+
 def act(pose: ArrayLike, action: ArrayLike) -> Array:
     """Return a ∘ T for the pose(s) T (..., 4) and action number(s) in 0..7 (§3.2)."""
     if torch.is_tensor(pose):
-        return compose(torch.as_tensor(ACTIONS, device=pose.device)[action], pose)
+        return compose(_actions_on(pose.device)[action], pose)
     return compose(ACTIONS[np.asarray(action)], pose)
+
+
+def act_all(pose: torch.Tensor) -> torch.Tensor:
+    """Return a ∘ T (..., 8, 4) for the poses T (..., 4) and each of the eight actions a."""
+    return compose(_actions_on(pose.device), pose[..., None, :])
 
 
 def corner_matrix(pose: ArrayLike, size: int) -> Array:

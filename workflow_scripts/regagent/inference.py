@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,12 @@ logger = logging.getLogger("regagent")
 
 Array = NDArray[np.float64]
 
-#: States that the look-ahead holds in memory at once.
-LOOKAHEAD_STATES = 320
+#: Poses that agree when counted in these units, a quarter of an action's step, share one look at the images
+#: (px, px, degrees, scale): a shift before a turn ends close to a turn before a shift.
+SAME_VIEW = np.array([0.25, 0.25, 0.25, 0.0125])
+
+#: States that go through the convolutions at once: on a CPU as many as its cache holds.
+STATES_AT_ONCE = {"cpu": 16, "cuda": 1024}
 
 
 @dataclass
@@ -41,25 +45,63 @@ class Registrations:
     stopped: NDArray[np.bool_]  # (N,) False where the value never reached the threshold
 
 
+@dataclass
 class Walk:
-    """The agent's greedy way in N pairs at once: look at the states, then move."""
+    """The agent's way in B cases at once: look at the states, then move.
 
-    def __init__(self, network: AgentNetwork, rescaled: bool, fixed: Image | Tensor, moving: Image | Tensor):
-        self.network, self.rescaled = network, rescaled
-        self.memory = network.initial_memory(len(fixed))
-        device = self.memory.device
-        self.fixed, self.moving = (torch.as_tensor(images, device=device) for images in (fixed, moving))
-        self.pose = np.tile(IDENTITY, (len(fixed), 1))
-        self.logits = self.memory.new_zeros(len(fixed), ACTION_COUNT)
+    What the convolutions make of a state is kept: the look-ahead's paths share most of their poses, and a
+    greedy walk that has come near turns round there. The poses themselves stay exact.
+    """
+
+    network: AgentNetwork
+    rescaled: bool
+    fixed: Tensor  # (N, H, H)
+    moving: Tensor  # (N, H, H)
+    case: NDArray[np.int64]  # (B,) which of the N pairs of images
+    pose: Array  # (B, 4)
+    memory: Tensor  # (B, 2, 256), or (B, 2, 0) without an LSTM
+    logits: Tensor  # (B, 8)
+    seen: dict[tuple[int, ...], Tensor]  # the features (256,) of a case's pose, counted in ``SAME_VIEW``
+
+    @classmethod
+    def start(cls, network: AgentNetwork, rescaled: bool, fixed: Image, moving: Image) -> "Walk":
+        """Return the walk at the identity in every pair of the images (N, H, H)."""
+        count, memory = len(fixed), network.initial_memory(len(fixed))
+        images = (torch.as_tensor(images, device=memory.device) for images in (fixed, moving))
+        pose, logits = np.tile(IDENTITY, (count, 1)), memory.new_zeros(count, ACTION_COUNT)
+        return cls(network, rescaled, *images, np.arange(count), pose, memory, logits, {})
+
+    def select(self, chosen: NDArray) -> "Walk":
+        """Return the walk in the chosen cases only; indices may repeat."""
+        rows = torch.as_tensor(chosen, device=self.memory.device)
+        return replace(
+            self,
+            case=self.case[chosen],
+            pose=self.pose[chosen],
+            memory=self.memory[rows],
+            logits=self.logits[rows],
+        )
 
     @torch.no_grad()
     def look(self) -> Array:
-        """Take in the states; return their values (N,) in the paper's units."""
-        pose = torch.as_tensor(self.pose, device=self.memory.device)
-        states = observe(self.fixed, self.moving, pose)
-        self.logits, values, self.memory = self.network(states, self.memory)
+        """Take in the states; return their values (B,) in the paper's units."""
+        self.logits, values, self.memory = self.network.decide(self._features(), self.memory)
         last = values[:, -1]
         return (unscale(last) if self.rescaled else last).double().cpu().numpy()
+
+    def _features(self) -> Tensor:
+        """Return the features (B, 256) of the states, computed once for all like poses of a case."""
+        device = self.memory.device
+        views = np.column_stack([self.case, np.rint(self.pose / SAME_VIEW)]).astype(int)
+        keys = list(map(tuple, views.tolist()))
+        new = {key: row for row, key in enumerate(keys) if key not in self.seen}
+        rows, size = np.array(list(new.values()), int), STATES_AT_ONCE[device.type]
+        for part in (rows[first : first + size] for first in range(0, len(rows), size)):
+            case = torch.as_tensor(self.case[part], device=device)
+            pose = torch.as_tensor(self.pose[part], device=device)
+            features = self.network.features(observe(self.fixed, self.moving, pose, case))
+            self.seen.update(zip((keys[row] for row in part), features, strict=True))
+        return torch.stack([self.seen[key] for key in keys])
 
     def move(self) -> None:
         """Take the action of the highest probability everywhere."""
@@ -74,14 +116,6 @@ class Walk:
             drawn = rng.random((len(self.pose), 1))
             actions = (probabilities.cumsum(-1) < drawn).sum(-1).clip(max=ACTION_COUNT - 1)
         self.pose = act(self.pose, actions)
-
-    def select(self, chosen: NDArray) -> "Walk":
-        """Return the walk in the chosen pairs only; indices may repeat."""
-        rows = torch.as_tensor(chosen, device=self.memory.device)
-        part = Walk(self.network, self.rescaled, self.fixed[rows], self.moving[rows])
-        part.pose = self.pose[chosen].copy()
-        part.memory, part.logits = self.memory[rows], self.logits[rows]
-        return part
 
 
 def weighted_pose(poses: Array, values: Array) -> Array:
@@ -111,18 +145,14 @@ def look_ahead(walk: Walk, settings: Inference, rng: np.random.Generator) -> Arr
     The walk has looked at its states. Each of the ``simulations`` rollouts takes a uniform action, then
     actions drawn from the policy, ``depth`` in all; the values of the nodes on the way add up to V.
     """
-    result = np.empty_like(walk.pose)
-    chunk = max(1, LOOKAHEAD_STATES // settings.simulations)
-    for first in range(0, len(walk.pose), chunk):
-        cases = np.arange(first, min(first + chunk, len(walk.pose)))
-        paths = walk.select(np.repeat(cases, settings.simulations))
-        total = np.zeros(len(paths.pose))
-        for depth in range(settings.depth):
-            paths.explore(rng, uniform=depth == 0)
-            total += paths.look()
-        shape = (len(cases), settings.simulations)
-        result[cases] = weighted_pose(paths.pose.reshape(*shape, 4), total.reshape(shape))
-    return result
+    count = len(walk.pose)
+    paths = walk.select(np.repeat(np.arange(count), settings.simulations))
+    total = np.zeros(len(paths.pose))
+    for depth in range(settings.depth):
+        paths.explore(rng, uniform=depth == 0)
+        total += paths.look()
+    shape = (count, settings.simulations)
+    return weighted_pose(paths.pose.reshape(*shape, 4), total.reshape(shape))
 
 
 def register(
@@ -144,11 +174,8 @@ def register(
     parts = []
     for first in range(0, len(fixed), settings.batch):
         batch = slice(first, first + settings.batch)
-        parts.append(
-            _register_batch(
-                Walk(network, rescaled, fixed[batch], moving[batch]), threshold, settings, lookahead, rng
-            )
-        )
+        walk = Walk.start(network, rescaled, fixed[batch], moving[batch])
+        parts.append(_register_batch(walk, threshold, settings, lookahead, rng))
     return Registrations(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 

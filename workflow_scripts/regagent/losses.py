@@ -39,11 +39,20 @@ def _paper_advantages(
     return advantage, 0.5 * F.mse_loss(rollout.values[..., -1], target)
 
 
-def _potential_advantages(rollout: Rollout, settings: ReinforcementAgent) -> tuple[Tensor, Tensor]:
-    """Return the advantages (T, B) and ½(R - V)² of the shaped reward; the critic is the first value."""
-    reward = settings.reward_scale * potential_reward(
-        rollout.before, rollout.after, rollout.terminated, settings.terminal_reward
+def _potential_rewards(rollout: Rollout, settings: ReinforcementAgent) -> Tensor:
+    """Return the shaped reward (T, B, 8) of each action that could have been taken."""
+    return settings.reward_scale * potential_reward(
+        rollout.before[..., None],
+        rollout.candidates,
+        rollout.candidates < settings.terminal_distance,
+        settings.terminal_reward,
     )
+
+
+def _potential_advantages(
+    rollout: Rollout, reward: Tensor, settings: ReinforcementAgent
+) -> tuple[Tensor, Tensor]:
+    """Return the advantages (T, B) and ½(R - V)² of the shaped reward; the critic is the first value."""
     reward = reward + settings.discount * rollout.truncated * rollout.truncation_values[..., 0]
     values = _values(rollout, 0)
     advantage = advantages(reward, values, rollout.ended, settings.discount, settings.trace_decay)
@@ -53,36 +62,32 @@ def _potential_advantages(rollout: Rollout, settings: ReinforcementAgent) -> tup
 def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress: float = 1.0) -> Tensor:
     """Return the actor-critic loss of a rollout (Eqs. 1 and 2).
 
+    The shaped reward of a step is known for every action: it enters by its mean over the policy, and only
+    the rest of the advantage is sampled. The expected gradient is that of Eq. 1, without the noise of which
+    action was drawn in its largest part.
+
     ``progress`` is the part of the training that is over. The value to stop by grows with it: its errors
     are large at first and would drown the policy in the layers that both share.
     """
+
+    def taken(every: Tensor) -> Tensor:
+        return every.gather(-1, rollout.actions[..., None])[..., 0]
+
     log_policy = torch.log_softmax(rollout.logits, -1)
     policy = log_policy.exp()
-    chosen = log_policy.gather(-1, rollout.actions[..., None])[..., 0]
+    bonus = settings.terminal_reward
     if settings.reward == "paper":
-        advantage, value_loss = _paper_advantages(
-            rollout, settings, settings.discount, settings.terminal_reward
-        )
+        known = torch.zeros_like(policy)
+        advantage, value_loss = _paper_advantages(rollout, settings, settings.discount, bonus)
         stopping_loss = torch.zeros_like(value_loss)
-        gain = (chosen * _normalised(advantage, settings)).mean()
     else:
-        advantage, value_loss = _potential_advantages(rollout, settings)
-        stopping_loss = _paper_advantages(
-            rollout, settings, settings.stopping_discount, settings.terminal_reward
-        )[1]
-        # The step's own reward is known for every action: it enters by its mean over the policy, and
-        # only the rest of the advantage is sampled. The expected gradient is that of Eq. 1, without
-        # the noise of which action was drawn in its largest part.
-        every = settings.reward_scale * potential_reward(
-            rollout.before[..., None],
-            rollout.candidates,
-            rollout.candidates < settings.terminal_distance,
-            settings.terminal_reward,
-        )
-        taken = every.gather(-1, rollout.actions[..., None])[..., 0]
-        spread = advantage.std(correction=0) + 1e-8 if settings.normalise_advantages else 1.0
-        rest = _normalised(advantage - taken, settings, spread)
-        gain = (chosen * rest).mean() + ((policy * every).sum(-1) / spread).mean()
+        known = _potential_rewards(rollout, settings)
+        advantage, value_loss = _potential_advantages(rollout, taken(known), settings)
+        stopping_loss = _paper_advantages(rollout, settings, settings.stopping_discount, bonus)[1]
+    rest, spread = advantage - taken(known), 1.0
+    if settings.normalise_advantages:
+        rest, spread = rest - rest.mean(), advantage.std(correction=0) + 1e-8
+    gain = ((taken(log_policy) * rest).mean() + (policy * known).sum(-1).mean()) / spread
     entropy = -(policy * log_policy).sum(-1).mean()
     return (
         -gain
@@ -90,12 +95,6 @@ def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress:
         + settings.value_weight * value_loss
         + settings.stopping_weight * progress * stopping_loss
     )
-
-
-def _normalised(advantage: Tensor, settings: ReinforcementAgent, spread: Tensor | None = None) -> Tensor:
-    if not settings.normalise_advantages:
-        return advantage
-    return (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8 if spread is None else spread)
 
 
 def supervised_loss(rollout: Rollout, settings: SupervisedAgent, progress: float = 1.0) -> Tensor:

@@ -60,11 +60,14 @@ class AgentNetwork(nn.Module):
 
     def forward(self, states: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (B, 8), values (B, V) and the next memory of states (B, 2, H, H)."""
-        x = self.features(states)
+        return self.decide(self.features(states), memory)
+
+    def decide(self, features: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what ``forward`` returns from the states' features (B, 256), which hold no memory."""
         if self.lstm is None:
-            x = self.hidden(x)
+            x = self.hidden(features)
         else:
-            x, cell = self.lstm(x, memory.unbind(1))
+            x, cell = self.lstm(features, memory.unbind(1))
             memory = torch.stack([x, cell], 1)
         return self.policy(x), self.value(x), memory
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from regagent.geometry import ACTIONS, compose, landmark_distance, matrix_distance
+from regagent.geometry import act_all, landmark_distance, matrix_distance
 from regagent.settings import Agent
 
 
@@ -16,8 +16,7 @@ def distance(settings: Agent, pose: Tensor, perturbation: Tensor, landmarks: Ten
 
 def distances_after(settings: Agent, pose: Tensor, perturbation: Tensor, landmarks: Tensor) -> Tensor:
     """Return D (B, 8) of the next pose a ∘ T for each of the eight actions a."""
-    candidates = compose(ACTIONS, pose[:, None])
-    return distance(settings, candidates, perturbation[:, None], landmarks[:, None])
+    return distance(settings, act_all(pose), perturbation[:, None], landmarks[:, None])
 
 
 def paper_reward(after: Tensor, terminated: Tensor, terminal_reward: float) -> Tensor:

@@ -63,7 +63,7 @@ class Actor:
 
     def follow(self, logits: Tensor) -> Tensor:
         """Return the best actions (B,), whatever the policy says (§3.5)."""
-        return self.episodes.candidates().argmin(1)
+        return self.episodes.candidates.argmin(1)
 
     def collect(self, length: int, choose: Callable[[Tensor], Tensor]) -> Rollout:
         """Take ``length`` steps in every episode; episodes that end start anew."""

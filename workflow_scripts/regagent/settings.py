@@ -215,7 +215,7 @@ class Calibration(Model):
     steps: Positive = 150
     candidates: Positive = 25
     lookahead_candidates: Positive = 5
-    minimum_stopped: Fraction = 0.9
+    minimum_stopped: Fraction = 0.97
     seed: Seed = 11
 
 
@@ -225,7 +225,7 @@ class Inference(Model):
     maximum_steps: Positive = 500
     simulations: Positive = 20
     depth: Positive = 10
-    batch: Positive = 96
+    batch: Positive = 256
     seed: Seed = 13
 
 
