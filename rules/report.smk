@@ -33,6 +33,33 @@ rule make_table2:
         "../workflow_scripts/make_table2.py"
 
 
+rule make_claims:
+    input:
+        registrations=registrations(SETTINGS.methods),
+    output:
+        csv=results("tables/claims.csv"),
+        markdown=results("tables/claims.md"),
+        html=report(
+            results("tables/claims.html"),
+            caption="captions/claims.rst",
+            category="Claims",
+            labels={"table": "claims", "shows": "what the paper says, and what this run says"},
+        ),
+    log:
+        results("logs/make_claims.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("make_claims"),
+    message:
+        "holding the paper's claims against this run"
+    script:
+        "../workflow_scripts/make_claims.py"
+
+
 rule draw_figure4:
     input:
         slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),

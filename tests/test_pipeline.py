@@ -9,8 +9,15 @@ from regagent.settings import load
 
 # The rules whose number of jobs does not depend on the configuration.
 ONCE = (
-    *("split_patients", "make_table2", "draw_figure4", "draw_figure5", "draw_capture_range"),
-    *("draw_training", "draw_calibration", "draw_cohort", "summarise_preregistration", "write_provenance"),
+    *("split_patients", "make_table2", "make_claims", "draw_figure4", "draw_figure5"),
+    *(
+        "draw_capture_range",
+        "draw_training",
+        "draw_calibration",
+        "draw_cohort",
+        "summarise_preregistration",
+        "write_provenance",
+    ),
 )
 
 

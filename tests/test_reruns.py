@@ -13,7 +13,7 @@ from workflow import announced_jobs, copy_workflow, counted_jobs, snakemake
 
 CONFIG = ("--configfile", "config/smoke.yaml")
 FACE = {"write_provenance"}
-TABLES = {"make_table2", "draw_figure4", "draw_capture_range", *FACE}
+TABLES = {"make_table2", "make_claims", "draw_figure4", "draw_capture_range", *FACE}
 TRAININGS = {"train_agent", "train_supervised", "train_regressor"}
 REGISTRATIONS = {f"register_{name}" for name in ("initial", "sift", "elastix", "regressor", "agent")}
 

@@ -11,6 +11,14 @@ from regagent.slices import SlicePairs
 
 POSE = ["tx", "ty", "angle", "scale"]
 
+#: The statistics of TRE (px) over cases; the standard deviation is the population's.
+STATISTICS = {
+    "mean": np.mean,
+    "std": np.std,
+    "p50": lambda error: np.percentile(error, 50),
+    "p90": lambda error: np.percentile(error, 90),
+}
+
 #: What became of a case: the method ended by itself, ran out of steps, or found nothing.
 STATUS = ("registered", "step_limit", "failed")
 
@@ -70,10 +78,7 @@ def summarise(frame: pd.DataFrame) -> dict[str, float]:
         raise ValueError("no registrations to summarise")
     error = frame["tre_px"].to_numpy()
     return {
-        "mean": float(error.mean()),
-        "std": float(error.std()),
-        "p50": float(np.percentile(error, 50)),
-        "p90": float(np.percentile(error, 90)),
+        **{name: float(statistic(error)) for name, statistic in STATISTICS.items()},
         "failures": int((frame["status"] == "failed").sum()),
         "n": len(frame),
     }

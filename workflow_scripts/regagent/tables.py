@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 
 from regagent.files import UserError, logger, read_table, write_table, write_whole
-from regagent.metrics import summarise
+from regagent.metrics import STATISTICS, summarise
 from regagent.results import label_of, read_registrations
 
-STATISTICS = ("mean", "std", "p50", "p90")
 NOT_COMPETING = ("Initial",)
 ABSENT = "–"
 
@@ -136,16 +135,20 @@ def to_markdown(blocks: list[Block], note: str) -> str:
     parts = []
     for block in blocks:
         head = ["Method", *block.ours, *(f"paper: {name}" for name in block.paper)]
-        lines = [f"**{block.title}**", "", _pipes(head), _pipes([":--"] + ["--:"] * (len(head) - 1))]
+        rows = []
         for method, ours, paper in block.rows:
             cells = [f"**{cell.text}**" if cell.best else cell.text for cell in (*ours, *paper)]
-            lines.append(_pipes([method.replace("|", r"\|"), *cells]))
-        parts.append("\n".join(lines))
+            rows.append([method.replace("|", r"\|"), *cells])
+        table = to_pipes(pd.DataFrame(rows, columns=head), numbers_from=1)
+        parts.append(f"**{block.title}**\n\n{table}")
     return "\n\n".join([*parts, note]) + "\n"
 
 
-def _pipes(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def to_pipes(frame: pd.DataFrame, numbers_from: int | None = None) -> str:
+    """Return a table of strings as a GitHub table; columns from ``numbers_from`` on are aligned right."""
+    count = len(frame.columns) if numbers_from is None else numbers_from
+    rule = [":--"] * count + ["--:"] * (len(frame.columns) - count)
+    return "\n".join("| " + " | ".join(row) + " |" for row in (frame.columns, rule, *frame.to_numpy()))
 
 
 def _tex(text: str) -> str:
@@ -188,7 +191,7 @@ def to_latex(blocks: list[Block], note: str) -> str:
 
 
 PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Table 2</title><style>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 14px/1.4 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 1.5rem; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; margin-bottom: 1.5rem; }}
 caption {{ text-align: left; font-weight: 600; padding: .4rem 0; }}
@@ -222,7 +225,7 @@ def to_html(blocks: list[Block], note: str) -> str:
             cells += "".join(f'<td class="paper">{cell.text}</td>' for cell in paper)
             lines.append(f"<tr><td>{escaping.escape(method)}</td>{cells}</tr>")
         tables.append("\n".join([*lines, "</tbody></table>"]))
-    return PAGE.format(tables="\n".join(tables), note=escaping.escape(note))
+    return PAGE.format(title="Table 2", tables="\n".join(tables), note=escaping.escape(note))
 
 
 def make_table2(
