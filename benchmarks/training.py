@@ -1,7 +1,7 @@
 """Environment steps a second of training, on all cores of this machine, and where a step's time goes.
 
-Everything runs in turn in one go, so compare the ratios, not the figures of two machines. Writes
-results/benchmarks/training.csv and profile.csv.
+Everything runs in turn, several rounds in one go, and the medians count: compare the ratios, not the
+figures of two machines. Writes results/benchmarks/training.csv and profile.csv.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from collections.abc import Callable
 import pandas as pd
 import torch
 from pairs import simulated_pairs
+from tqdm import tqdm
 
 from regagent import a3c
 from regagent.a3c import SharedLearner
@@ -137,26 +138,38 @@ def profile(pairs: Pairs, seconds: float) -> pd.DataFrame:
 def main() -> None:
     """Measure, print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=15.0, help="time for each measurement")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--seconds", type=float, default=4.0, help="time for each measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured, in turn")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     pairs = simulated_pairs()
-    rows = {
-        "textbook A3C: 8 workers of one episode": rate(training(pairs, TEXTBOOK, True), 8, seconds),
-        f"ours: {CORES} trainings side by side": rate(training(pairs, AGENT, False), CORES, seconds),
-        f"ours: one training of {CORES} workers": rate(training(pairs, AGENT, True), CORES, seconds),
+    makers = {
+        "textbook A3C: 8 workers of one episode": (training(pairs, TEXTBOOK, True), 8),
+        f"ours: {CORES} trainings side by side": (training(pairs, AGENT, False), CORES),
+        f"ours: one training of {CORES} workers": (training(pairs, AGENT, True), CORES),
     }
     for acting, name in ((True, "acting and learning"), (False, "learning alone")):
         for batch in (16, 32, 64, 160):
-            rows[f"bound: the network {name}, batch {batch}"] = rate(
-                network_alone(pairs, batch, acting), CORES, seconds
-            )
-    table = pd.DataFrame(rows.items(), columns=["what", "steps_per_second"])
-    ours = table.steps_per_second[1]
-    table["ours_over_it"] = ours / table.steps_per_second
+            maker = network_alone(pairs, batch, acting), CORES
+            makers[f"bound: the network {name}, batch {batch}"] = maker
+    # A machine that others share is now fast, now slow: what is compared is measured in the same round.
+    rounds = pd.DataFrame(
+        [
+            {name: rate(make, processes, arguments.seconds) for name, (make, processes) in makers.items()}
+            for _ in tqdm(range(arguments.rounds))
+        ]
+    )
+    ours = rounds.iloc[:, 1]
+    table = pd.DataFrame(
+        {
+            "what": rounds.columns,
+            "steps_per_second": rounds.median().to_numpy(),
+            "ours_over_it": rounds.rdiv(ours, axis=0).median().to_numpy(),
+        }
+    )
     write_table(table, "results/benchmarks/training.csv")
     print(table.to_string(index=False, float_format="%.2f"))
-    parts = profile(pairs, seconds)
+    parts = profile(pairs, 4 * arguments.seconds)
     write_table(parts, "results/benchmarks/profile.csv")
     print(parts.to_string(index=False, float_format="%.2f"))
 
