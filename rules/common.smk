@@ -6,6 +6,7 @@ import shutil
 from regagent.code_hash import code_hash
 from regagent.settings import (
     CONVENTIONAL,
+    REFINED,
     Regressor,
     ReinforcementAgent,
     SupervisedAgent,
@@ -58,7 +59,7 @@ def any_of(names):
 
 def seeds_of(method):
     """Return the seeds of a method: those of the trainings, 0 for a conventional method."""
-    return [0] if method in CONVENTIONAL else SETTINGS.seeds
+    return [0] if method.removesuffix(REFINED) in CONVENTIONAL else SETTINGS.seeds
 
 
 def registrations(methods, sets=SETS):
@@ -98,7 +99,11 @@ FIGURE4 = [
 TRAINED = [
     name
     for name in SETTINGS.variants
-    if name in FIGURE5 or name in SETTINGS.methods or f"{name}-MC" in SETTINGS.methods
+    if name in FIGURE5
+    or any(
+        method.removesuffix(REFINED).removesuffix("-MC") == name
+        for method in SETTINGS.methods
+    )
 ]
 
 SHEET = SETTINGS.cohort.sheet

@@ -126,3 +126,34 @@ rule register_agent:
         "{wildcards.set}: registering by {wildcards.variant}{wildcards.lookahead}, seed {wildcards.seed}"
     script:
         "../workflow_scripts/register_agent.py"
+
+
+rule refine_registrations:
+    input:
+        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        perturbations=results("perturbations/{set}.csv"),
+        registrations=results("registrations/{method}/seed{seed}/{set}.csv"),
+        parameter_map=SETTINGS.baselines.refinement_parameter_map,
+    output:
+        registrations=results(
+            f"registrations/{{method}}{REFINED}/seed{{seed}}/{{set}}.csv"
+        ),
+    log:
+        results("logs/refine_registrations/{method}-seed{seed}-{set}.log"),
+    benchmark:
+        results("benchmarks/refine_registrations/{method}-seed{seed}-{set}.tsv")
+    wildcard_constraints:
+        method=any_of(
+            [*CONVENTIONAL, *REGRESSORS, *AGENTS, *(f"{name}-MC" for name in AGENTS)]
+        ),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("refine_registrations"),
+    message:
+        "{wildcards.set}: finishing {wildcards.method} by Elastix, seed {wildcards.seed}"
+    script:
+        "../workflow_scripts/refine_registrations.py"

@@ -43,7 +43,10 @@ rule make_claims:
             results("tables/claims.html"),
             caption="captions/claims.rst",
             category="Claims",
-            labels={"table": "claims", "shows": "what the paper says, and what this run says"},
+            labels={
+                "table": "claims",
+                "shows": "what the paper says, and what this run says",
+            },
         ),
     log:
         results("logs/make_claims.log"),

@@ -6,15 +6,23 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from regagent.baselines import elastix_pose, register_initial, register_sift, sift_pose
+from regagent.baselines import (
+    elastix_pose,
+    refine_registrations,
+    register_initial,
+    register_sift,
+    sift_pose,
+)
 from regagent.elastix import RegistrationFailed, elastix
 from regagent.files import UserError, read_table, write_table
-from regagent.geometry import invert, landmark_distance
+from regagent.geometry import compose, invert, landmark_distance
 from regagent.images import warp
+from regagent.metrics import POSE
 from regagent.settings import Baselines
 
 SIZE = 168
 MAP = Path(__file__).parents[1] / "config/elastix/similarity2d.txt"
+REFINEMENT = MAP.with_name("refine2d.txt")
 POINTS = np.stack(np.meshgrid(np.arange(-48, 49, 12.0), np.arange(-48, 49, 12.0)), -1).reshape(-1, 2)
 
 
@@ -74,6 +82,14 @@ def test_elastix_maps_the_moving_image_onto_the_fixed_one(register, mr, ct, pert
     assert np.array_equal(pose, elastix_pose(register, mr, moving))
 
 
+def test_elastix_goes_on_from_a_start(mr, ct):
+    perturbation, refine = np.array([30.0, -25.0, 60.0, 0.8]), elastix(REFINEMENT)
+    moving = warp(ct, perturbation)
+    start = compose([1.0, -1.5, 3.0, 1.05], invert(perturbation))
+    assert landmark_distance(start, perturbation, POINTS) > 2
+    assert landmark_distance(elastix_pose(refine, mr, moving, start), perturbation, POINTS) < 0.3
+
+
 def test_elastix_that_gives_up_is_a_failure(mr):
     def gives_up(fixed, moving):
         raise RegistrationFailed("no samples")
@@ -129,6 +145,21 @@ def test_failures_stay_where_they_were_and_say_so(cases):
     assert table.loc[1, ["tx", "ty", "angle", "scale"]].tolist() == [0, 0, 0, 1]
     assert table["tre_px"][1] == pytest.approx(5.0)
     assert (table["seconds"] > 0).all()
+
+
+def test_a_refinement_ends_nearer_and_keeps_steps_and_status(cases):
+    columns = {"steps": [40, 500], "status": ["registered", "step_limit"], "seconds": 1.0}
+    starts = read_table(cases / "E1.csv").assign(**columns)
+    starts.loc[0, POSE] = compose([1.0, 1.0, -2.0, 0.97], invert([12.0, -9.0, 20.0, 1.1]))
+    starts.loc[1, POSE] = [-4.0, 0.0, 0.0, 1.0]  # nothing is to be seen there: the start stays
+    write_table(starts[::-1], cases / "starts.csv")
+    output = cases / "refined.csv"
+    inputs = cases / "E1.csv", [cases / "P001.npz"], cases / "starts.csv"
+    refine_registrations(*inputs, output, REFINEMENT)
+    table = read_table(output)
+    assert table["tre_px"][0] < 0.3 and table["tre_px"][1] == pytest.approx(1.0)
+    assert table["status"].tolist() == ["registered", "step_limit"] and table["steps"].tolist() == [40, 500]
+    assert (table["seconds"] > 1).all()
 
 
 def test_no_registration(cases):

@@ -51,6 +51,7 @@ def expected_jobs(patients, seeds):
         "calibrate_threshold": 6 * seeds,
         "register_regressor": 2 * seeds,
         "register_agent": 18 * seeds,
+        "refine_registrations": 2 * seeds,
     }
 
 

@@ -15,7 +15,10 @@ CONFIG = ("--configfile", "config/smoke.yaml")
 FACE = {"write_provenance"}
 TABLES = {"make_table2", "make_claims", "draw_figure4", "draw_capture_range", *FACE}
 TRAININGS = {"train_agent", "train_supervised", "train_regressor"}
-REGISTRATIONS = {f"register_{name}" for name in ("initial", "sift", "elastix", "regressor", "agent")}
+REGISTRATIONS = {
+    *(f"register_{name}" for name in ("initial", "sift", "elastix", "regressor", "agent")),
+    "refine_registrations",
+}
 
 
 @pytest.fixture(scope="module")

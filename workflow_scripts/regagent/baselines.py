@@ -7,17 +7,19 @@ no steps as the agents do: the column ``steps`` is 0.
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import SimpleITK as sitk
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from regagent.elastix import RegistrationFailed, elastix
 from regagent.files import read_table, write_table
-from regagent.geometry import IDENTITY, invert, pose_of
+from regagent.geometry import IDENTITY, compose, invert, matrix, pose_of
 from regagent.images import to_uint8, warp
 from regagent.metrics import POSE, registration_table, summarise
 from regagent.settings import Baselines
@@ -28,13 +30,14 @@ logger = logging.getLogger("regagent")
 #: A similarity outside these scales is no registration of two images of one head.
 PLAUSIBLE_SCALE = (0.3, 3.0)
 
-#: Takes a fixed and a moving image (H, H) in [0, 1]; returns T (4,) or None for a failure.
-Method = Callable[[NDArray, NDArray], NDArray | None]
+#: Takes a fixed and a moving image (H, H) in [0, 1] and the pose to start from; returns T (4,) or None for
+#: a failure.
+Method = Callable[[NDArray, NDArray, NDArray], NDArray | None]
 
 
 def register_initial(perturbations: str | Path, slices: Iterable[str | Path], output: str | Path) -> None:
     """Write the errors without any registration."""
-    _register(lambda fixed, moving: IDENTITY, perturbations, slices, output)
+    _register(lambda fixed, moving, start: start, perturbations, slices, output)
 
 
 def register_sift(
@@ -42,7 +45,7 @@ def register_sift(
 ) -> None:
     """Register every case by SIFT matches and write the table of registrations."""
     _register(
-        lambda fixed, moving: sift_pose(fixed, moving, settings.sift_ratio, settings.sift_minimum_matches),
+        lambda fixed, moving, _: sift_pose(fixed, moving, settings.sift_ratio, settings.sift_minimum_matches),
         perturbations,
         slices,
         output,
@@ -53,8 +56,23 @@ def register_elastix(
     perturbations: str | Path, slices: Iterable[str | Path], output: str | Path, parameter_map: str | Path
 ) -> None:
     """Register every case by 2D Elastix from the identity and write the table of registrations."""
-    register = elastix(parameter_map)
-    _register(lambda fixed, moving: elastix_pose(register, fixed, moving), perturbations, slices, output)
+    _register(partial(elastix_pose, elastix(parameter_map)), perturbations, slices, output)
+
+
+def refine_registrations(
+    perturbations: str | Path,
+    slices: Iterable[str | Path],
+    registrations: str | Path,
+    output: str | Path,
+    parameter_map: str | Path,
+) -> None:
+    """Finish the registrations of another method by 2D Elastix from its poses; write the table of them.
+
+    Steps and status stay those of the other method, and the seconds count both. Where Elastix gives up, the
+    other method's pose stays.
+    """
+    method = partial(elastix_pose, elastix(parameter_map))
+    _register(method, perturbations, slices, output, read_table(registrations))
 
 
 def sift_pose(fixed: NDArray, moving: NDArray, ratio: float, minimum_matches: int) -> NDArray | None:
@@ -83,49 +101,70 @@ def sift_pose(fixed: NDArray, moving: NDArray, ratio: float, minimum_matches: in
 
 
 def elastix_pose(
-    register: Callable[[sitk.Image, sitk.Image], sitk.Transform], fixed: NDArray, moving: NDArray
+    register: Callable[[sitk.Image, sitk.Image], sitk.Transform],
+    fixed: NDArray,
+    moving: NDArray,
+    start: ArrayLike = IDENTITY,
 ) -> NDArray | None:
-    """Return the pose T (4,) by a function that ``elastix`` made, or None.
+    """Return the pose T (4,) that a function which ``elastix`` made finds from the pose ``start``, or None.
 
-    The images are laid in the plane so that physical points are centred pixel coordinates. Elastix's
-    result maps fixed points to moving points; T brings moving content to the fixed image: its inverse.
+    The images are laid in the plane so that physical points are centred pixel coordinates, the moving one
+    moved by ``start``, without resampling. Elastix's result maps fixed points to points of the moving image
+    as it lies: T is ``start`` and then the inverse of that.
     """
     try:
-        result = register(_centred(fixed), _centred(moving))
+        result = register(_laid(fixed, IDENTITY), _laid(moving, start))
     except RegistrationFailed:
         return None
     shift = np.array(result.TransformPoint((0.0, 0.0)))
     columns = [np.array(result.TransformPoint(axis)) - shift for axis in ((1.0, 0.0), (0.0, 1.0))]
-    return invert(pose_of(np.column_stack([*columns, shift])))
+    return compose(invert(pose_of(np.column_stack([*columns, shift]))), start)
 
 
 def _register(
-    method: Method, perturbations: str | Path, slices: Iterable[str | Path], output: str | Path
+    method: Method,
+    perturbations: str | Path,
+    slices: Iterable[str | Path],
+    output: str | Path,
+    started: pd.DataFrame | None = None,
 ) -> None:
+    """Register every case, from the identity or from the registrations that were ``started``."""
     cases = read_table(perturbations)
     cohort = read_cohort(slices)
-    poses, seconds, status = [], [], []
+    starts = np.tile(IDENTITY, (len(cases), 1))
+    if started is not None:
+        started = started.set_index("case").loc[cases["case"]]
+        starts = started[POSE].to_numpy()
+    poses, seconds, found = [], [], []
     rows = cases[["patient", "slice", *POSE]].itertuples(index=False)
-    for patient, number, *perturbation in tqdm(rows, total=len(cases), mininterval=15.0, ascii=True):
+    progress = tqdm(zip(rows, starts, strict=True), total=len(cases), mininterval=15.0, ascii=True)
+    for (patient, number, *perturbation), start in progress:
         pairs = cohort[patient]
         moving = warp(pairs.ct[number], perturbation)
-        start = time.perf_counter()
-        pose = method(pairs.mr[number], moving)
-        seconds.append(time.perf_counter() - start)
-        found = pose is not None and PLAUSIBLE_SCALE[0] <= pose[3] <= PLAUSIBLE_SCALE[1]
-        poses.append(pose if found else IDENTITY)
-        status.append("registered" if found else "failed")
-    table = registration_table(cases, np.array(poses), cohort, 0, seconds, status)
+        clock = time.perf_counter()
+        pose = method(pairs.mr[number], moving, start)
+        seconds.append(time.perf_counter() - clock)
+        found.append(pose is not None and PLAUSIBLE_SCALE[0] <= pose[3] <= PLAUSIBLE_SCALE[1])
+        poses.append(pose if found[-1] else start)
+    steps, status = 0, np.where(found, "registered", "failed")
+    if started is not None:
+        steps, status = started.steps.to_numpy(), started.status.to_numpy()
+        seconds = started.seconds.to_numpy() + seconds
+    table = registration_table(cases, np.array(poses), cohort, steps, seconds, status)
     write_table(table, output)
     summary = summarise(table)
     logger.info(
-        "%d cases: TRE %.2f ± %.2f px, median %.2f, 90th percentile %.2f; %d failed",
-        summary["n"], summary["mean"], summary["std"], summary["p50"], summary["p90"], summary["failures"],
-    )  # fmt: skip
+        "%d cases: TRE %.2f ± %.2f px, median %.2f, 90th percentile %.2f; %d found nothing",
+        *(summary[name] for name in ("n", "mean", "std", "p50", "p90")),
+        len(found) - sum(found),
+    )
 
 
-def _centred(image: NDArray) -> sitk.Image:
+def _laid(image: NDArray, pose: ArrayLike) -> sitk.Image:
+    """Return a square image (H, H) as it lies in centred pixel coordinates after the pose."""
+    placed, scale = matrix(pose), float(np.asarray(pose)[3])
     laid = sitk.GetImageFromArray(np.asarray(image, dtype=np.float32))
-    height, width = image.shape
-    laid.SetOrigin((-(width - 1) / 2, -(height - 1) / 2))
+    laid.SetSpacing((scale, scale))
+    laid.SetDirection((placed[:, :2] / scale).ravel())
+    laid.SetOrigin(placed[:, 2] - placed[:, :2].sum(1) * (len(image) - 1) / 2)
     return laid

@@ -233,6 +233,7 @@ class Baselines(Model):
     """The conventional methods of Table 2."""
 
     elastix_parameter_map: str = "config/elastix/similarity2d.txt"
+    refinement_parameter_map: str = "config/elastix/refine2d.txt"
     sift_ratio: Annotated[float, Field(gt=0, le=1)] = 0.8
     sift_minimum_matches: Annotated[int, Field(ge=2)] = 4
 
@@ -267,21 +268,25 @@ class Settings(Model):
     @model_validator(mode="after")
     def _knows_its_methods(self) -> "Settings":
         for method in self.methods:
-            if method in CONVENTIONAL:
+            start = method.removesuffix(REFINED)
+            if start in CONVENTIONAL:
                 continue
-            variant = self.variants.get(method.removesuffix("-MC"))
+            variant = self.variants.get(start.removesuffix("-MC"))
             if variant is None:
                 known = ", ".join([*CONVENTIONAL, *self.variants])
                 raise ValueError(
-                    f"methods: unknown variant {method!r}; known are {known}, agents also with -MC"
+                    f"methods: unknown variant {method!r}; known are {known}, agents also with -MC,"
+                    f" and all of them with {REFINED}"
                 )
-            if method.endswith("-MC") and isinstance(variant, Regressor):
+            if start.endswith("-MC") and isinstance(variant, Regressor):
                 raise ValueError(f"methods: {method!r}: a regressor has no look-ahead")
         return self
 
 
 VARIANT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 CONVENTIONAL = ("Initial", "SIFT", "Elastix")
+#: Ends the name of a method whose result a local Elastix registration finishes.
+REFINED = "+Elastix"
 
 
 def load(config: dict) -> Settings:

@@ -14,6 +14,7 @@ from regagent.results import label_of, read_registrations
 
 NOT_COMPETING = ("Initial",)
 ABSENT = "–"
+NOT_IN_PAPER = "†"
 
 
 def summarise_methods(
@@ -108,7 +109,8 @@ def lay_out(summary: pd.DataFrame) -> list[Block]:
                 Cell(_number(row["paper_p50"])),
                 Cell(_number(row["paper_p90"])),
             ]
-            rows.append((label_of(row["method"]), tuple(ours), tuple(paper)))
+            new = np.isnan(row["paper_mean"]) and row["method"] not in NOT_COMPETING
+            rows.append((label_of(row["method"]) + (NOT_IN_PAPER if new else ""), tuple(ours), tuple(paper)))
         first = frame.iloc[0]
         ours = ["mean ± std", "50th", "90th", "failed", "step limit", "s/case"]
         if several:
@@ -123,7 +125,8 @@ def notes(summary: pd.DataFrame) -> str:
     text = (
         "TRE in px; the lowest mean, 50th and 90th percentile of this run are bold, the initial pose aside. "
         "Failed cases count with the pose that the method returned. "
-        "A case at the step limit never reached the stop threshold."
+        "A case at the step limit never reached the stop threshold. "
+        f"{NOT_IN_PAPER} not in the paper."
     )
     if (summary["seeds"] > 1).any():
         text += " Each number is the mean over seeds; “seed sd” is the spread of the mean over them."
@@ -154,7 +157,9 @@ def to_pipes(frame: pd.DataFrame, numbers_from: int | None = None) -> str:
 def _tex(text: str) -> str:
     for sign, replacement in (("_", r"\_"), ("&", r"\&"), ("%", r"\%"), ("#", r"\#")):
         text = text.replace(sign, replacement)
-    return text.replace("“", "``").replace("”", "''").replace("–", "--").replace("±", r"$\pm$")
+    for sign, replacement in (("“", "``"), ("”", "''"), ("–", "--"), ("±", r"$\pm$"), ("†", r"$^\dagger$")):
+        text = text.replace(sign, replacement)
+    return text
 
 
 def _tex_cell(cell: Cell) -> str:
