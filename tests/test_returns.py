@@ -2,10 +2,15 @@
 
 import pytest
 import torch
+from agents import RANGES, make_pairs, reinforcement
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regagent import losses
+from regagent.environment import Episodes
+from regagent.networks import AgentNetwork
 from regagent.returns import advantages, rescale, unscale
+from regagent.rollout import Actor
 
 REWARDS = torch.tensor([[1.0], [2.0], [3.0]])
 VALUES = torch.tensor([[0.5], [1.0], [1.5], [4.0]])
@@ -49,3 +54,22 @@ def test_rescaling_is_invertible_and_grows(x):
     value = torch.tensor(x, dtype=torch.float64)
     assert unscale(rescale(value)).item() == pytest.approx(x, abs=1e-6)
     assert rescale(value + 0.5) > rescale(value)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_the_value_learns_what_a_terminal_state_is_worth(shown):
+    """Every state here is terminal after one step; with ``terminal_value`` these states are looked at."""
+    torch.manual_seed(0)
+    settings = reinforcement(terminal_distance=1e6, terminal_value=shown)
+    episodes = Episodes(make_pairs(), RANGES, settings, 3, torch.Generator().manual_seed(1))
+    network = AgentNetwork("CNN-LSTM", values=2)
+    actor = Actor(network, episodes)
+    rollout = actor.collect(2, actor.sample)
+    assert rollout.terminated.all()
+    assert rollout.terminal_values.shape == (6 if shown else 0, 2)
+    if shown:
+        assert rollout.terminal_values.requires_grad
+        goal, target = rescale(torch.tensor(10.0)), rollout.values[..., -1]
+        errors = torch.cat([(target - goal).flatten(), rollout.terminal_values[:, -1] - goal])
+        loss = losses._paper_advantages(rollout, settings, 0.9, 10.0)[1]
+        assert loss.item() == pytest.approx(0.5 * errors.square().mean().item(), rel=1e-5)

@@ -25,7 +25,8 @@ def _paper_advantages(
     """Return R - V (T, B) and ½(R - V)² of the paper's reward -D with n-step returns R.
 
     The value to stop by is the network's last. With ``rescale_values`` the network holds it rescaled,
-    and the loss is taken on that scale.
+    and the loss is taken on that scale. The states at which episodes terminated, if the rollout holds them,
+    are worth the terminal reward.
     """
     into, out_of = (rescale, unscale) if settings.rescale_values else (_identity, _identity)
     if terminal_reward is None:
@@ -35,8 +36,10 @@ def _paper_advantages(
     reward = reward + discount * rollout.truncated * out_of(rollout.truncation_values[..., -1])
     values = out_of(_values(rollout, -1))
     advantage = advantages(reward, values, rollout.ended, discount)
-    target = into(values[:-1] + advantage)
-    return advantage, 0.5 * F.mse_loss(rollout.values[..., -1], target)
+    error = rollout.values[..., -1] - into(values[:-1] + advantage)
+    goal = into(torch.tensor(terminal_reward or 0.0, device=error.device))
+    at_goal = rollout.terminal_values[..., -1] - goal
+    return advantage, 0.5 * torch.cat([error.flatten(), at_goal]).square().mean()
 
 
 def _potential_rewards(rollout: Rollout, settings: ReinforcementAgent) -> Tensor:

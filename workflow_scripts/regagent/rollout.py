@@ -25,6 +25,7 @@ class Rollout:
     truncated: Tensor  # (T, B) true where the step limit cut the episode
     truncation_values: Tensor  # (T, B, V) values of the state at which an episode was truncated, else 0
     final_values: Tensor  # (B, V) values of the state after the last step
+    terminal_values: Tensor  # (K, V) values of the K states at which episodes terminated, with graph
 
     @property
     def ended(self) -> Tensor:
@@ -70,6 +71,7 @@ class Actor:
         episodes = self.episodes
         self.memory = self.memory.detach()
         logits, values, actions, steps, truncation_values, counts = [], [], [], [], [], []
+        terminal = [(self.states[:0], self.memory[:0])]
         for _ in range(length):
             step_logits, step_values, self.memory = self.network(self.states, self.memory)
             chosen = choose(step_logits)
@@ -83,6 +85,8 @@ class Actor:
             if step.truncated.any():
                 cut = step.truncated
                 cut_values[cut] = self._look(episodes.states(cut), self.memory[cut])
+            if episodes.settings.terminal_value and step.terminated.any():
+                terminal.append((episodes.states(step.terminated), self.memory[step.terminated]))
             if step.ended.any():
                 episodes.reset(step.ended)
                 self.memory = self.memory * ~step.ended[:, None, None]
@@ -109,6 +113,7 @@ class Actor:
             truncated=gather("truncated"),
             truncation_values=torch.stack(truncation_values).detach(),
             final_values=self._look(self.states, self.memory),
+            terminal_values=self.network(*map(torch.cat, zip(*terminal, strict=True)))[1],
         )
         self._record(rollout, *map(torch.stack, zip(*counts, strict=True)))
         return rollout
