@@ -58,9 +58,9 @@ def test_rescaling_is_invertible_and_grows(x):
 
 @pytest.mark.parametrize("shown", [True, False])
 def test_the_value_learns_what_a_terminal_state_is_worth(shown):
-    """Every state here is terminal after one step; with ``terminal_value`` these states are looked at."""
+    """Every state here is terminal after one step; with a weight these states are looked at."""
     torch.manual_seed(0)
-    settings = reinforcement(terminal_distance=1e6, terminal_value=shown)
+    settings = reinforcement(terminal_distance=1e6, terminal_value_weight=0.5 * shown)
     episodes = Episodes(make_pairs(), RANGES, settings, 3, torch.Generator().manual_seed(1))
     network = AgentNetwork("CNN-LSTM", values=2)
     actor = Actor(network, episodes)
@@ -70,6 +70,8 @@ def test_the_value_learns_what_a_terminal_state_is_worth(shown):
     if shown:
         assert rollout.terminal_values.requires_grad
         goal, target = rescale(torch.tensor(10.0)), rollout.values[..., -1]
-        errors = torch.cat([(target - goal).flatten(), rollout.terminal_values[:, -1] - goal])
+        expected = (target - goal).square().mean() + 0.5 * (
+            rollout.terminal_values[:, -1] - goal
+        ).square().mean()
         loss = losses._paper_advantages(rollout, settings, 0.9, 10.0)[1]
-        assert loss.item() == pytest.approx(0.5 * errors.square().mean().item(), rel=1e-5)
+        assert loss.item() == pytest.approx(0.5 * expected.item(), rel=1e-5)

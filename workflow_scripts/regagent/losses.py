@@ -38,8 +38,8 @@ def _paper_advantages(
     advantage = advantages(reward, values, rollout.ended, discount)
     error = rollout.values[..., -1] - into(values[:-1] + advantage)
     goal = into(torch.tensor(terminal_reward or 0.0, device=error.device))
-    at_goal = rollout.terminal_values[..., -1] - goal
-    return advantage, 0.5 * torch.cat([error.flatten(), at_goal]).square().mean()
+    at_goal = (rollout.terminal_values[..., -1] - goal).square().sum() / max(1, len(rollout.terminal_values))
+    return advantage, 0.5 * (error.square().mean() + settings.terminal_value_weight * at_goal)
 
 
 def _potential_rewards(rollout: Rollout, settings: ReinforcementAgent) -> Tensor:

@@ -85,7 +85,7 @@ class Actor:
             if step.truncated.any():
                 cut = step.truncated
                 cut_values[cut] = self._look(episodes.states(cut), self.memory[cut])
-            if episodes.settings.terminal_value and step.terminated.any():
+            if episodes.settings.terminal_value_weight and step.terminated.any():
                 terminal.append((episodes.states(step.terminated), self.memory[step.terminated]))
             if step.ended.any():
                 episodes.reset(step.ended)

@@ -159,7 +159,7 @@ class Agent(Model):
     final_learning_rate_fraction: Fraction = 0.1
     gradient_clip: PositiveFloat = 0.5
     rescale_values: bool = True
-    terminal_value: bool = True
+    terminal_value_weight: NonNegative = 0.25
     stopping_discount: Fraction = 0.95
     stopping_weight: NonNegative = 0.1
     augmentation: Augmentation = Augmentation()
