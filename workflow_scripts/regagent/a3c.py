@@ -43,7 +43,7 @@ class SharedLearner:
         self.optimiser = torch.optim.Adam(
             [self.weights], lr=settings.learning_rate, betas=(settings.adam_beta1, 0.999), fused=True
         )
-        moments = {"step": torch.zeros(())}
+        moments = {"step": torch.zeros((), device=device)}
         moments |= {name: torch.zeros_like(self.weights) for name in ("exp_avg", "exp_avg_sq")}
         self.optimiser.state[self.weights] = moments
         if device.type == "cpu":
