@@ -10,6 +10,7 @@ from regagent.settings import (
     Regressor,
     ReinforcementAgent,
     SupervisedAgent,
+    variant_of,
 )
 
 SETS = ["E1", "E2"]
@@ -59,7 +60,7 @@ def any_of(names):
 
 def seeds_of(method):
     """Return the seeds of a method: those of the trainings, 0 for a conventional method."""
-    return [0] if method.removesuffix(REFINED) in CONVENTIONAL else SETTINGS.seeds
+    return [0] if variant_of(method) in CONVENTIONAL else SETTINGS.seeds
 
 
 def registrations(methods, sets=SETS):
@@ -99,11 +100,7 @@ FIGURE4 = [
 TRAINED = [
     name
     for name in SETTINGS.variants
-    if name in FIGURE5
-    or any(
-        method.removesuffix(REFINED).removesuffix("-MC") == name
-        for method in SETTINGS.methods
-    )
+    if name in FIGURE5 or name in map(variant_of, SETTINGS.methods)
 ]
 
 SHEET = SETTINGS.cohort.sheet

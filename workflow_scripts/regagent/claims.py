@@ -132,19 +132,7 @@ def judge(registrations: pd.DataFrame, claims: Iterable[Claim] = CLAIMS) -> pd.D
             difference = errors.difference(*contrast, np.arange(len(errors.patients)))
             verdict = _verdict(low, high, claim.alike)
             rows.append((claim.section, claim.says, *contrast, difference, low, high, verdict))
-    columns = (
-        "section",
-        "claim",
-        "better",
-        "worse",
-        "set",
-        "statistic",
-        "difference",
-        "low",
-        "high",
-        "verdict",
-    )
-    return pd.DataFrame(rows, columns=columns).round(4)
+    return pd.DataFrame(rows, columns=COLUMNS).round(4)
 
 
 def _verdict(low: float, high: float, alike: bool) -> str:

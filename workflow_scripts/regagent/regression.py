@@ -18,10 +18,9 @@ from regagent.checkpoints import (
     save_model,
     save_state,
 )
-from regagent.environment import Pairs, read_pairs, to_states
+from regagent.environment import Pairs, observe, read_pairs, to_states
 from regagent.files import UserError, read_table, write_table
 from regagent.geometry import invert
-from regagent.images import warp_images
 from regagent.metrics import registration_table
 from regagent.networks import RegressionNetwork, choose_device
 from regagent.perturbations import perturbed_pairs, sample_perturbations
@@ -57,7 +56,7 @@ class _Cases:
         perturbation = sample_perturbations(uniform, self.ranges)
         truth = invert(perturbation)
         truth[:, 3] = truth[:, 3].log()
-        return to_states(warp_images(aligned, perturbation), fixed), truth.float()
+        return observe(fixed, aligned, perturbation), truth.float()
 
 
 def train_regressor(

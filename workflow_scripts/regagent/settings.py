@@ -272,7 +272,7 @@ class Settings(Model):
             start = method.removesuffix(REFINED)
             if start in CONVENTIONAL:
                 continue
-            variant = self.variants.get(start.removesuffix("-MC"))
+            variant = self.variants.get(variant_of(method))
             if variant is None:
                 known = ", ".join([*CONVENTIONAL, *self.variants])
                 raise ValueError(
@@ -288,6 +288,11 @@ VARIANT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 CONVENTIONAL = ("Initial", "SIFT", "Elastix")
 #: Ends the name of a method whose result a local Elastix registration finishes.
 REFINED = "+Elastix"
+
+
+def variant_of(method: str) -> str:
+    """Return the name of the variant, or of the conventional method, that a method's name begins with."""
+    return method.removesuffix(REFINED).removesuffix("-MC")
 
 
 def load(config: dict) -> Settings:
