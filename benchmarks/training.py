@@ -16,7 +16,7 @@ import torch
 from pairs import simulated_pairs
 from tqdm import tqdm
 
-from regagent import a3c
+from regagent import a3c, networks
 from regagent.a3c import SharedLearner
 from regagent.environment import Episodes, Pairs
 from regagent.files import write_table
@@ -31,6 +31,16 @@ TEXTBOOK = AGENT.model_copy(update={"environments": 1, "unroll": 30, "workers": 
 
 #: Makes, in its own process, a function that does some work and returns how many steps that was.
 Maker = Callable[[int], Callable[[], int]]
+
+
+def in_float32(make: Maker) -> Maker:
+    """Return the same work with convolutions in float32, whatever the machine would take by itself."""
+
+    def make_in_float32(index: int) -> Callable[[], int]:
+        networks.precision = lambda kind: torch.float32  # in the process of this work alone
+        return make(index)
+
+    return make_in_float32
 
 
 def training(pairs: Pairs, settings: ReinforcementAgent, shared: bool) -> Maker:
@@ -144,14 +154,17 @@ def main() -> None:
     torch.set_num_threads(1)
     pairs = simulated_pairs()
     makers = {
-        "textbook A3C: 8 workers of one episode": (training(pairs, TEXTBOOK, True), 8),
+        "textbook A3C: 8 workers of one episode": (in_float32(training(pairs, TEXTBOOK, True)), 8),
         f"ours: {CORES} trainings side by side": (training(pairs, AGENT, False), CORES),
         f"ours: one training of {CORES} workers": (training(pairs, AGENT, True), CORES),
     }
+    native = str(networks.precision("cpu")).removeprefix("torch.")
     for acting, name in ((True, "acting and learning"), (False, "learning alone")):
         for batch in (16, 32, 64, 160):
-            maker = network_alone(pairs, batch, acting), CORES
-            makers[f"bound: the network {name}, batch {batch}"] = maker
+            maker = network_alone(pairs, batch, acting)
+            makers[f"bound: the network {name}, {native}, batch {batch}"] = maker, CORES
+            if native != "float32":
+                makers[f"bound: the network {name}, float32, batch {batch}"] = in_float32(maker), CORES
     # A machine that others share is now fast, now slow: what is compared is measured in the same round.
     rounds = pd.DataFrame(
         [

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from regagent import networks
 from regagent.networks import AgentNetwork, RegressionNetwork
 
 
@@ -74,3 +75,14 @@ def test_the_regressor_shares_the_convolutions():
     assert network(torch.rand(2, 2, 168, 168)).shape == (2, 4)
     agent = AgentNetwork("CNN-LSTM")
     assert [p.shape for p in network.features.parameters()] == [p.shape for p in agent.features.parameters()]
+
+
+def test_lower_precision_changes_features_less_than_another_state_does(monkeypatch):
+    network, states = AgentNetwork("CNN-LSTM"), torch.rand(8, 2, 168, 168)
+    found = {}
+    for kind in (torch.float32, torch.bfloat16):
+        monkeypatch.setattr(networks, "precision", lambda _, kind=kind: kind)
+        found[kind] = network.features(states)
+        assert found[kind].dtype == torch.float32
+    error = (found[torch.bfloat16] - found[torch.float32]).abs().mean()
+    assert 0 < error < 0.05 * found[torch.float32].std(0).mean()

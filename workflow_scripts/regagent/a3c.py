@@ -24,7 +24,7 @@ from regagent.checkpoints import fingerprint, forget_state, load_state, save_mod
 from regagent.environment import Episodes, Pairs, read_pairs
 from regagent.files import UserError, write_table
 from regagent.losses import reinforcement_loss, supervised_loss
-from regagent.networks import AgentNetwork, choose_device
+from regagent.networks import AgentNetwork, choose_device, precision
 from regagent.rollout import Actor
 from regagent.settings import PerturbationRange, ReinforcementAgent, SupervisedAgent
 
@@ -109,12 +109,14 @@ class Worker:
         """Take one rollout, learn from it, and return the records of the episodes that ended in it."""
         settings, network = self.shared.settings, self.shared.current_network()
         progress = min(1.0, self.shared.steps.value / settings.steps)
-        if isinstance(settings, SupervisedAgent):
-            rollout = self.actor.collect(settings.unroll, self.actor.follow)
-            loss = supervised_loss(rollout, settings, progress)
-        else:
-            rollout = self.actor.collect(settings.unroll, self.actor.sample)
-            loss = reinforcement_loss(rollout, settings, progress)
+        supervised = isinstance(settings, SupervisedAgent)
+        # Around the whole rollout, though it turns nothing on: the convolutions' own autocast then keeps the
+        # weights that it cast, instead of casting them in every step.
+        with torch.autocast(self.shared.weights.device.type, enabled=False):
+            rollout = self.actor.collect(
+                settings.unroll, self.actor.follow if supervised else self.actor.sample
+            )
+        loss = (supervised_loss if supervised else reinforcement_loss)(rollout, settings, progress)
         network.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
@@ -242,7 +244,8 @@ def train_agent(
     if device.type == "cuda":  # one process feeds the GPU, with the episodes of all workers
         workers, environments = 1, workers * environments
     logger.info(
-        "%s: %d pairs, %d workers × %d episodes on %s", variant, len(pairs), workers, environments, device
+        "%s: %d pairs, %d workers × %d episodes on %s, convolutions in %s",
+        *(variant, len(pairs), workers, environments, device, precision(device.type)),
     )
     shared, make_worker = start_training(pairs, ranges, settings, seed, environments, device)
     mark = fingerprint(pairs, version, settings.model_dump(), ranges.model_dump(), seed, device.type)
@@ -267,6 +270,7 @@ def train_agent(
         workers=workers,
         environments=environments,
         device=device.type,
+        precision=str(precision(device.type)),
     )
     forget_state(state)
 

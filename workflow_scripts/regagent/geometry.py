@@ -119,9 +119,14 @@ def landmark_distance(pose: ArrayLike, perturbation: ArrayLike, points: ArrayLik
     Rows of NaN are padding and count for nothing. The same formula is the landmark error on SIFT
     landmarks and the target registration error on evaluation points.
     """
+    return displacement(compose(pose, perturbation), points)
+
+
+def displacement(pose: ArrayLike, points: ArrayLike) -> Array:
+    """Return the mean distance (...) px that poses (..., 4) move points (..., N, 2); NaN is padding."""
     xp, points, pose = _arrays(points, pose)
-    residual = transform(compose(pose, perturbation), points) - points
-    return xp.nanmean(xp.hypot(residual[..., 0], residual[..., 1]), -1)
+    moved = transform(pose, points) - points
+    return xp.nanmean(xp.sqrt(moved[..., 0] ** 2 + moved[..., 1] ** 2), -1)
 
 
 def matrix_distance(pose: ArrayLike, perturbation: ArrayLike, scale_weight: float) -> Array:

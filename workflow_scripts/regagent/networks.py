@@ -1,5 +1,7 @@
 """The combined policy and value networks: CNN-LSTM (Table 1) and CNN (§5.1)."""
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -7,7 +9,27 @@ IMAGE_SIZE = 168
 ACTION_COUNT = 8
 
 
-def convolutions(size: int) -> nn.Sequential:
+@cache
+def precision(device_type: str) -> torch.dtype:
+    """Return what the convolutions calculate in: bfloat16 where the hardware has it, else float32."""
+    if device_type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return torch.bfloat16 if native else torch.float32
+
+
+class Features(nn.Sequential):
+    """Layers 1 to 4 of Table 1, their weights and what they return in float32."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return the features (B, 256) of states (B, 2, H, H)."""
+        kind = states.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=precision(kind) == torch.bfloat16):
+            return super().forward(states).float()
+
+
+def convolutions(size: int) -> Features:
     """Return layers 1 to 4 of Table 1: states (B, 2, H, H) to features (B, 256), eLU after each.
 
     Orthogonal weights keep what differs between two states visible at the top: under PyTorch's own
@@ -25,7 +47,7 @@ def convolutions(size: int) -> nn.Sequential:
     )
     with torch.no_grad():
         width = stem(torch.zeros(1, 2, size, size)).shape[1]
-    layers = nn.Sequential(*stem, nn.Linear(width, 256), nn.ELU(inplace=True))
+    layers = Features(*stem, nn.Linear(width, 256), nn.ELU(inplace=True))
     for layer in layers:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.orthogonal_(layer.weight, 2**0.5)

@@ -22,7 +22,7 @@ from regagent.environment import Pairs, observe, read_pairs, to_states
 from regagent.files import UserError, read_table, write_table
 from regagent.geometry import invert
 from regagent.metrics import registration_table
-from regagent.networks import RegressionNetwork, choose_device
+from regagent.networks import RegressionNetwork, choose_device, precision
 from regagent.perturbations import perturbed_pairs, sample_perturbations
 from regagent.settings import PerturbationRange, Regressor
 from regagent.slices import read_cohort
@@ -82,7 +82,8 @@ def train_regressor(
     torch.manual_seed(seed)
     pairs = read_pairs(slices, split, "train")
     device = choose_device()
-    logger.info("%s: %d pairs on %s", variant, len(pairs), device)
+    kind = precision(device.type)
+    logger.info("%s: %d pairs on %s, convolutions in %s", variant, len(pairs), device, kind)
     network = RegressionNetwork(pairs.size).to(device)
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)

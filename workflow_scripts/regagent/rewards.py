@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from regagent.geometry import act_all, landmark_distance, matrix_distance
+from regagent.geometry import act_all, compose, displacement, landmark_distance, matrix_distance
 from regagent.settings import Agent
 
 
@@ -16,6 +16,9 @@ def distance(settings: Agent, pose: Tensor, perturbation: Tensor, landmarks: Ten
 
 def distances_after(settings: Agent, pose: Tensor, perturbation: Tensor, landmarks: Tensor) -> Tensor:
     """Return D (B, 8) of the next pose a ∘ T for each of the eight actions a."""
+    if settings.distance == "LME":
+        # As ``distance``, but what the actions share is composed once: it is asked for in every step.
+        return displacement(act_all(compose(pose, perturbation)), landmarks[:, None])
     return distance(settings, act_all(pose), perturbation[:, None], landmarks[:, None])
 
 

@@ -147,14 +147,14 @@ class Agent(Model):
     matrix_scale_weight: PositiveFloat = 20.0
     steps: Positive = 400_000
     workers: Positive = 1
-    environments: Positive = 16
+    environments: Positive = 32
     unroll: Positive = 5
     episode_steps: Positive = 100
     episodes_per_pair: Positive = 2
     exploring_starts: Fraction = 0.75
     terminal_distance: PositiveFloat = 1.0
     terminal_reward: float = 10.0
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat = 1.3e-3
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
     final_learning_rate_fraction: Fraction = 0.1
     gradient_clip: PositiveFloat = 0.5
