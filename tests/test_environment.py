@@ -1,14 +1,19 @@
 """The episode: directions, ends, seeds, Gymnasium's contract, and the rewards."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 from agents import RANGES, make_pairs, reinforcement
 from gymnasium.utils.env_checker import check_env
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
 from regagent import environment, images, rewards
 from regagent.environment import Episodes, RegistrationEnvironment
 from regagent.geometry import IDENTITY, act, invert, landmark_distance, matrix_distance
+from regagent.networks import AgentNetwork
+from regagent.rollout import Actor
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +193,51 @@ def test_the_accelerators_path_gives_what_the_cpus_gives(pairs, monkeypatch):
     assert torch.equal(shown[:, :, 1], other_shown[:, :, 1])  # the fixed images are not warped
     difference = (shown - other_shown).abs()
     assert 0 < difference.mean() < 1e-3 and np.quantile(difference, 0.99) < 0.02
+
+
+def on_an_accelerator(monkeypatch):
+    """Let the CPU take the accelerator's path: the grid's warp, and nobody asks what a tensor holds."""
+    monkeypatch.setattr(environment, "host_knows", lambda tensor: False)
+    monkeypatch.setattr(environment, "warp_images", images.warp_by_grid)
+    monkeypatch.setattr(
+        environment,
+        "observe",
+        lambda fixed, moving, pose: environment.to_states(images.warp_by_grid(moving, pose), fixed),
+    )
+
+
+def test_an_accelerator_starts_an_eighth_of_the_episodes_anew_and_leaves_the_others(pairs, monkeypatch):
+    batch = episodes(pairs, count=32)
+    on_an_accelerator(monkeypatch)
+    batch.elapsed += 7
+    before = {name: value.clone() for name, value in batch.state().items() if name != "generator"}
+    ended = torch.zeros(32, dtype=torch.bool)
+    ended[[3, 4, 30]] = True
+    fresh = batch.reset(ended)
+    assert torch.equal(fresh, ended)
+    assert (batch.elapsed[ended] == 0).all() and (batch.moving != before["moving"])[ended].any((1, 2)).all()
+    for name, value in before.items():
+        assert torch.equal(getattr(batch, name)[~ended].nan_to_num(), value[~ended].nan_to_num()), name
+    expected = rewards.distance(batch.settings, batch.pose, batch.perturbation, batch.landmarks)
+    assert torch.allclose(batch.distance, expected)
+    assert batch.reset(torch.ones(32, dtype=torch.bool)).sum() == 4  # the rest waits for the next step
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_an_accelerator_is_not_waited_for_inside_a_rollout(pairs, monkeypatch, knows):
+    """Fake tensors have no values: whatever would fetch one, or a size that hangs on one, raises."""
+    on_an_accelerator(monkeypatch)
+    settings = reinforcement(augmentation={"enabled": True}, exploring_starts=0.75)
+    batch = Episodes(pairs, RANGES, settings, 16, torch.Generator().manual_seed(5))
+    actor = Actor(AgentNetwork("CNN-LSTM", 2), batch)
+    monkeypatch.setattr(Actor, "_record", lambda *_: None)  # after the rollout
+    monkeypatch.setattr(environment, "host_knows", lambda tensor: knows)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        for owner in (batch, actor):
+            for name, value in vars(owner).items():
+                if torch.is_tensor(value):
+                    setattr(owner, name, mode.from_tensor(value))
+        batch.pool = [mode.from_tensor(array) for array in batch.pool]
+        with pytest.raises(DynamicOutputShapeException) if knows else nullcontext():
+            rollout = actor.collect(5, actor.sample)
+            assert rollout.terminal_values.shape == (5 * 2, 2)

@@ -1,5 +1,7 @@
 """Augmentation of training pairs: one random anatomy for both images, another scanner for each of them."""
 
+from functools import cache
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -51,7 +53,7 @@ class _Draw:
     def fields(self, channels: int, size: int) -> Tensor:
         """Return smooth fields (B, channels, H, H) of about unit amplitude, float32."""
         knots = self.between(-1, 1, channels, KNOTS, KNOTS).float()
-        along = _cubic(size).to(knots)
+        along = _cubic(size, knots.device)
         return along @ knots @ along.T
 
     def normal(self, like: Tensor) -> Tensor:
@@ -59,9 +61,10 @@ class _Draw:
         return torch.empty_like(like).normal_(generator=self.generator)
 
 
-def _cubic(size: int) -> Tensor:
+@cache
+def _cubic(size: int, device: torch.device) -> Tensor:
     """Return the matrix (H, KNOTS) that interpolates knots along one axis."""
-    unit = torch.eye(KNOTS)[:, None]
+    unit = torch.eye(KNOTS, device=device)[:, None]
     return F.interpolate(unit[..., None], (size, 1), mode="bicubic", align_corners=True)[:, 0, :, 0].T
 
 
@@ -84,7 +87,7 @@ def _rotation(angle: Tensor) -> Tensor:
 def _forward(points: Tensor, matrix: Tensor, field: Tensor) -> Tensor:
     """Return where the points (B, N, 2) lie afterwards: the x with matrix @ x + field(x) = p."""
     size = field.shape[-1]
-    back = torch.linalg.inv(matrix[..., :2]).mT
+    back = torch.linalg.inv_ex(matrix[..., :2]).inverse.mT
     target = points - matrix[:, None, :, 2]
     field = field.flatten(2).mT.to(points.dtype)
     moved = target @ back

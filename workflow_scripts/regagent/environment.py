@@ -1,5 +1,6 @@
 """The registration episode as a Markov decision process (§3.1, §3.2), batched, and behind Gymnasium."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,38 @@ def to_states(moving: Tensor, fixed: Tensor) -> Tensor:
     return torch.view_as_real(torch.complex(moving, fixed)).permute(0, 3, 1, 2)
 
 
+#: The part of the episodes that an accelerator treats as ended in each step.
+ENDED_AT_MOST = 1 / 8
+
+
+def host_knows(tensor: Tensor) -> bool:
+    """Tell whether a tensor's values are at hand: an accelerator would have to be waited for."""
+    return tensor.device.type == "cpu"
+
+
+def rows_where(flags: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows (K,) among which are those where ``flags`` (B,) is true, and for which of them it is (K,).
+
+    On the CPU these are just the rows where it is true. To ask an accelerator how many those are would stop
+    it in every step: there K is fixed, the rows where it is true come first, and what is more than K waits.
+    """
+    if host_knows(flags):
+        rows = flags.nonzero()[:, 0]
+        return rows, flags[rows]
+    found, rows = flags.int().topk(math.ceil(ENDED_AT_MOST * len(flags)))
+    return rows, found.bool()
+
+
+def _chosen(chosen: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """Return the new rows where ``chosen`` (K,), else the old ones."""
+    return torch.where(chosen.view(-1, *[1] * (new.ndim - 1)), new, old)
+
+
+def _replace(old: Tensor, rows: Tensor, chosen: Tensor, new: Tensor) -> Tensor:
+    """Return a copy of ``old`` (B, ...) with the chosen of the new rows (K, ...) put into it."""
+    return old.index_copy(0, rows, _chosen(chosen, new, old[rows]))
+
+
 @dataclass(frozen=True)
 class Step:
     """What a step gave in every episode, (B,) where nothing else is said; ``distance`` is D after it."""
@@ -166,34 +199,45 @@ class Episodes:
         arrays = self.settings, self.pose[which], self.perturbation[which], self.landmarks[which]
         return rewards.distance(*arrays), rewards.distances_after(*arrays)
 
-    def reset(self, which: Tensor | None = None, stagger: bool = False) -> None:
-        """Start new episodes where ``which`` (B,) is true, or everywhere.
+    def reset(self, which: Tensor | None = None, stagger: bool = False) -> Tensor:
+        """Start new episodes where ``which`` (B,) is true, or everywhere; return where it started them (B,).
 
         ``stagger`` lets them start at random counts of elapsed steps, so that later truncations do not
         all fall on one step.
         """
-        which = torch.ones_like(self.index, dtype=torch.bool) if which is None else which
-        chosen = which.nonzero()[:, 0]
-        if not len(chosen):
-            return
-        perturbation = sample_perturbations(self._uniform(len(chosen), 4), self.ranges)
-        self.perturbation[chosen] = perturbation
-        self.pose = self.pose.index_copy(0, chosen, self._starts(perturbation))
-        self.elapsed[chosen] = self._integers(self.settings.episode_steps, len(chosen)) if stagger else 0
-        self._draw_pairs(chosen[self.episode[chosen] % self.settings.episodes_per_pair == 0])
-        self.episode[chosen] += 1
-        self.moving[chosen] = warp_images(self.aligned[chosen], perturbation)
-        distance, candidates = self.measure(chosen)
-        self.distance = self.distance.index_copy(0, chosen, distance)
-        self.candidates = self.candidates.index_copy(0, chosen, candidates)
+        if which is None:
+            which = torch.ones_like(self.index, dtype=torch.bool)
+            rows, chosen = torch.arange(len(which), device=self.device), which
+        else:
+            rows, chosen = rows_where(which)
+        if not len(rows):
+            return which
+        perturbation = sample_perturbations(self._uniform(len(rows), 4), self.ranges)
+        self.perturbation = _replace(self.perturbation, rows, chosen, perturbation)
+        self.pose = _replace(self.pose, rows, chosen, self._starts(perturbation))
+        elapsed = self._whole(len(rows))
+        if stagger:
+            elapsed = self._integers(self.settings.episode_steps, len(rows))
+        self.elapsed = _replace(self.elapsed, rows, chosen, elapsed)
+        self._draw_pairs(rows, chosen & (self.episode[rows] % self.settings.episodes_per_pair == 0))
+        self.episode[rows] += chosen.long()
+        self.moving[rows] = _chosen(chosen, warp_images(self.aligned[rows], perturbation), self.moving[rows])
+        distance, candidates = self.measure(rows)
+        self.distance = self.distance.index_copy(0, rows, distance)
+        self.candidates = self.candidates.index_copy(0, rows, candidates)
+        return torch.zeros_like(which).index_copy(0, rows, chosen)
 
-    def _draw_pairs(self, chosen: Tensor) -> None:
-        if not len(chosen):
-            return
-        self.index[chosen] = self._integers(len(self.pool[0]), len(chosen))
-        drawn = (array[self.index[chosen]] for array in self.pool)
+    def _draw_pairs(self, rows: Tensor, chosen: Tensor) -> None:
+        """Give the rows that are ``chosen`` another pair."""
+        if host_knows(chosen):
+            rows, chosen = rows[chosen], chosen[chosen]
+            if not len(rows):
+                return
+        self.index[rows] = _chosen(chosen, self._integers(len(self.pool[0]), len(rows)), self.index[rows])
+        drawn = (array[self.index[rows]] for array in self.pool)
         drawn = augment_pairs(*drawn, self.settings.augmentation, self.generator)
-        self.fixed[chosen], self.aligned[chosen], self.landmarks[chosen] = drawn
+        for array, new in zip((self.fixed, self.aligned, self.landmarks), drawn, strict=True):
+            array[rows] = _chosen(chosen, new, array[rows])
 
     def _starts(self, perturbation: Tensor) -> Tensor:
         """Return the first poses: the identity, or in a share of the episodes a pose on the way to the truth.
@@ -202,10 +246,9 @@ class Episodes:
         the states hardly tell one action from another; met at all distances, they are learned much sooner.
         """
         exploring = self._uniform(len(perturbation), 1) < self.settings.exploring_starts
-        part = self._uniform(*perturbation.shape)
+        part = self._uniform(*perturbation.shape) * exploring  # nothing of the truth is the identity
         truth = invert(perturbation)
-        on_the_way = torch.cat([part[:, :3] * truth[:, :3], truth[:, 3:] ** part[:, 3:]], 1)
-        return torch.where(exploring, on_the_way, torch.tensor(IDENTITY, device=self.device))
+        return torch.cat([part[:, :3] * truth[:, :3], truth[:, 3:] ** part[:, 3:]], 1)
 
     def states(self, which: Tensor | slice = slice(None)) -> Tensor:
         """Return the states (B, 2, H, H), or of the episodes where ``which`` (B,) is true."""

@@ -38,7 +38,8 @@ def _paper_advantages(
     advantage = advantages(reward, values, rollout.ended, discount)
     error = rollout.values[..., -1] - into(values[:-1] + advantage)
     goal = into(torch.tensor(terminal_reward or 0.0, device=error.device))
-    at_goal = (rollout.terminal_values[..., -1] - goal).square().sum() / max(1, len(rollout.terminal_values))
+    at_goal = (rollout.terminal_values[..., -1] - goal).square() * rollout.terminal
+    at_goal = at_goal.sum() / rollout.terminal.sum().clamp(min=1)
     return advantage, 0.5 * (error.square().mean() + settings.terminal_value_weight * at_goal)
 
 

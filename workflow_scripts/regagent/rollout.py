@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from regagent.environment import Episodes
+from regagent.environment import Episodes, rows_where
 from regagent.networks import AgentNetwork
 from regagent.rewards import paper_reward
 
@@ -25,7 +25,8 @@ class Rollout:
     truncated: Tensor  # (T, B) true where the step limit cut the episode
     truncation_values: Tensor  # (T, B, V) values of the state at which an episode was truncated, else 0
     final_values: Tensor  # (B, V) values of the state after the last step
-    terminal_values: Tensor  # (K, V) values of the K states at which episodes terminated, with graph
+    terminal_values: Tensor  # (K, V) values of K states, with graph: those at which episodes terminated,
+    terminal: Tensor  # (K,) where true
 
     @property
     def ended(self) -> Tensor:
@@ -71,7 +72,7 @@ class Actor:
         episodes = self.episodes
         self.memory = self.memory.detach()
         logits, values, actions, steps, truncation_values, counts = [], [], [], [], [], []
-        terminal = [(self.states[:0], self.memory[:0])]
+        terminal = [(self.states[:0], self.memory[:0], self.steps[:0].bool())]
         for _ in range(length):
             step_logits, step_values, self.memory = self.network(self.states, self.memory)
             chosen = choose(step_logits)
@@ -82,15 +83,15 @@ class Actor:
             )
             counts.append((self.steps, self.reward))
             cut_values = torch.zeros_like(step_values)
-            if step.truncated.any():
-                cut = step.truncated
-                cut_values[cut] = self._look(episodes.states(cut), self.memory[cut])
-            if episodes.settings.terminal_value_weight and step.terminated.any():
-                terminal.append((episodes.states(step.terminated), self.memory[step.terminated]))
-            if step.ended.any():
-                episodes.reset(step.ended)
-                self.memory = self.memory * ~step.ended[:, None, None]
-                self.steps, self.reward = self.steps * ~step.ended, self.reward * ~step.ended
+            rows, cut = rows_where(step.truncated)
+            if len(rows):
+                cut_values[rows] = self._look(episodes.states(rows), self.memory[rows]) * cut[:, None]
+            rows, reached = rows_where(step.terminated)
+            if episodes.settings.terminal_value_weight and len(rows):
+                terminal.append((episodes.states(rows), self.memory[rows], reached))
+            goes_on = ~episodes.reset(step.ended)
+            self.memory = self.memory * goes_on[:, None, None]
+            self.steps, self.reward = self.steps * goes_on, self.reward * goes_on
             self.states = episodes.states()
             logits.append(step_logits)
             values.append(step_values)
@@ -102,6 +103,7 @@ class Actor:
             column = torch.stack([getattr(step, name) for step in steps])
             return column.float() if column.is_floating_point() else column
 
+        last_states, last_memory, reached = map(torch.cat, zip(*terminal, strict=True))
         rollout = Rollout(
             logits=torch.stack(logits),
             values=torch.stack(values),
@@ -113,7 +115,8 @@ class Actor:
             truncated=gather("truncated"),
             truncation_values=torch.stack(truncation_values).detach(),
             final_values=self._look(self.states, self.memory),
-            terminal_values=self.network(*map(torch.cat, zip(*terminal, strict=True)))[1],
+            terminal_values=self.network(last_states, last_memory)[1],
+            terminal=reached,
         )
         self._record(rollout, *map(torch.stack, zip(*counts, strict=True)))
         return rollout
