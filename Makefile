@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help reproduce report accuracy literal few_patients smoke test lint benchmark time_to_accuracy clean
+.PHONY: help reproduce report docs accuracy literal few_patients smoke test lint benchmark time_to_accuracy clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -23,6 +23,9 @@ reproduce: $(INSTALLED) ## everything from volumes to Table 2 and the figures; C
 
 report: $(INSTALLED) ## report.html of a finished run (CONFIG= as for reproduce)
 	$(SNAKEMAKE) --report report.html
+
+docs: $(INSTALLED) ## README's table and pictures and docs/results.md from a finished run (RUN=default)
+	PYTHONPATH=workflow_scripts python docs/fill.py results/$(or $(RUN),default)
 
 accuracy literal few_patients: $(INSTALLED) ## longer experiments, see the files of these names in config/
 	snakemake --configfile config/$@.yaml

@@ -128,8 +128,14 @@ SCRIPTS = sorted(Path(workflow.basedir, "workflow_scripts").glob("*.py"))
 
 # What a person looks at: the pipeline's targets, as far as the run has what they show.
 FACE = [
-    *[results(f"tables/table2.{suffix}") for suffix in ("csv", "md", "tex", "html")],
+    *[
+        results(f"tables/{table}.{suffix}")
+        for table in ("table2", "table2_statistics")
+        for suffix in ("csv", "md", "tex", "html")
+    ],
+    results("tables/cases.csv"),
     *[results(f"tables/claims.{suffix}") for suffix in ("csv", "md", "html")],
+    results("tables/results.md"),
     results("tables/preregistration.csv"),
     results("figures/preregistration.pdf"),
     results("figures/cohort.pdf"),

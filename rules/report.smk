@@ -33,9 +33,61 @@ rule make_table2:
         "../workflow_scripts/make_table2.py"
 
 
+rule make_table2_statistics:
+    input:
+        registrations=registrations(SETTINGS.methods),
+        reference="config/reference/table2.csv",
+    output:
+        csv=results("tables/table2_statistics.csv"),
+        markdown=results("tables/table2_statistics.md"),
+        latex=results("tables/table2_statistics.tex"),
+        html=report(
+            results("tables/table2_statistics.html"),
+            caption="captions/table2_statistics.rst",
+            category="Table 2",
+            labels={"table": "statistics", "shows": "intervals, tests, worst cases"},
+        ),
+    log:
+        results("logs/make_table2_statistics.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("make_table2_statistics"),
+        methods=SETTINGS.methods,
+    message:
+        "making the statistics beside Table 2"
+    script:
+        "../workflow_scripts/make_table2_statistics.py"
+
+
+rule make_case_table:
+    input:
+        registrations=registrations(SETTINGS.methods),
+        perturbations=expand(results("perturbations/{set}.csv"), set=SETS),
+    output:
+        cases=results("tables/cases.csv"),
+    log:
+        results("logs/make_case_table.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("make_case_table"),
+    message:
+        "gathering every case in one table"
+    script:
+        "../workflow_scripts/make_case_table.py"
+
+
 rule make_claims:
     input:
         registrations=registrations(SETTINGS.methods),
+        trainings=of_models("training.csv", FIGURE5),
     output:
         csv=results("tables/claims.csv"),
         markdown=results("tables/claims.md"),
@@ -61,6 +113,31 @@ rule make_claims:
         "holding the paper's claims against this run"
     script:
         "../workflow_scripts/make_claims.py"
+
+
+rule write_results:
+    input:
+        table2=results("tables/table2.csv"),
+        table2_markdown=results("tables/table2.md"),
+        statistics=results("tables/table2_statistics.csv"),
+        statistics_markdown=results("tables/table2_statistics.md"),
+        claims=results("tables/claims.csv"),
+    output:
+        page=results("tables/results.md"),
+    log:
+        results("logs/write_results.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+    params:
+        code=code("write_results"),
+        run=SETTINGS.run,
+    message:
+        "writing what was found"
+    script:
+        "../workflow_scripts/write_results.py"
 
 
 rule draw_figure4:

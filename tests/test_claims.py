@@ -7,8 +7,11 @@ import yaml
 from test_tables import write
 from workflow import ROOT
 
-from regagent.claims import CLAIMS, GROWTH, Claim, judge, make_claims
+from regagent.claims import judge, make_claims
+from regagent.convergence import TRAINING
+from regagent.paper_claims import CLAIMS, GROWTH, Claim
 from regagent.settings import load
+from regagent.statistics import BELOW, FARTHER, MINUS, NEARER
 
 
 def run(means, patients=6, seeds=(1,), spread=0.1):
@@ -21,6 +24,7 @@ def run(means, patients=6, seeds=(1,), spread=0.1):
                 "set": set_name,
                 "seed": seed,
                 "patient": np.repeat([f"P{number}" for number in range(patients)], 4),
+                "initial_px": np.tile([10.0, 20.0, 30.0, 40.0], patients),
                 "tre_px": mean + spread * rng.standard_normal(4 * patients),
             }
         )
@@ -38,45 +42,159 @@ MEANS = {("A", "E1"): 1.0, ("A", "E2"): 1.0, ("B", "E1"): 2.0, ("B", "E2"): 4.0}
 
 
 def test_a_clear_difference_is_measured_and_supported():
-    found = judge(run(MEANS, seeds=(1, 2)), of("A", "B"))
+    found = judge(run(MEANS, seeds=(1, 2)), claims=of("A", "B"))
     assert found["set"].tolist() == ["E1", "E2"]
     assert found.difference.tolist() == pytest.approx([1.0, 3.0], abs=0.1)
     assert (found.low < found.difference).all() and (found.difference < found.high).all()
-    assert (found.verdict == "supported").all()
+    assert (found.shows == "for").all() and (found.verdict == "supported").all()
 
 
 def test_what_is_gained_more_on_the_larger_perturbations():
-    found = judge(run(MEANS), of("A", "B", sets=(GROWTH,)))
-    assert found.difference[0] == pytest.approx(2.0, abs=0.15) and found.verdict[0] == "supported"
+    found = judge(run(MEANS), claims=of("A", "B", sets=(GROWTH,)))
+    assert found.difference[0] == pytest.approx(2.0, abs=0.15) and found.shows[0] == "for"
 
 
-def test_the_other_way_round_is_contradicted_and_alike_is_open():
-    turned = {(("B" if method == "A" else "A"), name): mean for (method, name), mean in MEANS.items()}
-    assert (judge(run(turned), of("A", "B")).verdict == "contradicted").all()
-    assert (judge(run(MEANS), of("A", "B", alike=True)).verdict == "contradicted").all()
-    same = dict.fromkeys(MEANS, 1.0)
-    assert (judge(run(same, spread=1.0), of("A", "B", alike=True)).verdict == "open").all()
+def turned():
+    return {(("B" if method == "A" else "A"), name): mean for (method, name), mean in MEANS.items()}
+
+
+def test_the_other_way_round_is_against_and_not_supported():
+    found = judge(run(turned()), claims=of("A", "B"))
+    assert (found.shows == "against").all() and (found.verdict == "not supported").all()
+    assert found.low.max() < 0
+
+
+def test_alike_is_within_the_margin():
+    def shows(difference, spread):
+        table = run({("A", "E1"): 1.0, ("B", "E1"): 1.0 + difference}, spread=spread)
+        return judge(table, claims=of("A", "B", sets=("E1",), relation="alike", margin=0.5)).shows[0]
+
+    assert shows(0.2, 0.1) == "for"
+    assert shows(2.0, 0.1) == "against" and shows(-2.0, 0.1) == "against"
+    assert shows(0.2, 5.0) == "open"
+
+
+def test_no_improvement_is_what_an_interval_with_zero_says():
+    found = [
+        judge(run(means), claims=of("A", "B", relation="not lower")).verdict[0] for means in (MEANS, turned())
+    ]
+    assert found == ["not supported", "supported"]
+
+
+def test_a_margin_must_be_passed():
+    found = [
+        judge(run(MEANS), claims=of("A", "B", margin=margin, sets=("E2",))).shows[0] for margin in (2.0, 4.0)
+    ]
+    assert found == ["for", "against"]
+
+
+def test_some_comparison_is_enough_where_the_claim_says_so():
+    pairs = (("A", "B"), ("B", "A"))
+    for some, verdict in ((True, "supported"), (False, "not supported")):
+        assert set(judge(run(MEANS), claims=[Claim("5", "Some.", pairs, some=some)]).verdict) == {verdict}
+
+
+def test_every_seed_has_its_say():
+    """Two seeds say yes and one no: the mean's interval lies above 0, and yet the claim stays open."""
+    seeds = [
+        run({("A", "E1"): 1.0, ("B", "E1"): mean}, seeds=(seed,)) for seed, mean in enumerate((3, 3, 0.5))
+    ]
+    found = judge(pd.concat(seeds), claims=of("A", "B", sets=("E1",)))
+    assert found.low[0] > 0 > found.seed_low[0]
+    assert found.difference[0] == pytest.approx((2 + 2 - 0.5) / 3, abs=0.1)
+    assert found.shows[0] == "open" and found.verdict[0] == "not supported"
+    assert judge(pd.concat(seeds[:2]), claims=of("A", "B", sets=("E1",))).verdict[0] == "supported"
+
+
+def test_what_is_gained_by_a_change_is_compared():
+    means = {("A", "E1"): 3.0, ("A-MC", "E1"): 1.0, ("B", "E1"): 3.0, ("B-MC", "E1"): 2.5}
+    claim = Claim("5", "A gains more.", ((f"A-MC{MINUS}A", f"B-MC{MINUS}B"),), sets=("E1",))
+    found = judge(run(means), claims=[claim])
+    assert found.difference[0] == pytest.approx(-0.5 + 2.0, abs=0.15) and found.shows[0] == "for"
+
+
+def test_near_and_far_halves_are_told_apart_by_the_error_before_registration():
+    table = run({("A", "E1"): 1.0, ("A", "E2"): 1.0})
+    table.loc[table.initial_px > 20, "tre_px"] += 2
+    found = judge(
+        table, claims=[Claim("5", "Nearer is better.", (("A", "A"),), sets=(f"{NEARER}{BELOW}{FARTHER}",))]
+    )
+    assert found.difference[0] == pytest.approx(2.0, abs=0.1) and found.verdict[0] == "supported"
+
+
+def write_training(folder, variant, seed, steps, success):
+    path = folder / "models" / variant / f"seed{seed}" / "training.csv"
+    path.parent.mkdir(parents=True)
+    steps = np.resize(steps, 100)
+    pd.DataFrame(
+        {"env_step": np.cumsum(steps), "steps": steps, "reward": -steps, "success": np.resize(success, 100)}
+    ).to_csv(path, index=False)
+    return path
+
+
+def test_trainings_are_compared_over_seeds(tmp_path):
+    paths = [
+        write_training(tmp_path, variant, seed, [pace, pace + seed], [success])
+        for variant, pace, success in (("A", 20, 1), ("B", 50, 0))
+        for seed in (1, 2)
+    ]
+    claims = [
+        Claim("5", "Sooner.", (("A", "B"),), statistics=("steps an episode",), sets=(TRAINING,)),
+        Claim(
+            *("5", "B never ends.", (("A", "B"),), ("part without terminal, last tenth",), (TRAINING,)),
+            margin=0.5,
+        ),
+    ]
+    registrations = run(MEANS)
+    found = judge(registrations, paths, claims)
+    assert found.difference[0] == 30  # 50.5 and 51 steps against 20.5 and 21
+    assert found.low[0] == pytest.approx(30 - 4.303 * 0.25 * 2**0.5, abs=1e-3)  # Welch: t(2), sd² = 1/8 each
+    assert found.verdict[0] == "supported"
+    assert found.difference[1] == found.low[1] == 1 and found.verdict[1] == "supported"
+    single = judge(registrations, [path for path in paths if "seed1" in str(path)], claims)
+    assert (single.verdict == "not testable here").all() and single.remark.str.contains("two seeds").all()
 
 
 def test_patients_are_drawn_not_cases():
     """One patient of six decides: its many cases say no more than one would."""
     table = run({("A", "E1"): 1.0, ("B", "E1"): 1.0})
     table.loc[(table.method == "B") & (table.patient == "P0"), "tre_px"] += 10
-    found = judge(table, of("A", "B", sets=("E1",)))
+    found = judge(table, claims=of("A", "B", sets=("E1",)))
     assert found.difference[0] == pytest.approx(10 / 6, abs=0.1)
-    assert found.low[0] < 0.1 and found.high[0] > 3 and found.verdict[0] != "contradicted"
+    assert found.low[0] < 0.1 and found.high[0] > 3 and found.shows[0] != "against"
 
 
-def test_a_single_patient_leaves_all_open_and_absent_methods_are_left_out():
-    found = judge(run(MEANS, patients=1), [*of("A", "B"), *CLAIMS])
-    assert len(found) == 2 and (found.verdict == "open").all() and found.low.isna().all()
+def test_a_single_patient_tests_nothing():
+    found = judge(run(MEANS, patients=1), claims=of("A", "B"))
+    assert (found.verdict == "not testable here").all() and found.low.isna().all()
+    assert found.remark.str.contains("two test patients").all()
+
+
+def test_what_the_run_lacks_is_named():
+    found = judge(run(MEANS), claims=[Claim("5", "A is best.", (("A", "B"), ("A", "C"), ("A", "D")))])
+    assert len(found) == 2 and found.remark[0] == "this run lacks C, D" and found.verdict[0] == "supported"
+    found = judge(run(MEANS), claims=[Claim("5", "C is best.", (("C", "A"),))])
+    assert found.verdict[0] == "not testable here" and found.better.isna().all()
+
+
+def test_a_claim_without_comparisons_says_why_it_cannot_be_tested():
+    found = judge(run(MEANS)).set_index("claim")
+    for claim in CLAIMS:
+        assert claim.pairs or (claim.remark and found.verdict[claim.says] == "not testable here")
+    assert len({claim.says for claim in CLAIMS}) == len(CLAIMS)
+    assert {claim.section for claim in CLAIMS} == {"4", "5", "5.1", "5.2", "5.3"}
 
 
 def test_every_method_named_is_one_of_the_default_run_or_an_ablation():
-    named = {method for claim in CLAIMS for pair in claim.pairs for method in pair}
-    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    methods = {*load(config).methods, "CNN-LME"}
-    assert named <= methods
+    named = {
+        method
+        for claim in CLAIMS
+        for pair in claim.pairs
+        for quantity in pair
+        for method in quantity.split(MINUS)
+    }
+    settings = load(yaml.safe_load((ROOT / "config/config.yaml").read_text()))
+    assert named <= {*settings.methods, *settings.variants}
 
 
 def test_the_tables_are_written(tmp_path):
@@ -86,9 +204,13 @@ def test_the_tables_are_written(tmp_path):
         for method, errors in (("SIFT", [9.0, 8.0, 7.0, 9.0]), ("RL-LME", [1.0, 2.0, 1.0, 2.0]))
     ]
     outputs = [tmp_path / f"claims.{suffix}" for suffix in ("csv", "md", "html")]
-    make_claims(runs, *outputs)
-    assert "| 4 | Every learned method is better than SIFT. | RL-LME | SIFT | E1 | mean | 6.75 [" in (
-        outputs[1].read_text()
+    make_claims(runs, [], *outputs)
+    markdown = outputs[1].read_text(encoding="utf-8")
+    assert (
+        "| 4 | Every learned method is better than SIFT. | supported | 2 | 0 | 0 | this run lacks" in markdown
     )
-    assert pd.read_csv(outputs[0]).verdict.tolist() == ["supported"] * 2
-    assert "<title>Claims</title>" in outputs[2].read_text()
+    assert "| RL-LME | SIFT | E1 | mean | 6.75 [" in markdown
+    found = pd.read_csv(outputs[0])
+    assert found.shows[found.better.eq("RL-LME") & found.worse.eq("SIFT")].tolist() == ["for"] * 2
+    page = outputs[2].read_text(encoding="utf-8")
+    assert "<title>Claims</title>" in page and page.count("<caption>") == 2

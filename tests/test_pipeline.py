@@ -10,6 +10,7 @@ from regagent.settings import load
 # The rules whose number of jobs does not depend on the configuration.
 ONCE = (
     *("split_patients", "make_table2", "make_claims", "draw_figure4", "draw_figure5"),
+    *("make_table2_statistics", "make_case_table", "write_results"),
     *(
         "draw_capture_range",
         "draw_training",

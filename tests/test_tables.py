@@ -120,7 +120,7 @@ def test_latex_is_balanced_and_every_row_has_every_column(paths, tmp_path):
 
 def test_names_are_escaped(tmp_path):
     texts = table([write(tmp_path, "my_agent&<b>", [1.0])], tmp_path, ["my_agent&<b>"])
-    assert r"my\_agent\&<b>" in texts["tex"] and "my_agent&amp;&lt;b&gt;" in texts["html"]
+    assert r"my\_agent\&$<$b$>$" in texts["tex"] and "my_agent&amp;&lt;b&gt;" in texts["html"]
 
 
 def test_html_stands_alone(paths, tmp_path):

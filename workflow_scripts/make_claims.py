@@ -1,6 +1,7 @@
 """Hold what the paper claims of its methods (§4, §5) against this run.
 
-Input: registrations (registrations/{method}/seed{n}/{set}.csv, any number). Output: csv, markdown, html.
+Input: registrations (registrations/{method}/seed{n}/{set}.csv, any number), trainings
+(models/{variant}/seed{n}/training.csv of Figure 5's variants). Output: csv, markdown, html.
 """
 
 from regagent.claims import make_claims
@@ -9,6 +10,7 @@ from regagent.files import logged
 with logged(snakemake.log[0]):
     make_claims(
         registrations=snakemake.input.registrations,
+        trainings=snakemake.input.trainings,
         csv=snakemake.output.csv,
         markdown=snakemake.output.markdown,
         html=snakemake.output.html,

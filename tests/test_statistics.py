@@ -1,0 +1,164 @@
+"""Intervals over patients, paired tests and worst cases, against numbers known by hand or from SciPy."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from test_tables import REFERENCE, row_of, write
+
+from regagent.files import UserError, read_table
+from regagent.statistics import (
+    CaseErrors,
+    holm,
+    signed_rank,
+    success_rate,
+    summarise_statistics,
+    worst_mean,
+)
+from regagent.statistics_table import make_table2_statistics
+
+
+def registrations(errors, method="A", set_name="E1", seed=1):
+    """Return registrations of some cases a patient from their errors (patients, cases)."""
+    errors = np.asarray(errors, dtype=float)
+    return pd.DataFrame(
+        {
+            "method": method, "set": set_name, "seed": seed, "case": np.arange(errors.size),
+            "patient": np.repeat([f"P{number}" for number in range(len(errors))], errors.shape[1]),
+            "initial_px": 20.0, "tre_px": errors.ravel(),
+        }
+    )  # fmt: skip
+
+
+def test_the_worst_30_percent_are_averaged():
+    assert worst_mean([1, 9, 2, 8, 3, 7, 4, 4, 4, 4]) == 8.0  # of ten, 9 8 7
+    assert worst_mean([5.0, 1.0]) == 5.0 and worst_mean([3.0]) == 3.0
+
+
+def test_a_success_is_within_two_pixels():
+    assert success_rate([1.0, 2.0, 2.01, 30.0]) == 0.5
+
+
+def test_holm_by_hand():
+    # 0.005·4, 0.01·3, 0.03·2, 0.04·1 → 0.02, 0.03, 0.06, and 0.04 is raised to what stands before it
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == pytest.approx([1.0, 1.0])
+    with_gap = holm([0.02, np.nan, 0.01])
+    assert with_gap[[0, 2]] == pytest.approx([0.02, 0.02]) and np.isnan(with_gap[1])
+
+
+def test_signed_ranks_by_hand_and_by_scipy():
+    ours, other = np.array([1.0, 1.0, 1.0, 5.0, 2.0]), np.array([2.0, 3.0, 4.0, 1.0, 2.0])
+    r, p = signed_rank(ours, other)  # differences 1, 2, 3, −4 have ranks 1 to 4, the equal pair none
+    assert r == pytest.approx((1 + 2 + 3 - 4) / 10)
+    # Of 16 ways to choose ranks, 7 sum to at most the 4 of the negative one: none, 1, 2, 3, 4, 1 + 2, 1 + 3.
+    assert p == pytest.approx(2 * 7 / 16)
+    assert p == stats.wilcoxon(other[:4] - ours[:4]).pvalue
+    assert signed_rank(other, ours)[0] == -r
+    assert signed_rank(ours, ours) == (0.0, 1.0)
+
+
+def test_patients_that_differ_widen_the_interval_and_cases_do_not():
+    """Six patients of 1 … 6 px, and the same errors dealt out so that every patient has the same mean."""
+    of_patients = np.repeat(np.arange(1.0, 7.0)[:, None], 12, 1)
+    dealt = np.tile(np.arange(1.0, 7.0), (6, 2))
+    assert sorted(dealt.ravel()) == sorted(of_patients.ravel())
+    widths = []
+    for errors in (of_patients, dealt):
+        mean, low, high = CaseErrors(registrations(errors)).with_interval("A", "E1", "mean")
+        assert mean == 3.5 and low <= mean <= high
+        widths.append(high - low)
+    by_case = stats.bootstrap((of_patients.ravel(),), np.mean, method="percentile", rng=1)
+    width = by_case.confidence_interval.high - by_case.confidence_interval.low
+    assert widths[0] > 2 * width and widths[1] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_interval_is_that_of_scipy_over_the_patients_means():
+    rng = np.random.default_rng(3)
+    errors = rng.gamma(2, 1, (7, 5))
+    _, low, high = CaseErrors(registrations(errors)).with_interval("A", "E1", "mean")
+    expected = stats.bootstrap(
+        (errors.mean(1),), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert (low, high) == pytest.approx((expected.low, expected.high))
+
+
+def test_seeds_are_averaged():
+    table = pd.concat([registrations([[1.0, 1.0], [3.0, 3.0]], seed=seed) for seed in (1, 2)])
+    table.loc[table["seed"] == 2, "tre_px"] += 2
+    errors = CaseErrors(table)
+    assert errors.statistic("A", "E1", "mean").tolist() == [2.0, 4.0]
+    assert errors.statistic("A", "E1", "mean", [[0, 0], [1, 0]]).tolist() == [[1.0, 3.0], [2.0, 4.0]]
+    assert errors.with_interval("A", "E1", "mean") == (3.0, 2.0, 4.0)
+
+
+def test_one_patient_has_no_interval():
+    mean, low, high = CaseErrors(registrations([[1.0, 3.0]])).with_interval("A", "E1", "mean")
+    assert mean == 2.0 and np.isnan(low) and np.isnan(high)
+
+
+def test_every_method_is_tested_and_all_tests_are_one_family():
+    rng = np.random.default_rng(5)
+    ours, other = rng.gamma(2, 1, (2, 6, 4))
+    frames = [
+        registrations(errors, method, set_name)
+        for set_name in ("E1", "E2")
+        for method, errors in (("Initial", other + 20), ("A", ours), ("B", other), ("C", ours + 1))
+    ]
+    table = summarise_statistics(pd.concat(frames), ["Initial", "A", "B", "C"], "A").set_index(
+        ["set", "method"]
+    )
+    tested = table["p_cases"].dropna()
+    assert tested.index.get_level_values("method").tolist() == ["B", "C"] * 2
+    row = table.loc["E1", "B"]
+    assert row["p_cases"] == pytest.approx(stats.wilcoxon(other.ravel(), ours.ravel()).pvalue)
+    assert row["p_patients"] == pytest.approx(stats.wilcoxon(other.mean(1), ours.mean(1)).pvalue)
+    assert row["difference"] == pytest.approx(other.mean() - ours.mean())
+    assert table["p_cases_holm"].dropna().tolist() == pytest.approx(holm(tested).tolist())
+    assert table.loc["E1", "C"]["r_cases"] == 1 and table.loc["E1", "C"]["p_patients"] == 2 / 2**6
+
+
+def test_cases_are_paired_after_averaging_over_the_seeds():
+    """Case by case, 1 and 3 px of two seeds are the 2 px of the other method: no pair differs."""
+    ours = [registrations([[error] * 3] * 4, "A", seed=seed) for seed, error in ((1, 1.0), (2, 3.0))]
+    table = summarise_statistics(
+        pd.concat([*ours, registrations([[2.0] * 3] * 4, "B", seed=0)]), ["A", "B"], "A"
+    ).set_index("method")
+    assert table.loc["B", ["r_cases", "p_cases"]].tolist() == [0.0, 1.0]
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return [
+        write(tmp_path, method, errors, name=name)
+        for name in ("E1", "E2")
+        for method, errors in (
+            ("SIFT", [10.0, 20.0, 1.0, 1.0]),
+            ("RL-LME-MC", [1.0, 2.0, 3.0, 6.0]),
+            ("my-agent", [1.0, 2.0, 3.0, 6.0]),
+        )
+    ]
+
+
+def test_the_table_is_written(paths, tmp_path):
+    outputs = {suffix: tmp_path / f"statistics.{suffix}" for suffix in ("csv", "md", "tex", "html")}
+    make_table2_statistics(paths, REFERENCE, ["SIFT", "RL-LME-MC", "my-agent"], *outputs.values())
+    texts = {suffix: path.read_text(encoding="utf-8") for suffix, path in outputs.items()}
+    # Two patients of 1, 2 and of 3, 6 px: the intervals reach from the one drawn twice to the other.
+    assert row_of(texts["md"], "RL-LME-MC")[1:] == [
+        *("3.00 [1.50, 4.50]", "5.10 [2.00, 6.00]", "6.00", "50 %"),
+        *["–"] * 4,
+    ]
+    assert row_of(texts["md"], "SIFT")[3:6] == ["20.00", "50 %", "5.00 [-3.50, 13.50]"]
+    assert row_of(texts["md"], "my-agent†")[5:] == ["0.00 [0.00, 0.00]", "0.00", "1.000", "1.000"]
+    assert len(read_table(outputs["csv"])) == 6
+    columns = len(re.search(r"\\begin\{tabular\}\{(l?r+)\}", texts["tex"]).group(1))
+    assert columns == 9 and texts["tex"].isascii()
+    assert "src=" not in texts["html"] and texts["html"].count("<table>") == 2
+
+
+def test_a_method_without_registrations_is_named(paths, tmp_path):
+    with pytest.raises(UserError, match="no registrations of Elastix on E1"):
+        make_table2_statistics(paths, REFERENCE, ["SIFT", "Elastix"], *[tmp_path / "x.csv"] * 4)

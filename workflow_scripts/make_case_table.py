@@ -1,0 +1,15 @@
+"""Gather every case of every method in one table (docs/tables.md).
+
+Input: registrations (registrations/{method}/seed{n}/{set}.csv, any number), perturbations
+(perturbations/{set}.csv). Output: cases.
+"""
+
+from regagent.cases import make_case_table
+from regagent.files import logged
+
+with logged(snakemake.log[0]):
+    make_case_table(
+        registrations=snakemake.input.registrations,
+        perturbations=snakemake.input.perturbations,
+        output=snakemake.output.cases,
+    )

@@ -1,0 +1,19 @@
+"""Make the statistics beside Table 2 of the paper (§4): intervals over patients, paired tests, worst cases.
+
+Input: registrations (registrations/{method}/seed{n}/{set}.csv, any number), reference (the paper's
+numbers). Params: methods (the rows in their order). Output: csv, markdown, latex, html.
+"""
+
+from regagent.files import logged
+from regagent.statistics_table import make_table2_statistics
+
+with logged(snakemake.log[0]):
+    make_table2_statistics(
+        registrations=snakemake.input.registrations,
+        reference=snakemake.input.reference,
+        methods=snakemake.params.methods,
+        csv=snakemake.output.csv,
+        markdown=snakemake.output.markdown,
+        latex=snakemake.output.latex,
+        html=snakemake.output.html,
+    )

@@ -1,0 +1,16 @@
+"""Write what a run found against what the paper says, as a page with every number filled in.
+
+Input: table2, table2_markdown, statistics, statistics_markdown, claims. Params: run (its name). Output: page.
+"""
+
+from regagent.files import logged
+from regagent.findings import write_results
+
+with logged(snakemake.log[0]):
+    write_results(
+        run=snakemake.params.run,
+        table2=(snakemake.input.table2, snakemake.input.table2_markdown),
+        statistics=(snakemake.input.statistics, snakemake.input.statistics_markdown),
+        claims=snakemake.input.claims,
+        output=snakemake.output.page,
+    )
