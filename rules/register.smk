@@ -188,7 +188,11 @@ rule export_agent:
         training_code=lambda wildcards: {
             script: code(script)
             for script in (
-                "train_agent" if wildcards.variant in REINFORCED else "train_supervised",
+                (
+                    "train_agent"
+                    if wildcards.variant in REINFORCED
+                    else "train_supervised"
+                ),
                 "calibrate_threshold",
             )
         },
