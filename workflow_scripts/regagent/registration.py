@@ -113,11 +113,11 @@ def place(
         if number is not None:
             raise UserError("a slice number is for volumes, and these are 2D images")
         mr, ct, number = sitk.JoinSeries(mr), sitk.JoinSeries(ct), 0
-    mr = sitk.DICOMOrient(mr, "LPS")
+    mr = sitk.DICOMOrient(sitk.Cast(mr, sitk.sitkFloat32), "LPS")
     if number is not None and not 0 <= number < mr.GetDepth():
         raise UserError(f"slice {number}: the MR has {mr.GetDepth()} axial slices, 0 to {mr.GetDepth() - 1}")
     shift = _centre(ct) - _centre(mr) if start == "centres" else np.zeros(3)
-    intensity = sitk.GetArrayFromImage(mr).astype(np.float32)
+    intensity = sitk.GetArrayFromImage(mr)
     low, high = np.percentile(intensity, settings.mr_percentiles)
     if not high > low:
         raise UserError(f"the MR's percentiles {settings.mr_percentiles} are both {low:g}: no contrast")
@@ -127,7 +127,7 @@ def place(
     side = field_of_view(intensity.shape[1:], spacing)
     margin = [int((side / step - count) / 2) for step, count in zip(spacing, mr.GetSize(), strict=False)]
     wide = sitk.ConstantPad(mr, [*margin, 0], [*margin, 0], float(low))
-    around = sitk.GetArrayFromImage(wide).astype(np.float32)
+    around = sitk.GetArrayFromImage(wide)
     translation = sitk.TranslationTransform(3, shift.tolist())
     density = sitk.GetArrayFromImage(resample(ct, wide, translation)).astype(np.float32)
     tissue = (density > TISSUE_HU).sum((1, 2))
