@@ -198,7 +198,7 @@ def test_slices_that_never_stopped_do_not_count(agent, monkeypatch):
 def test_slices_that_disagree_are_refused(agent, monkeypatch):
     poses = [[10 * shift, 0, 0, 1] for shift in (-2, -1, 0, 1, 2)]
     refusal = outcome_of(agent, monkeypatch, [True] * 5, poses).refusal
-    assert refusal.startswith("the slices do not agree on one transform: half of them lie more than 10.0 px")
+    assert refusal.startswith("the slices do not agree on one transform: half of them lie 10.0 px or more")
     assert outcome_of(agent, monkeypatch, [True] * 5, [[s, 0, 0, 1] for s in range(5)]).refusal is None
 
 

@@ -51,8 +51,8 @@ Both are 2D images, or both are volumes. The agent works on axial slices and loo
 a shift, a rotation and a scale within them; it knows nothing of tilts and shifts
 across the slices, nor of deformation. Of volumes, up to twelve slices spread over
 the head are registered one by one, and the median of their results becomes one
-transform for the whole volume; --slice takes one slice alone. Volumes must lie right
-across the slices already, by their coordinates or by a 3D registration.
+transform for the whole volume; --slice takes one slice alone. Volumes that are tilted
+against each other must be aligned in 3D first, by any rigid registration.
 
 What comes out: for 2D images a Similarity2DTransform, for volumes an AffineTransform
 that is this similarity in the plane of the MR's axial slices.
@@ -245,9 +245,10 @@ def _success(evaluation: Evaluation, mm_per_px: float) -> str:
         return "Success estimate: none, as the value reached the threshold in no test case of this agent."
     share = evaluation.stopped_within / evaluation.stopped
     return (
-        f"Success estimate: {share:.0%}. Of {evaluation.stopped} test cases of this agent in which its value"
-        f" reached the threshold (slices of {evaluation.patients} patients of its own cohort), so many ended"
-        f" within {evaluation.success_px:g} px of the truth: {evaluation.success_px * mm_per_px:.1f} mm here."
+        f"Success estimate of a slice: {share:.0%}. Of {evaluation.stopped} test cases of this agent"
+        f" ({evaluation.patients} patients of its own cohort) whose value reached the threshold, so many"
+        f" ended within {evaluation.success_px:g} px of the truth; {evaluation.success_px * mm_per_px:.1f} mm"
+        " here."
     )
 
 

@@ -23,6 +23,7 @@ from regagent.files import UserError
 from regagent.geometry import invert, landmark_distance, matrix
 from regagent.images import Image, normalise, read_image
 from regagent.inference import Registrations, register
+from regagent.metrics import SUCCESS_PX
 from regagent.networks import choose_device
 from regagent.preregistration import resample
 from regagent.settings import Slices
@@ -39,10 +40,9 @@ MAXIMUM_SLICES = 12
 #: scale that agents are trained on, 0.75, it covers 0.56.
 TISSUE_FRACTION = 0.5
 
-#: Of the slices of a volume, this part must reach the threshold, and half of these must lie within this
-#: distance of their median; else nobody knows which of them are right.
+#: Of the slices of a volume, this part must reach the threshold, and half of these must lie within
+#: ``SUCCESS_PX`` of their median. In volumes that are tilted against each other they do not.
 REGISTERED_FRACTION = 0.5
-AGREEMENT_PX = 5.0
 
 #: Where the distance of two poses is measured: over the part of the image that a head fills.
 GRID = np.stack(np.meshgrid(*2 * [np.linspace(-50.0, 50.0, 5)]), -1).reshape(-1, 2)
@@ -217,10 +217,11 @@ def _refusal(found: Registrations, threshold: float, spread: Array) -> str | Non
             " that it took for the right one"
         )
     disagreement = np.median(spread[found.stopped])
-    if disagreement > AGREEMENT_PX:
+    if disagreement > SUCCESS_PX:
         return (
-            f"the slices do not agree on one transform: half of them lie more than {disagreement:.1f} px from"
-            " their median; are the volumes tilted against each other?"
+            f"the slices do not agree on one transform: half of them lie {disagreement:.1f} px or more from"
+            f" their median, expected at most {SUCCESS_PX:g} px; volumes that are tilted against each other"
+            " must be aligned in 3D first"
         )
     return None
 
