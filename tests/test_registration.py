@@ -1,5 +1,7 @@
 """A reader's own pair: the agent sees what it was trained on, and its pose becomes a transform in mm."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -180,6 +182,15 @@ def outcome_of(agent, monkeypatch, stopped, poses=None):
 def test_one_slice_that_never_stops_is_refused(agent, monkeypatch):
     refusal = outcome_of(agent, monkeypatch, [False]).refusal
     assert refusal.startswith("the agent's value never reached the threshold 9.00, only 4.25 in 500 steps")
+
+
+@pytest.mark.parametrize(("stopped", "within"), [(0, 0), (6, 3)])
+def test_an_agent_that_failed_its_own_test_is_refused(agent, monkeypatch, stopped, within):
+    tested = agent.facts.evaluation.model_copy(update={"stopped": stopped, "stopped_within": within})
+    poor = replace(agent, facts=agent.facts.model_copy(update={"evaluation": tested}))
+    refusal = outcome_of(poor, monkeypatch, [True]).refusal
+    assert refusal.startswith(f"this agent is not to be trusted: of {stopped} of its own test cases")
+    assert outcome_of(agent, monkeypatch, [True]).refusal is None
 
 
 def test_a_volume_needs_half_of_its_slices(agent, monkeypatch):

@@ -61,11 +61,12 @@ that is this similarity in the plane of the MR's axial slices.
 
 Whether to trust it: the agent stops where the value that its network gives to what it
 sees reaches a threshold, found on the patients that it was trained on. If that never
-happens, or if the slices of a volume do not agree, the command says "I could not
-register this pair", writes nothing, and ends with exit code 3. For the others it
-tells how many of its own test cases that reached the threshold were right. That
-number comes from the patients of the agent's own run; for other scanners and other
-diseases it is a hope. Look at --report. Not for clinical use."""
+happens, if the slices of a volume do not agree, or if the agent failed in half of its
+own tests, the command says "I could not register this pair", writes nothing, and ends
+with exit code 3. For the others it tells how many of the agent's own test cases whose
+value reached the threshold ended within 2 px of the truth. That number comes from the
+patients of the agent's own run; for other scanners and other diseases it is a hope.
+Look at --report. Not for clinical use."""
 
 CODES = """\
 exit codes:
@@ -241,8 +242,6 @@ def _result(outcome: Outcome, placed: Placed, agent: TrainedAgent) -> str:
 
 def _success(evaluation: Evaluation, mm_per_px: float) -> str:
     """Return what is known of the agent's success where its value reaches the threshold."""
-    if evaluation.stopped == 0:
-        return "Success estimate: none, as the value reached the threshold in no test case of this agent."
     share = evaluation.stopped_within / evaluation.stopped
     return (
         f"Success estimate of a slice: {share:.0%}. Of {evaluation.stopped} test cases of this agent"

@@ -204,10 +204,16 @@ def register_pair(agent: TrainedAgent, placed: Placed, parameter_map: str | Path
     trusted = found.stopped if found.stopped.any() else np.ones_like(found.stopped)
     pose = np.median(found.pose[trusted], axis=0)
     spread = landmark_distance(found.pose, invert(pose), GRID)
-    return Outcome(found, threshold, pose, spread, _refusal(found, threshold, spread))
+    return Outcome(found, threshold, pose, spread, _refusal(agent, found, spread))
 
 
-def _refusal(found: Registrations, threshold: float, spread: Array) -> str | None:
+def _refusal(agent: TrainedAgent, found: Registrations, spread: Array) -> str | None:
+    tested, threshold = agent.facts.evaluation, agent.facts.thresholds.lookahead
+    if 2 * tested.stopped_within <= tested.stopped:
+        return (
+            f"this agent is not to be trusted: of {tested.stopped} of its own test cases whose value reached"
+            f" the threshold, {tested.stopped_within} ended within {tested.success_px:g} px of the truth"
+        )
     count, reached = len(found.stopped), int(found.stopped.sum())
     if reached == 0 or reached < REGISTERED_FRACTION * count:
         where = f"in {count - reached} of {count} slices " if count > 1 else ""
