@@ -44,4 +44,5 @@ rule all:
     default_target: True
     input:
         FACE,
+        of_models("agent.pt", EXPORTED),
         results("provenance.json"),

@@ -7,6 +7,7 @@ from regagent.code_hash import code_hash
 from regagent.settings import (
     CONVENTIONAL,
     REFINED,
+    Pretrained,
     Regressor,
     ReinforcementAgent,
     SupervisedAgent,
@@ -59,8 +60,9 @@ def any_of(names):
 
 
 def seeds_of(method):
-    """Return the seeds of a method: those of the trainings, 0 for a conventional method."""
-    return [0] if variant_of(method) in CONVENTIONAL else SETTINGS.seeds
+    """Return the seeds of a method: those of the trainings, 0 where nothing is trained."""
+    untrained = (*CONVENTIONAL, *PRETRAINED)
+    return [0] if variant_of(method) in untrained else SETTINGS.seeds
 
 
 def registrations(methods, sets=SETS):
@@ -79,17 +81,26 @@ def of_models(name, variants):
     return [
         results(f"models/{variant}/seed{seed}/{name}")
         for variant in variants
-        for seed in SETTINGS.seeds
+        for seed in seeds_of(variant)
     ]
 
 
 REINFORCED = variants_of(ReinforcementAgent)
 SUPERVISED = variants_of(SupervisedAgent)
 REGRESSORS = variants_of(Regressor)
+PRETRAINED = variants_of(Pretrained)
 AGENTS = [*REINFORCED, *SUPERVISED]
 
-# The comparisons of Figure 5, and the columns of Figure 4, as far as the run has them.
-FIGURE5 = [name for name in ("RL-LME", "CNN-LME", "CNN-matrix") if name in REINFORCED]
+# The variants that the methods of Table 2 need.
+USED = [name for name in SETTINGS.variants if name in map(variant_of, SETTINGS.methods)]
+
+# The comparisons of Figure 5, and the columns of Figure 4, as far as the run has them. Where no method needs a
+# training, as with agents from elsewhere, nothing is trained for Figure 5 alone.
+FIGURE5 = [
+    name
+    for name in ("RL-LME", "CNN-LME", "CNN-matrix")
+    if name in REINFORCED and set(USED) - set(PRETRAINED)
+]
 FIGURE4 = [
     name
     for name in ("Elastix", "SL-matrix", "RL-LME-MC", "pure-SL")
@@ -100,8 +111,15 @@ FIGURE4 = [
 TRAINED = [
     name
     for name in SETTINGS.variants
-    if name in FIGURE5 or name in map(variant_of, SETTINGS.methods)
+    if name in {*FIGURE5, *USED} and name not in PRETRAINED
 ]
+IMPORTED = [name for name in USED if name in PRETRAINED]
+
+for name in IMPORTED:
+    if not Path(SETTINGS.variants[name].model).is_file():
+        sys.exit(
+            f"config: variants.{name}.model: {SETTINGS.variants[name].model}: no such file"
+        )
 
 SHEET = SETTINGS.cohort.sheet
 if SHEET is None:
@@ -116,6 +134,9 @@ else:
     PATIENTS = list(ROWS)
 
 CALIBRATED = [name for name in TRAINED if name in AGENTS]
+
+# The agents that other cohorts can use: those whose test cases with look-ahead say how good they are.
+EXPORTED = [name for name in CALIBRATED if f"{name}-MC" in SETTINGS.methods]
 
 FIGURE5_PANELS = {
     "a": "RL-LME and CNN-LME: steps an episode",

@@ -109,7 +109,7 @@ rule register_agent:
     benchmark:
         results("benchmarks/register_agent/{variant}{lookahead}-seed{seed}-{set}.tsv")
     wildcard_constraints:
-        variant=any_of(AGENTS),
+        variant=any_of([*AGENTS, *PRETRAINED]),
         lookahead="|-MC",
     conda:
         "../envs/regagent.yaml"
@@ -144,7 +144,10 @@ rule refine_registrations:
         results("benchmarks/refine_registrations/{method}-seed{seed}-{set}.tsv")
     wildcard_constraints:
         method=any_of(
-            [*CONVENTIONAL, *REGRESSORS, *AGENTS, *(f"{name}-MC" for name in AGENTS)]
+            [
+                *(*CONVENTIONAL, *REGRESSORS, *AGENTS, *PRETRAINED),
+                *(f"{name}-MC" for name in [*AGENTS, *PRETRAINED]),
+            ]
         ),
     conda:
         "../envs/regagent.yaml"
@@ -157,3 +160,50 @@ rule refine_registrations:
         "{wildcards.set}: finishing {wildcards.method} by Elastix, seed {wildcards.seed}"
     script:
         "../workflow_scripts/refine_registrations.py"
+
+
+rule export_agent:
+    input:
+        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        split=results("split.tsv"),
+        model=results("models/{variant}/seed{seed}/model.pt"),
+        threshold=results("models/{variant}/seed{seed}/threshold.json"),
+        registrations=[
+            results(f"registrations/{{variant}}-MC/seed{{seed}}/{name}.csv")
+            for name in SETS
+        ],
+    output:
+        agent=results("models/{variant}/seed{seed}/agent.pt"),
+    log:
+        results("logs/export_agent/{variant}-seed{seed}.log"),
+    wildcard_constraints:
+        variant=any_of(AGENTS),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("export_agent"),
+        training_code=lambda wildcards: {
+            script: code(script)
+            for script in (
+                (
+                    "train_agent"
+                    if wildcards.variant in REINFORCED
+                    else "train_supervised"
+                ),
+                "calibrate_threshold",
+            )
+        },
+        settings=section("slices"),
+        inference=section("inference"),
+        run={
+            "run": SETTINGS.run,
+            "source": SETTINGS.cohort.source,
+            "starts": SETTINGS.perturbations.E1.model_dump(mode="json"),
+        },
+    message:
+        "{wildcards.variant}, seed {wildcards.seed}: writing the agent into one file"
+    script:
+        "../workflow_scripts/export_agent.py"

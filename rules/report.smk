@@ -376,7 +376,7 @@ rule write_provenance:
             ),
             results("split.tsv"),
             *expand(results("perturbations/{set}.csv"), set=SETS),
-            *of_models("model.pt", TRAINED),
+            *of_models("model.pt", [*TRAINED, *IMPORTED]),
         ],
         results=FACE,
     output:

@@ -1,4 +1,4 @@
-# One training a variant and seed, and the stop threshold of each agent (§3.4 to §3.6).
+# One training a variant and seed, or an agent from elsewhere, and the stop threshold of each (§3.4 to §3.6).
 # A training keeps its checkpoints under state/, which is no output: they survive a killed job.
 
 
@@ -96,6 +96,30 @@ rule train_regressor:
         "{wildcards.variant}, seed {wildcards.seed}: training a one-shot regression"
     script:
         "../workflow_scripts/train_regressor.py"
+
+
+rule import_agent:
+    input:
+        agent=lambda wildcards: SETTINGS.variants[wildcards.variant].model,
+    output:
+        model=results("models/{variant}/seed{seed}/model.pt"),
+        threshold=results("models/{variant}/seed{seed}/threshold.json"),
+    log:
+        results("logs/import_agent/{variant}-seed{seed}.log"),
+    wildcard_constraints:
+        variant=any_of(PRETRAINED),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("import_agent"),
+        settings=section("slices"),
+    message:
+        "{wildcards.variant}: taking over the agent {input.agent}"
+    script:
+        "../workflow_scripts/import_agent.py"
 
 
 rule calibrate_threshold:

@@ -1,10 +1,17 @@
 """Small slice pairs for the tests of the agents: blobs whose 'CT' has another contrast than their 'MR'."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
+import torch
 
+from regagent.agent_file import export_agent
+from regagent.checkpoints import save_model
 from regagent.environment import Pairs
-from regagent.settings import PerturbationRange, ReinforcementAgent, SupervisedAgent
+from regagent.files import write_json
+from regagent.networks import AgentNetwork
+from regagent.settings import Inference, PerturbationRange, ReinforcementAgent, Slices, SupervisedAgent
 
 PLAIN = {"augmentation": {"enabled": False}}
 RANGES = PerturbationRange(translation_px=25, rotation_deg=30)
@@ -36,3 +43,45 @@ def supervised(**keys) -> SupervisedAgent:
     """Return the settings of a small supervised agent."""
     small = {"steps": 960, "workers": 1, "environments": 4, "unroll": 10, "checkpoint_seconds": 1000, **PLAIN}
     return SupervisedAgent(learner="supervised", **{**small, **keys})
+
+
+def export(folder: Path, greedy: float = -1e9, lookahead: float = -1e9) -> Path:
+    """Train nothing: write an agent of random weights as a run would, and return its file."""
+    torch.manual_seed(0)
+    network = AgentNetwork("CNN", values=2)
+    settings = reinforcement(network="CNN").model_dump()
+    save_model(network, folder / "model.pt", variant="CNN-LME", seed=1, steps=960, settings=settings)
+    write_json({"greedy": greedy, "lookahead": lookahead}, folder / "threshold.json")
+    slices = [folder / f"{patient}.npz" for patient in ("A", "B", "C")]
+    for seed, path in enumerate(slices):
+        pairs = make_pairs(2, seed=seed)
+        np.savez(
+            path, patient=path.stem, mr=pairs.mr, ct=pairs.ct, head=pairs.mr > 0, slice_index=np.arange(2),
+            mm_per_px=1.5, landmarks=pairs.landmarks, evaluation_points=pairs.evaluation_points,
+            landmark_source=np.array(["sift", "sift"]),
+        )  # fmt: skip
+    split = folder / "split.tsv"
+    split.write_text("patient\tset\nA\ttrain\nB\ttrain\nC\ttest\n")
+    registrations = [folder / "registrations/CNN-LME-MC/seed1" / f"{name}.csv" for name in ("E1", "E2")]
+    for path in registrations:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            "case,patient,slice,tx,ty,angle,scale,initial_px,tre_px,tre_mm,steps,seconds,status\n"
+            "0,C,0,0,0,0,1,20,0.8,1.2,30,0.1,registered\n"
+            "1,C,0,0,0,0,1,20,1.9,2.9,30,0.1,registered\n"
+            "2,C,1,0,0,0,1,20,2.1,3.2,30,0.1,registered\n"
+            "3,C,1,0,0,0,1,20,9.0,13.5,500,0.1,step_limit\n"
+        )
+    export_agent(
+        model=folder / "model.pt",
+        threshold=folder / "threshold.json",
+        slices=slices,
+        split=split,
+        registrations=registrations,
+        run={"run": "test", "source": "simulated"},
+        code={"train_agent": "0123"},
+        slice_settings=Slices(),
+        inference=Inference(maximum_steps=2, simulations=2, depth=2),
+        output=folder / "agent.pt",
+    )
+    return folder / "agent.pt"

@@ -52,6 +52,7 @@ def expected_jobs(patients, seeds):
         "calibrate_threshold": 6 * seeds,
         "register_regressor": 2 * seeds,
         "register_agent": 18 * seeds,
+        "export_agent": 5 * seeds,
         "refine_registrations": 2 * seeds,
     }
 
@@ -114,6 +115,20 @@ def test_a_variant_of_ones_own_needs_no_code(folder, tmp_path):
     assert "register_elastix" not in jobs
 
 
+def test_an_agent_of_another_run_needs_no_training(folder, tmp_path):
+    (tmp_path / "agent.pt").touch()
+    settings = {
+        "run": "elsewhere",
+        "seeds": [1, 2],
+        "variants": {"ours": {"learner": "pretrained", "model": str(tmp_path / "agent.pt")}},
+        "methods": ["Initial", "ours", "ours-MC", "ours-MC+Elastix"],
+    }
+    jobs = planned(folder, "--configfile", write_overlay(tmp_path, settings))
+    assert not [rule for rule in jobs if rule.startswith(("train", "calibrate", "export", "draw_figure5"))]
+    assert jobs["import_agent"] == 1
+    assert jobs["register_agent"] == 4 and jobs["refine_registrations"] == 2
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -121,6 +136,10 @@ def test_a_variant_of_ones_own_needs_no_code(folder, tmp_path):
         ({"perturbations": {"per_slice": -1}}, "config: perturbations.per_slice: Input should be greater"),
         ({"methods": ["Initial", "RL-LMW"]}, "config: methods: unknown variant 'RL-LMW'; known are Initial"),
         ({"cohort": {"source": "sheet", "sheet": "absent.tsv"}}, "absent.tsv: no such sample sheet"),
+        (
+            {"variants": {"ours": {"learner": "pretrained", "model": "absent.pt"}}, "methods": ["ours"]},
+            "config: variants.ours.model: absent.pt: no such file",
+        ),
     ],
 )
 def test_a_faulty_configuration_ends_in_one_message(folder, tmp_path, settings, message):

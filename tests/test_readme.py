@@ -27,7 +27,7 @@ def laid_over(base: dict, overlay: dict) -> dict:
 def test_example_settings_are_valid():
     base = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
     examples = blocks("yaml")
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         assert load(laid_over(base, yaml.safe_load(example))).run != base["run"]
 

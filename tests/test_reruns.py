@@ -82,7 +82,7 @@ def test_a_comment_in_the_library_reruns_nothing(run):
 
 def test_the_metrics_rerun_the_evaluation_and_the_tables(run):
     change_code(library(run, "metrics"))
-    assert set(counted_jobs(plan(run))) == REGISTRATIONS | TABLES
+    assert set(counted_jobs(plan(run))) == REGISTRATIONS | TABLES | {"export_agent"}
 
 
 def test_a_figure_reruns_itself(run):
@@ -98,12 +98,12 @@ def test_one_variants_hyperparameter_reruns_its_chain(run):
     output = plan(run)
     jobs = counted_jobs(output)
     assert set(jobs) == {
-        *("train_supervised", "calibrate_threshold", "register_agent"),
+        *("train_supervised", "calibrate_threshold", "register_agent", "export_agent"),
         *("draw_training", "draw_calibration", *TABLES),
     }
     assert jobs["train_supervised"] == jobs["calibrate_threshold"] == 1
     named = {job for job in announced_jobs(output) if "seed" in job}
-    assert len(named) == 6  # the training, its threshold, with and without look-ahead on E1 and E2
+    assert len(named) == 7  # the training, its threshold, with and without look-ahead on E1 and E2, the file
     assert all("SL-matrix" in job for job in named)
 
 
@@ -128,6 +128,6 @@ def test_one_patients_volume_reruns_the_patient_and_what_learns_from_it(run):
         *TRAININGS,
         *REGISTRATIONS,
         *TABLES,
-        *("perturb_slices", "calibrate_threshold", "summarise_preregistration"),
+        *("export_agent", "perturb_slices", "calibrate_threshold", "summarise_preregistration"),
         *("draw_cohort", "draw_figure5", "draw_training", "draw_calibration"),
     }

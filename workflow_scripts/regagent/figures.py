@@ -15,17 +15,15 @@ from scipy.ndimage import gaussian_filter
 
 from regagent.drawing import BLACK, BLUE, FULL_WIDTH, GREY, ORANGE, SKY, save, styled
 from regagent.files import UserError, read_table, write_table
-from regagent.geometry import invert
+from regagent.geometry import IDENTITY, invert
 from regagent.images import warp
-from regagent.metrics import POSE
+from regagent.metrics import POSE, SUCCESS_PX
 from regagent.results import label_of, read_registrations
 from regagent.slices import SlicePairs, read_slices
 
 #: Figure 4 shows the cases whose initial error stands at these quantiles of the set.
 EXAMPLE_QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
-#: A case within this TRE counts as a success in the capture range; a pixel is about 1.5 mm.
-SUCCESS_PX = 2.0
 CAPTURE_BIN_PX = 10.0
 CAPTURE_LAST_BIN_PX = 40.0
 PROPOSED = "RL-LME-MC"
@@ -273,3 +271,35 @@ def summarise_preregistration(
         every = max(1, -(-len(frame) // 40))
         panels[-1].set_xticks(frame.index[::every], frame["patient"][::every], rotation=90)
         save(figure, outputs)
+
+
+def draw_overlay(
+    fixed: NDArray,
+    moving: NDArray,
+    pose: NDArray,
+    levels: tuple[float, float],
+    names: Sequence[str],
+    style: str | Path,
+    output: str | Path,
+    most: int = 4,
+) -> None:
+    """Draw a pair before and after its registration: the MR under the CT's lines of skin and bone.
+
+    ``fixed`` and ``moving`` (S, H, H) are slices, ``names`` their names; ``most`` of them are shown, evenly
+    spread. ``pose`` (4,) moves all of them; ``levels`` are those of skin and bone in the CT.
+    """
+    shown = np.unique(np.linspace(0, len(fixed) - 1, most).round().astype(int))
+    with styled(style):
+        figure = Figure(figsize=(FULL_WIDTH / 2, FULL_WIDTH / 4 * len(shown) + 0.4))
+        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
+        grid = figure.subplots(len(shown), 2, squeeze=False)
+        for axes, row in zip(grid, shown, strict=True):
+            for panel, shift in zip(axes, (IDENTITY, pose), strict=True):
+                _show(panel, 0.75 * fixed[row])  # darker than it is, for the lines to stand out
+                _outline(panel, moving[row], shift, *levels)
+            axes[0].set_ylabel(names[row])
+        for panel, title in zip(grid[0], ("before", "after"), strict=True):
+            panel.set_title(title)
+        lines = [Line2D([], [], color=SKY, label="CT skin"), Line2D([], [], color=ORANGE, label="CT bone")]
+        figure.legend(handles=lines, loc="outside lower center", ncols=2)
+        save(figure, [output])

@@ -65,6 +65,42 @@ def read_volume(path: str | Path, patient: str | None = None) -> sitk.Image:
     return volume
 
 
+def read_image(path: str | Path) -> sitk.Image:
+    """Read a scalar 2D image or 3D volume and check it as ``read_volume`` does; one slice alone comes as 2D.
+
+    Raises ``UserError`` naming the file.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return read_volume(path)  # which says what is wrong
+    if reader.GetDimension() != 2 and reader.GetSize()[2:] != (1,):
+        return read_volume(path)
+    if reader.GetNumberOfComponents() != 1:
+        raise UserError(f"{path}: {reader.GetNumberOfComponents()} values a pixel, expected one")
+    spacing = reader.GetSpacing()
+    if str(path).endswith((".nii", ".nii.gz")):
+        spacing = _nifti_spacing(path, f"{path}")
+    low, high = PLAUSIBLE_SPACING_MM
+    if not all(low <= step <= high for step in spacing[:2]):
+        raise UserError(f"{path}: spacing {spacing[:2]} mm, expected {low} to {high} mm along each axis")
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise UserError(f"{path}: not a readable image ({str(error).strip().splitlines()[-1]})") from error
+    image = image[:, :, 0] if image.GetDimension() == 3 else image
+    values = sitk.GetArrayViewFromImage(image)
+    if min(values.shape) < 2:
+        raise UserError(f"{path}: size {image.GetSize()}, expected at least 2 pixels along each axis")
+    if not np.isfinite(values).all():
+        raise UserError(f"{path}: holds NaN or infinite pixels, expected finite intensities only")
+    if values.min() == values.max():
+        raise UserError(f"{path}: empty, every pixel is {values.flat[0]}")
+    return image
+
+
 def _nifti_spacing(path: str | Path, where: str) -> tuple[float, ...]:
     """Return the spacing in mm that a NIfTI file's header states, having looked at the file itself.
 

@@ -19,6 +19,9 @@ STATISTICS = {
     "p90": lambda error: np.percentile(error, 90),
 }
 
+#: A case within this TRE counts as a success; a pixel is about 1.5 mm.
+SUCCESS_PX = 2.0
+
 #: What became of a case: the method ended by itself, ran out of steps, or found nothing.
 STATUS = ("registered", "step_limit", "failed")
 

@@ -42,7 +42,7 @@ def write_provenance(
     """
     record = {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        **_commit(),
+        **commit(),
         "machine": {
             "system": platform.platform(),
             "python": platform.python_version(),
@@ -50,7 +50,7 @@ def write_provenance(
             "processors": os.cpu_count(),
             "accelerator": _accelerator(),
         },
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": package_versions(),
         "seeds": _seeds(config),
         "config": config,
         "code": dict(code),
@@ -73,6 +73,11 @@ def _checksum(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def package_versions() -> dict[str, str | None]:
+    """Return the versions of the packages that can change a number, None for one that is not there."""
+    return {name: _version(name) for name in PACKAGES}
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -80,7 +85,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> dict:
+def commit() -> dict:
     """Return the commit of the source tree and whether tracked files differ from it, None if unknown."""
     try:
         commit, changes = (

@@ -206,7 +206,16 @@ class Regressor(Model):
     checkpoint_seconds: PositiveFloat = 60.0
 
 
-Variant = Annotated[ReinforcementAgent | SupervisedAgent | Regressor, Field(discriminator="learner")]
+class Pretrained(Model):
+    """An agent that was trained in another run: its file agent.pt."""
+
+    learner: Literal["pretrained"]
+    model: str
+
+
+Variant = Annotated[
+    ReinforcementAgent | SupervisedAgent | Regressor | Pretrained, Field(discriminator="learner")
+]
 
 
 class Calibration(Model):

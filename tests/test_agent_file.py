@@ -1,0 +1,151 @@
+"""An agent goes through its file unchanged, and a file that means something else is refused."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from agents import export
+
+from regagent.agent_file import import_agent, load_agent
+from regagent.checkpoints import load_model
+from regagent.files import UserError
+from regagent.geometry import ACTIONS
+from regagent.provenance import PACKAGES
+from regagent.settings import Slices
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory):
+    return export(tmp_path_factory.mktemp("agent"), greedy=9.5, lookahead=9.0)
+
+
+def test_the_agent_comes_back_as_it_was(agent):
+    network, _ = load_model(agent.parent / "model.pt", "agent")
+    trained = load_agent(agent)
+    states = torch.rand(2, 2, 168, 168)
+    for one, two in zip(
+        network(states, network.initial_memory(2)),
+        trained.network(states, trained.network.initial_memory(2)),
+        strict=True,
+    ):
+        assert torch.equal(one, two)
+    assert trained.rescaled and not trained.network.training
+    assert trained.facts.thresholds.model_dump() == {"greedy": 9.5, "lookahead": 9.0}
+    assert trained.facts.slices == Slices() and trained.facts.inference.maximum_steps == 2
+
+
+def test_it_says_where_it_comes_from_without_naming_patients(agent):
+    facts = load_agent(agent).facts
+    assert facts.cohort == {
+        "run": "test", "source": "simulated", "patients": 2, "pairs": 4, "mm_per_px": [1.5, 1.5]
+    }  # fmt: skip
+    assert facts.provenance["code"] == {"train_agent": "0123"}
+    assert set(facts.provenance["packages"]) == set(PACKAGES) and "commit" in facts.provenance
+    assert facts.training.model_dump()["variant"] == "CNN-LME"
+
+
+def test_its_success_is_counted_over_its_test_cases(agent):
+    counted = load_agent(agent).facts.evaluation
+    assert (counted.patients, counted.stopped, counted.stopped_within) == (1, 6, 4)
+    assert (counted.step_limit, counted.step_limit_within) == (2, 0)
+
+
+def test_a_folder_stands_for_its_agent(agent):
+    assert load_agent(agent.parent).facts == load_agent(agent).facts
+
+
+def changed(agent, folder, change):
+    content = torch.load(agent, weights_only=True)
+    change(content)
+    torch.save(content, folder / "agent.pt")
+    return folder / "agent.pt"
+
+
+def nan_weights(content):
+    content["weights"]["policy.bias"][0] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(version=2), "an agent file of version 2, expected version 1"),
+        (lambda c: c.update(format="else"), "not an agent file"),
+        (lambda c: c["facts"].update(actions=(2 * ACTIONS).tolist()), "its actions are"),
+        (lambda c: c["facts"].update(actions=ACTIONS[:4].tolist()), "its actions are"),
+        (lambda c: c["facts"]["network"].update(size=128), "network for slices of 128 px, but slices of 168"),
+        (lambda c: c["facts"]["network"].update(kind="CNN-LSTM"), "weights are not those of a CNN-LSTM"),
+        (lambda c: c["facts"]["network"].update(kind="U-Net"), "network.kind: .*'U-Net'"),
+        (lambda c: c["facts"]["thresholds"].update(lookahead=float("nan")), "thresholds.lookahead: .*finite"),
+        (lambda c: c["facts"]["thresholds"].pop("greedy"), "thresholds.greedy: Field required"),
+        (
+            lambda c: c["facts"]["training"]["settings"].pop("rescale_values"),
+            "rescale_values: Field required",
+        ),
+        (lambda c: c["facts"]["slices"].update(ct_window_hu=(5.0, 1.0)), "slices.ct_window_hu"),
+        (lambda c: c["facts"].update(deformation=True), "deformation: Extra inputs"),
+        (lambda c: c["weights"].pop("policy.bias"), "weights are not those of a CNN"),
+        (lambda c: c.pop("weights"), "weights are not those of a CNN"),
+        (nan_weights, "weights that are not finite"),
+    ],
+)
+def test_another_meaning_is_refused(agent, tmp_path, change, message):
+    with pytest.raises(UserError, match=message) as error:
+        load_agent(changed(agent, tmp_path, change))
+    assert str(error.value).startswith(f"{tmp_path / 'agent.pt'}: ") and "\n" not in str(error.value)
+
+
+def test_a_trainings_own_model_is_refused_with_advice(agent):
+    with pytest.raises(UserError, match=r"model\.pt: not an agent file: .*agent\.pt beside it"):
+        load_agent(agent.parent / "model.pt")
+
+
+def test_what_is_no_file_of_an_agent_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        load_agent(tmp_path)
+    (tmp_path / "agent.pt").write_text("weights")
+    with pytest.raises(UserError, match="not an agent file"):
+        load_agent(tmp_path)
+    torch.save([1, 2], tmp_path / "agent.pt")
+    with pytest.raises(UserError, match="not an agent file"):
+        load_agent(tmp_path)
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_a_file_runs_no_code(agent, tmp_path):
+    trap = Trap(tmp_path / "sprung")
+    with pytest.raises(UserError, match="not an agent file"):
+        load_agent(changed(agent, tmp_path, lambda content: content["facts"].update(cohort={"run": trap})))
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps({"format": trap}, protocol=2))
+    with pytest.raises(UserError, match="not an agent file"):
+        load_agent(tmp_path / "plain.pt")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_run_takes_it_over(agent, tmp_path):
+    import_agent(agent, Slices(count=3), tmp_path / "model.pt", tmp_path / "threshold.json")
+    network, facts = load_model(tmp_path / "model.pt", "agent")
+    original, before = load_model(agent.parent / "model.pt", "agent")
+    assert facts == before
+    assert all(
+        np.array_equal(one, two)
+        for one, two in zip(network.state_dict().values(), original.state_dict().values(), strict=True)
+    )
+    assert json.loads((tmp_path / "threshold.json").read_text()) == {"greedy": 9.5, "lookahead": 9.0}
+
+
+@pytest.mark.parametrize(
+    "other", [{"size": 128}, {"ct_window_hu": (-100, 900)}, {"mr_percentiles": (0, 99.5)}]
+)
+def test_a_run_whose_slices_look_different_does_not(agent, tmp_path, other):
+    with pytest.raises(UserError, match=rf"trained with slices\.{next(iter(other))}"):
+        import_agent(agent, Slices(**other), tmp_path / "model.pt", tmp_path / "threshold.json")
+    assert not list(tmp_path.iterdir())

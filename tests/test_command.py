@@ -1,0 +1,298 @@
+"""``regagent register`` and ``regagent apply``: files in, files out, exit codes, and the README's example."""
+
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+from agents import export
+from heads import head
+from markers import grid, make_pair, perfect_register
+from workflow import ROOT
+
+from regagent import registration
+from regagent.command import main
+
+CENTRE = (30.0, -20.0, 700.0)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return export(tmp_path_factory.mktemp("agent"), lookahead=9.0)
+
+
+@pytest.fixture
+def truth():
+    """Points of the MR to points of the CT, in mm."""
+    transform = sitk.AffineTransform(3)
+    transform.SetCenter(CENTRE)
+    cos, sin = 1.1 * np.cos(0.2), 1.1 * np.sin(0.2)
+    transform.SetMatrix([cos, -sin, 0.0, sin, cos, 0.0, 0.0, 0.0, 1.0])
+    transform.SetTranslation((12.0, -8.0, 0.0))
+    return transform
+
+
+@pytest.fixture
+def pair(tmp_path, truth):
+    """The folder with a pair of volumes, that of one of images, and a pair's arguments."""
+    mr_grid = grid((90, 80, 10), (2.2, 2.5, 8.0), np.diag([-1.0, -1.0, 1.0]), CENTRE)
+    ct_grid = grid((130, 130, 12), (1.8, 1.8, 8.0), np.eye(3), CENTRE)
+    mr, ct = make_pair(mr_grid, ct_grid, truth, np.eye(3), CENTRE)
+    sitk.WriteImage(mr, tmp_path / "mr.nii.gz")
+    sitk.WriteImage(ct, tmp_path / "ct.nii.gz")
+    sitk.WriteImage(mr[:, :, 4], tmp_path / "mr.mha")
+    sitk.WriteImage(ct[:, :, 5], tmp_path / "ct.mha")
+    return tmp_path
+
+
+def register(folder, model, *more, suffix="nii.gz"):
+    arguments = {
+        "--fixed": folder / f"mr.{suffix}",
+        "--moving": folder / f"ct.{suffix}",
+        "--model": model,
+        "--transform-out": folder / "out" / "t.tfm",
+        "--warped-out": folder / "out" / f"w.{suffix}",
+        "--report": folder / "out" / "overlay.png",
+    }
+    words = [str(word) for item in arguments.items() for word in item]
+    return main(["register", *words, *more])
+
+
+def written(folder):
+    return {path.name for path in (folder / "out").glob("*")}
+
+
+@pytest.mark.parametrize("suffix", ["nii.gz", "mha"])
+def test_a_pair_is_registered(pair, model, monkeypatch, capsys, truth, suffix):
+    monkeypatch.setattr(registration, "register", perfect_register)
+    assert register(pair, model, suffix=suffix) == 0
+    assert written(pair) == {"t.tfm", f"w.{suffix}", "overlay.png"}
+    found = sitk.ReadTransform(pair / "out" / "t.tfm")
+    assert found.GetDimension() == (3 if suffix == "nii.gz" else 2)
+    for point in ((30.0, -20.0, 700.0), (60.0, 20.0, 690.0), (-20.0, -60.0, 710.0)):
+        expected = truth.TransformPoint(point)[: found.GetDimension()]
+        assert found.TransformPoint(point[: found.GetDimension()]) == pytest.approx(expected, abs=1.5)
+    mr, warped = (sitk.ReadImage(pair / path) for path in (f"mr.{suffix}", f"out/w.{suffix}"))
+    assert warped.GetSize() == mr.GetSize() and warped.GetPixelID() == sitk.sitkInt16
+    assert warped.GetOrigin() == pytest.approx(mr.GetOrigin(), abs=1e-3)
+    discs = [sitk.GetArrayFromImage(image) > level for image, level in ((mr, 500), (warped, 500))]
+    overlap = 2 * (discs[0] & discs[1]).sum() / (discs[0].sum() + discs[1].sum())
+    assert overlap > 0.85
+    said = capsys.readouterr()
+    assert "Success estimate of a slice: 67%. Of 6 test cases" in said.out and said.err == ""
+    assert bool(re.search(r"\b(\d+) of \1 slices reached", said.out)) == (suffix == "nii.gz")
+
+
+def test_one_slice_of_a_volume(pair, model, monkeypatch, capsys):
+    monkeypatch.setattr(registration, "register", perfect_register)
+    assert register(pair, model, "--slice", "4") == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "reached it after" in line]
+    assert len(rows) == 1 and rows[0].split()[0] == "4"
+
+
+def test_a_pair_that_is_not_registered_leaves_no_file(pair, model, capsys):
+    assert register(pair, model) == 3
+    said = capsys.readouterr()
+    assert said.err.startswith("I could not register this pair: in ")
+    assert "never reached the threshold 9.00" in said.err and "Traceback" not in said.err
+    assert "Success estimate" not in said.out
+    assert written(pair) == set()
+
+
+def test_force_writes_it_and_says_so_all_the_same(pair, model, capsys):
+    assert register(pair, model, "--force", suffix="mha") == 3
+    assert "I could not register this pair" in capsys.readouterr().err
+    assert written(pair) == {"t.tfm", "w.mha", "overlay.png"}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--transform-out", "t.json"], "t.json: expected a name that ends in .tfm, .txt, .h5"),
+        (["--warped-out", "w.png"], "w.png: expected a name that ends in .nii, .nii.gz, .mha, .nrrd"),
+        (["--report", "r.doc"], "r.doc: expected a name that ends in .png"),
+        (["--model", "nowhere"], "nowhere: no such file, expected an agent"),
+        (["--moving", "nowhere.nii.gz"], "nowhere.nii.gz: no such file"),
+        (["--slice", "99"], "slice 99: the MR has 10 axial slices, 0 to 9"),
+        (["--warped-out", "{ct}"], "ct.nii.gz: is named twice"),
+    ],
+)
+def test_a_fault_is_one_line(pair, model, capsys, more, message):
+    more = [word.replace("{ct}", str(pair / "ct.nii.gz")) for word in more]
+    assert register(pair, model, *more) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith("error: ") and message in said[0]
+    assert written(pair) == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["register"], ["apply", "--transform", "t.tfm", "--out", "o.csv"], ["register", "--slice", "x"]],
+)
+def test_a_wrong_command_line_ends_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "usage: regagent" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["register", "apply"])
+def test_the_help_tells_units_and_direction(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert end.value.code == 0
+    assert "maps points of the fixed image (the MR) to points of the moving image (the CT), in mm" in text
+    assert "x to the patient's left, y to the back, z to the head (LPS)" in text
+    assert "exit codes" in text
+
+
+def test_the_module_runs_as_a_command(tmp_path):
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "regagent", *arguments],
+            cwd=ROOT / "workflow_scripts",
+            capture_output=True,
+            text=True,
+        )
+
+    done = run("apply", "--transform", tmp_path / "no.tfm", "--points", "p.csv", "--out", "o.csv")
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path}/no.tfm: no such file, expected a transform (.tfm, .txt, .h5)\n"
+
+
+@pytest.fixture
+def transform(tmp_path, truth):
+    sitk.WriteTransform(truth, tmp_path / "t.tfm")
+    flat = sitk.Similarity2DTransform()
+    flat.SetParameters([1.2, 0.3, 5.0, -7.0])
+    sitk.WriteTransform(flat, tmp_path / "flat.tfm")
+    return tmp_path
+
+
+def points(folder, text):
+    (folder / "p.csv").write_text(text)
+    return [f"--points={folder / 'p.csv'}", f"--out={folder / 'o.csv'}"]
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("name", ["t", "flat"])
+def test_points_are_mapped_as_simpleitk_does(transform, name, inverse):
+    path = transform / f"{name}.tfm"
+    more = ["--inverse"] if inverse else []
+    table = "name,x,y,z\nnasion,1.5,-70,12\ninion,0,95.25,8\n"
+    assert main(["apply", f"--transform={path}", *points(transform, table), *more]) == 0
+    known = sitk.ReadTransform(path)
+    known = known.GetInverse() if inverse else known
+    found = pd.read_csv(transform / "o.csv")
+    assert found.columns.tolist() == ["name", "x", "y", "z"] and found.name.tolist() == ["nasion", "inion"]
+    size = known.GetDimension()
+    for row, point in zip(found[["x", "y", "z"]].to_numpy(), ((1.5, -70, 12), (0, 95.25, 8)), strict=True):
+        expected = [*known.TransformPoint([float(value) for value in point[:size]]), *point[size:]]
+        assert row == pytest.approx(expected)
+
+
+def test_there_and_back_again(transform):
+    there = ["apply", f"--transform={transform / 't.tfm'}"]
+    assert main([*there, *points(transform, "x,y,z\n1,2,3\n-40,5,700\n")]) == 0
+    back = [f"--points={transform / 'o.csv'}", f"--out={transform / 'b.csv'}", "--inverse"]
+    assert main([*there, *back]) == 0
+    assert pd.read_csv(transform / "b.csv").to_numpy() == pytest.approx(np.array([[1, 2, 3], [-40, 5, 700]]))
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "message"),
+    [
+        ("t", "x,y\n1,2\n", "column 'z' is missing; found x, y, expected x, y, z in mm for a 3D transform"),
+        ("t", "x,y,z\n1,2,3\n4,here,6\n", "p.csv, row 3: coordinates 4, here, 6, expected numbers in mm"),
+        ("flat", "x,y\n1,\n", "p.csv, row 2: coordinates 1.0, nan, expected numbers in mm"),
+        ("flat", "", "p.csv: not a readable table"),
+        ("p", "x,y\n1,2\n", "p.tfm: no such file"),
+    ],
+)
+def test_faulty_points_are_named(transform, capsys, name, table, message):
+    assert main(["apply", f"--transform={transform / name}.tfm", *points(transform, table)]) == 1
+    assert message in capsys.readouterr().err
+    assert not (transform / "o.csv").exists()
+
+
+def test_an_image_is_laid_on_the_reference_as_simpleitk_does(pair, truth):
+    sitk.WriteTransform(truth, pair / "t.tfm")
+    mr, ct = (sitk.ReadImage(pair / f"{name}.nii.gz") for name in ("mr", "ct"))
+    images = [f"--image={pair / 'ct.nii.gz'}", f"--reference={pair / 'mr.nii.gz'}"]
+    there = ["apply", f"--transform={pair / 't.tfm'}", f"--out={pair / 'o.nrrd'}"]
+
+    def laid(*more):
+        assert main([*there, *more]) == 0
+        return sitk.GetArrayFromImage(sitk.ReadImage(pair / "o.nrrd"))
+
+    linear = sitk.Resample(ct, mr, truth, sitk.sitkLinear, -1000.0)
+    assert np.array_equal(laid(*images), sitk.GetArrayFromImage(linear))
+    nearest = sitk.Resample(ct, mr, truth, sitk.sitkNearestNeighbor, 7.0)
+    assert np.array_equal(laid(*images, "--nearest", "--outside=7"), sitk.GetArrayFromImage(nearest))
+    back = sitk.Resample(mr, ct, truth.GetInverse(), sitk.sitkLinear, 0.0)
+    images = [f"--image={pair / 'mr.nii.gz'}", f"--reference={pair / 'ct.nii.gz'}"]
+    assert np.array_equal(laid(*images, "--inverse"), sitk.GetArrayFromImage(back))
+
+
+def test_an_image_of_another_dimension_is_named(pair, truth, capsys):
+    sitk.WriteTransform(truth, pair / "t.tfm")
+    images = [f"--image={pair / 'ct.mha'}", f"--reference={pair / 'mr.mha'}", f"--out={pair / 'o.mha'}"]
+    assert main(["apply", f"--transform={pair / 't.tfm'}", *images]) == 1
+    assert "ct.mha: a 2D image, but the transform is 3D" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--image=i.nii", "--out=o.nii"], "--image needs --reference"),
+        (["--points=p.csv", "--out=o.csv", "--nearest"], "go with --image, not with --points"),
+        (["--points=p.csv", "--out=p.csv"], "p.csv: is named twice"),
+        (["--points=p.csv", "--out=o.nii"], "o.nii: expected a name that ends in .csv, .tsv"),
+        (["--image=i.nii", "--reference=r.nii", "--out=o.csv"], "o.csv: expected a name that ends in .nii"),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(transform, capsys, more, message):
+    assert main(["apply", f"--transform={transform / 't.tfm'}", *more]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_transform_is_named(transform, capsys):
+    (transform / "bad.tfm").write_text("no transform")
+    singular = sitk.AffineTransform(3)
+    singular.SetMatrix([0.0] * 9)
+    sitk.WriteTransform(singular, transform / "singular.tfm")
+    for name, message in (("bad", "not a transform that ITK reads"), ("singular", "has no inverse")):
+        arguments = points(transform, "x,y,z\n1,2,3\n")
+        assert main(["apply", f"--transform={transform / name}.tfm", *arguments, "--inverse"]) == 1
+        assert f"{name}.tfm: " in (said := capsys.readouterr().err) and message in said
+
+
+def test_the_readmes_example_runs_as_written(tmp_path, monkeypatch, capsys):
+    """Word for word, on a small head in the places of the default run's files; the agent stops at once."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    example = next(block for block in blocks if "regagent register" in block)
+    commands = [
+        shlex.split(line, comments=True) for line in example.replace("\\\n", " ").splitlines() if line
+    ]
+    used = [word for command in commands for word in command if word.startswith("results/")]
+    mr, ct, _ = head(shape=(30, 60, 50), spacing=(4.0, 4.0, 6.0))
+    monkeypatch.chdir(tmp_path)
+    for path in map(tmp_path.joinpath, used):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.name == "agent.pt":
+            export(path.parent)
+        else:
+            sitk.WriteImage(mr if "mr" in path.name else ct, path)
+    (tmp_path / "points.csv").write_text("x,y,z\n0,0,0\n10,-20,5\n")
+    assert [command[:2] for command in commands] == [["regagent", "register"], *2 * [["regagent", "apply"]]]
+    for _, *arguments in commands:
+        assert main(arguments) == 0, capsys.readouterr().err
+        outputs = {"--transform-out", "--warped-out", "--report", "--out"}
+        for option, value in zip(arguments, arguments[1:], strict=False):
+            assert option not in outputs or (tmp_path / value).stat().st_size > 0

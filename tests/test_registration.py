@@ -1,0 +1,307 @@
+"""A reader's own pair: the agent sees what it was trained on, and its pose becomes a transform in mm."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from agents import export
+from heads import head
+from markers import disc_centres, grid, make_pair, perfect_register
+
+from regagent import registration
+from regagent.agent_file import load_agent
+from regagent.files import UserError
+from regagent.geometry import IDENTITY
+from regagent.images import warp
+from regagent.inference import Registrations
+from regagent.registration import physical_transform, place, read_pair, register_pair
+from regagent.settings import Slices
+from regagent.slices import read_slices, select_slices
+
+CENTRE = (30.0, -20.0, 700.0)
+
+
+def turn(degrees, axis="z"):
+    angle = np.deg2rad(degrees)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return {
+        "z": np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]),
+        "x": np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]),
+    }[axis]
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory):
+    return load_agent(export(tmp_path_factory.mktemp("agent"), lookahead=9.0))
+
+
+@pytest.fixture
+def perfect(agent, monkeypatch):
+    monkeypatch.setattr(registration, "register", perfect_register)
+    return agent
+
+
+def similarity(angle, scale, shift, centre):
+    transform = sitk.Similarity2DTransform()
+    transform.SetCenter(centre)
+    transform.SetAngle(np.deg2rad(angle))
+    transform.SetScale(scale)
+    transform.SetTranslation(shift)
+    return transform
+
+
+def in_plane(angle, scale, shift, centre, axes):
+    """Return a similarity in the plane of the first two axes, as an affine transform of the world."""
+    inner = turn(angle) @ np.diag([scale, scale, 1.0])
+    transform = sitk.AffineTransform(3)
+    transform.SetCenter(centre)
+    transform.SetMatrix((axes @ inner @ axes.T).ravel())
+    transform.SetTranslation(axes @ [*shift, 0.0])
+    return transform
+
+
+def error_mm(found, truth, centre, axes, half=60.0):
+    """Return the largest distance of what two transforms make of points about the centre."""
+    steps = np.linspace(-half, half, 5)
+    offsets = np.stack(np.meshgrid(*len(centre) * [steps]), -1).reshape(-1, len(centre))
+    points = (np.asarray(centre) + offsets @ np.transpose(axes)).tolist()
+    return max(
+        np.linalg.norm(np.subtract(found.TransformPoint(point), truth.TransformPoint(point)))
+        for point in points
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "spacing", "direction"),
+    [
+        ((220, 220), (1.0, 1.0), np.eye(2)),
+        ((150, 176), (1.0, 1.25), turn(12)[:2, :2]),
+        ((240, 128), (0.9, 1.6), np.diag([-1.0, 1.0])),  # not square, anisotropic, stored from right to left
+        ((200, 180), (1.1, 1.1), [[0.0, 1.0], [1.0, 0.0]]),  # stored column by column
+    ],
+)
+def test_a_known_transform_of_2d_images_is_recovered(perfect, size, spacing, direction):
+    truth = similarity(15.0, 1.15, (12.0, -9.0), CENTRE[:2])
+    ct_grid = grid((300, 260), (0.8, 1.0), turn(-20)[:2, :2], np.add(CENTRE[:2], (6, 4)))
+    mr, ct = make_pair(grid(size, spacing, direction, CENTRE[:2]), ct_grid, truth, np.eye(2), CENTRE[:2])
+    placed = place(mr, ct, perfect.facts.slices)
+    outcome = register_pair(perfect, placed)
+    found = physical_transform(outcome.pose, placed)
+    assert outcome.refusal is None
+    assert isinstance(found, sitk.Similarity2DTransform)
+    assert found.GetScale() == pytest.approx(1.15, abs=0.01)
+    assert np.rad2deg(found.GetAngle()) == pytest.approx(15.0, abs=0.5)
+    assert error_mm(found, truth, CENTRE[:2], np.eye(2)) < 1.0
+    assert error_mm(sitk.Transform(2, sitk.sitkIdentity), truth, CENTRE[:2], np.eye(2)) > 20.0
+
+
+TILTED = turn(9, "x") @ turn(-7)
+
+
+@pytest.mark.parametrize(
+    ("size", "spacing", "order"),
+    [
+        ((72, 84, 16), (2.5, 2.5, 6.0), np.eye(3)),
+        ((110, 72, 12), (1.6, 2.8, 8.0), np.diag([-1.0, -1.0, 1.0])),  # stored in the order RAS
+        ((16 * 5, 84, 40), (2.5, 2.5, 2.5), np.eye(3)[:, [1, 2, 0]]),  # sagittal
+    ],
+)
+@pytest.mark.parametrize("number", [None, 5])
+def test_a_known_transform_of_volumes_is_recovered(perfect, size, spacing, order, number):
+    truth = in_plane(-14.0, 0.9, (-10.0, 14.0), CENTRE, TILTED)
+    if order[1, 0] == 1:  # the sagittal stack has its slices along x
+        size = (84, 40, 72)
+    ct_grid = grid((140, 150, 60), (1.6, 1.6, 4.0), np.eye(3), np.add(CENTRE, (6, 4, 10)))
+    mr, ct = make_pair(grid(size, spacing, TILTED @ order, CENTRE), ct_grid, truth, TILTED, CENTRE)
+    placed = place(mr, ct, perfect.facts.slices, number=number)
+    outcome = register_pair(perfect, placed)
+    found = physical_transform(outcome.pose, placed)
+    assert outcome.refusal is None
+    assert (len(placed.numbers) > 3) if number is None else (placed.numbers == [5])
+    assert error_mm(found, truth, CENTRE, TILTED) < 1.5
+    assert error_mm(sitk.Transform(3, sitk.sitkIdentity), truth, CENTRE, TILTED) > 20.0
+    across = TILTED[:, 2]
+    moved = np.subtract(found.TransformPoint((CENTRE + 20 * across).tolist()), found.TransformPoint(CENTRE))
+    assert moved == pytest.approx(20 * across, abs=1e-6)  # nothing happens across the slices
+
+
+def test_from_the_centres_where_the_coordinates_share_nothing(perfect):
+    truth = in_plane(10.0, 1.0, (8.0, 5.0), CENTRE, np.eye(3))
+    far = sitk.TranslationTransform(3, [500.0, -300.0, 900.0])
+    there = sitk.CompositeTransform([far, truth])
+    mr_grid = grid((80, 80, 12), (2.5, 2.5, 6.0), np.eye(3), CENTRE)
+    ct_grid = grid((100, 100, 20), (2.5, 2.5, 6.0), np.eye(3), np.add(CENTRE, (500, -300, 900)))
+    mr, ct = make_pair(mr_grid, ct_grid, there, np.eye(3), CENTRE)
+    with pytest.raises(UserError, match="no slices to register: the CT shows the head in none"):
+        place(mr, ct, perfect.facts.slices)
+    with pytest.raises(UserError, match="no head where the MR lies by their coordinates; try to start from"):
+        place(mr, ct, perfect.facts.slices, number=4)
+    placed = place(mr, ct, perfect.facts.slices, start="centres")
+    found = physical_transform(register_pair(perfect, placed).pose, placed)
+    assert error_mm(found, there, CENTRE, np.eye(3)) < 1.5
+
+
+def test_the_pose_lays_the_slices_on_each_other(perfect):
+    truth = similarity(15.0, 1.15, (12.0, -9.0), CENTRE[:2])
+    grids = (grid((200, 160), (1.0, 1.3), np.eye(2), CENTRE[:2]) for _ in range(2))
+    mr, ct = make_pair(*grids, truth, np.eye(2), CENTRE[:2])
+    placed = place(mr, ct, perfect.facts.slices)
+    laid = warp(placed.moving[0], register_pair(perfect, placed).pose)
+    assert np.abs(disc_centres(laid) - disc_centres(placed.fixed[0])).max() < 0.5
+
+
+def test_the_agent_sees_what_it_was_trained_on(tmp_path):
+    mr, ct, _ = head(shape=(40, 76, 64), spacing=(3.0, 3.0, 4.0))
+    sitk.WriteImage(mr, tmp_path / "mr.nii.gz")
+    aligned = sitk.Resample(ct, mr, sitk.Transform(), sitk.sitkLinear, -1000.0)
+    sitk.WriteImage(aligned, tmp_path / "ct.nii.gz")
+    settings = Slices(count=registration.MAXIMUM_SLICES)
+    select_slices("A", tmp_path / "mr.nii.gz", tmp_path / "ct.nii.gz", tmp_path / "A.npz", settings)
+    expected = read_slices(tmp_path / "A.npz")
+    placed = place(*read_pair(tmp_path / "mr.nii.gz", tmp_path / "ct.nii.gz"), settings)
+    assert placed.numbers == expected.slice_index.tolist()
+    assert placed.mm_per_px == expected.mm_per_px
+    assert np.allclose(placed.fixed, expected.mr, atol=1e-5)
+    assert np.allclose(placed.moving, expected.ct, atol=1e-5)
+
+
+def outcome_of(agent, monkeypatch, stopped, poses=None):
+    """Return what becomes of a pair whose slices ended so."""
+    count = len(stopped)
+    poses = np.tile(IDENTITY, (count, 1)) if poses is None else np.array(poses, float)
+    found = Registrations(poses, np.full(count, 500), np.full(count, 4.25), np.array(stopped))
+    monkeypatch.setattr(registration, "register", lambda *arguments, **keys: found)
+    images = np.zeros((count, 168, 168), np.float32)
+    placed = registration.Placed(
+        list(range(count)), images, images, 1.5, np.zeros(3), np.eye(3), np.zeros(3), 3
+    )
+    return register_pair(agent, placed)
+
+
+def test_one_slice_that_never_stops_is_refused(agent, monkeypatch):
+    refusal = outcome_of(agent, monkeypatch, [False]).refusal
+    assert refusal.startswith("the agent's value never reached the threshold 9.00, only 4.25 in 500 steps")
+
+
+@pytest.mark.parametrize(("stopped", "within"), [(0, 0), (6, 3)])
+def test_an_agent_that_failed_its_own_test_is_refused(agent, monkeypatch, stopped, within):
+    tested = agent.facts.evaluation.model_copy(update={"stopped": stopped, "stopped_within": within})
+    poor = replace(agent, facts=agent.facts.model_copy(update={"evaluation": tested}))
+    refusal = outcome_of(poor, monkeypatch, [True]).refusal
+    assert refusal.startswith(f"this agent is not to be trusted: of {stopped} of its own test cases")
+    assert outcome_of(agent, monkeypatch, [True]).refusal is None
+
+
+def test_a_volume_needs_half_of_its_slices(agent, monkeypatch):
+    assert outcome_of(agent, monkeypatch, [True, True, False, False]).refusal is None
+    refusal = outcome_of(agent, monkeypatch, [True, False, False, False]).refusal
+    assert refusal.startswith("in 3 of 4 slices the agent's value never reached the threshold")
+
+
+def test_slices_that_never_stopped_do_not_count(agent, monkeypatch):
+    poses = [[1, 2, 3, 1.1], [1, 2, 3, 1.1], [25, 25, 45, 0.7]]
+    outcome = outcome_of(agent, monkeypatch, [True, True, False], poses)
+    assert outcome.pose == pytest.approx([1, 2, 3, 1.1])
+    assert outcome.spread_px[:2] == pytest.approx([0, 0]) and outcome.spread_px[2] > 20
+
+
+def test_slices_that_disagree_are_refused(agent, monkeypatch):
+    poses = [[10 * shift, 0, 0, 1] for shift in (-2, -1, 0, 1, 2)]
+    refusal = outcome_of(agent, monkeypatch, [True] * 5, poses).refusal
+    assert refusal.startswith("the slices do not agree on one transform: half of them lie 10.0 px or more")
+    assert outcome_of(agent, monkeypatch, [True] * 5, [[s, 0, 0, 1] for s in range(5)]).refusal is None
+
+
+def test_elastix_goes_on_from_each_slices_pose(perfect, monkeypatch, caplog):
+    truth = in_plane(5.0, 1.0, (8.0, 5.0), CENTRE, np.eye(3))
+    grids = (grid((80, 80, 12), (2.5, 2.5, 6.0), np.eye(3), CENTRE) for _ in range(2))
+    placed = place(*make_pair(*grids, truth, np.eye(3), CENTRE), perfect.facts.slices)
+    before = register_pair(perfect, placed).slices.pose.copy()
+    given = []
+
+    def refine(register, fixed, moving, start):
+        given.append(start.copy())
+        return None if len(given) == 2 else start + [1.0, 0.0, 0.0, 0.0]
+
+    monkeypatch.setattr(registration, "elastix", lambda parameter_map: parameter_map)
+    monkeypatch.setattr(registration, "elastix_pose", refine)
+    after = register_pair(perfect, placed, "refine2d.txt").slices.pose
+    assert np.array_equal(given, before)
+    moved = np.delete(after - before, 1, axis=0)
+    assert moved == pytest.approx(np.tile([1.0, 0, 0, 0], (len(moved), 1)))
+    assert np.array_equal(after[1], before[1]) and "Elastix gave up" in caplog.text
+
+
+@pytest.fixture
+def files(tmp_path):
+    truth = similarity(0.0, 1.0, (0.0, 0.0), CENTRE[:2])
+    grids = (grid((120, 120), (1.6, 1.6), np.eye(2), CENTRE[:2]) for _ in range(2))
+    mr, ct = make_pair(*grids, truth, np.eye(2), CENTRE[:2])
+    for name, image in {
+        "mr": mr,
+        "ct": ct,
+        "volume": sitk.JoinSeries([mr, mr, mr]),
+        "slice": sitk.JoinSeries(mr),
+        "coloured": sitk.Compose(mr, mr),
+        "empty": mr * 0,
+    }.items():
+        sitk.WriteImage(image, tmp_path / f"{name}.mha")
+    broken = sitk.Cast(mr, sitk.sitkFloat32)
+    broken[5, 5] = float("nan")
+    sitk.WriteImage(broken, tmp_path / "nan.mha")
+    sitk.WriteImage(broken, tmp_path / "nan.nii.gz")
+    coarse = sitk.Image(mr)
+    coarse.SetSpacing((90.0, 1.0))
+    sitk.WriteImage(coarse, tmp_path / "coarse.mha")
+    (tmp_path / "text.mha").write_text("no image")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("fixed", "moving", "message"),
+    [
+        ("mr", "mr", "given as the fixed and as the moving image"),
+        ("ct", "mr", "ct.mha: the lowest value is -1000, as in a CT; the fixed image is the MR"),
+        ("mr", "slice", "slice.mha: the lowest value is 0, expected Hounsfield units"),
+        ("volume", "ct", "volume.mha is 3D and .*ct.mha is 2D, expected both alike"),
+        ("coloured", "ct", "coloured.mha: 2 values a pixel, expected one"),
+        ("empty", "ct", "empty.mha: empty, every pixel is 0"),
+        ("nan", "ct", "nan.mha: holds NaN or infinite pixels"),
+        ("nan.nii.gz", "ct", "nan.nii.gz: holds NaN or infinite"),
+        ("coarse", "ct", r"coarse.mha: spacing \(90.0, 1.0\) mm, expected 0.05 to 20"),
+        ("text", "ct", "text.mha: not a readable volume"),
+        ("absent", "ct", "absent.mha: no such file"),
+    ],
+)
+def test_a_faulty_pair_is_named(files, fixed, moving, message):
+    paths = (files / (name if "." in name else f"{name}.mha") for name in (fixed, moving))
+    with pytest.raises(UserError, match=message):
+        read_pair(*paths)
+
+
+def test_a_volume_of_one_slice_is_an_image(files):
+    mr, ct = read_pair(files / "slice.mha", files / "ct.mha")
+    assert mr.GetDimension() == ct.GetDimension() == 2
+    assert mr.GetSpacing() == ct.GetSpacing() and mr.GetOrigin() == ct.GetOrigin()
+
+
+def test_a_slice_that_is_not_there_is_named(files):
+    mr, ct = read_pair(files / "mr.mha", files / "ct.mha")
+    with pytest.raises(UserError, match="a slice number is for volumes"):
+        place(mr, ct, Slices(), number=0)
+    with pytest.raises(UserError, match="slice 3: the MR has 3 axial slices, 0 to 2"):
+        place(sitk.JoinSeries([mr] * 3), sitk.JoinSeries([ct] * 3), Slices(), number=3)
+
+
+def test_an_mr_without_contrast_is_named(files):
+    mr, ct = read_pair(files / "mr.mha", files / "ct.mha")
+    dark = mr * 0
+    dark[60, 60] = 1
+    with pytest.raises(UserError, match="no contrast"):
+        place(dark, ct, Slices())
+
+
+def test_what_is_placed_is_as_large_as_the_agent_wants(files):
+    placed = place(*read_pair(files / "mr.mha", files / "ct.mha"), Slices(size=96))
+    assert placed.fixed.shape == placed.moving.shape == (1, 96, 96)

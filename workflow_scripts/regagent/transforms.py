@@ -1,0 +1,94 @@
+"""Transform files: reading, writing and applying them to images and to tables of points.
+
+A transform maps points of the fixed image to points of the moving one, in mm in ITK's world: x to the
+patient's left, y to the back, z to the head (LPS).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+
+from regagent.files import UserError, read_table, write_table, write_whole
+from regagent.images import read_image
+
+TRANSFORM_SUFFIXES = (".tfm", ".txt", ".h5")
+IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
+
+
+def read_transform(path: str | Path, inverse: bool = False) -> sitk.Transform:
+    """Read a transform of 2D or 3D points, or its inverse. Raises ``UserError``."""
+    if not Path(path).exists():
+        raise UserError(f"{path}: no such file, expected a transform ({', '.join(TRANSFORM_SUFFIXES)})")
+    try:
+        transform = sitk.ReadTransform(str(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(f"{path}: not a transform that ITK reads ({reason})") from error
+    if not inverse:
+        return transform
+    try:
+        return transform.GetInverse()
+    except RuntimeError as error:
+        raise UserError(f"{path}: a {transform.GetName()} that has no inverse") from error
+
+
+def write_transform(transform: sitk.Transform, path: str | Path) -> None:
+    """Write a transform whole."""
+    with write_whole(path) as temporary:
+        sitk.WriteTransform(transform, str(temporary))
+
+
+def write_image(image: sitk.Image, path: str | Path) -> None:
+    """Write an image whole, in the format of its suffix."""
+    with write_whole(path) as temporary:
+        sitk.WriteImage(image, str(temporary), useCompression=True)
+
+
+def transform_image(
+    transform: sitk.Transform,
+    image: str | Path,
+    reference: str | Path,
+    output: str | Path,
+    nearest: bool = False,
+    outside: float | None = None,
+) -> None:
+    """Write the image on the reference's grid; ``transform`` maps points of the reference to the image's.
+
+    Interpolation is linear, or takes the nearest voxel, as labels need it. ``outside`` is the value beyond
+    the image, its lowest one if not given. Raises ``UserError`` when the dimensions differ.
+    """
+    moving, fixed = read_image(image), read_image(reference)
+    for path, found in ((image, moving), (reference, fixed)):
+        if found.GetDimension() != transform.GetDimension():
+            raise UserError(
+                f"{path}: a {found.GetDimension()}D image, but the transform is {transform.GetDimension()}D"
+            )
+    if outside is None:
+        outside = float(sitk.GetArrayViewFromImage(moving).min())
+    interpolator = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
+    write_image(sitk.Resample(moving, fixed, transform, interpolator, outside), output)
+
+
+def transform_points(transform: sitk.Transform, points: str | Path, output: str | Path) -> None:
+    """Write the table of points with their coordinates mapped; its other columns stay as they are.
+
+    Coordinates are the columns x, y and, for a 3D transform, z, in mm. Raises ``UserError`` naming the row of
+    a coordinate that is no number (the header is row 1).
+    """
+    table = read_table(points)
+    axes = ["x", "y", "z"][: transform.GetDimension()]
+    missing = [axis for axis in axes if axis not in table]
+    if missing:
+        raise UserError(
+            f"{points}: column {missing[0]!r} is missing; found {', '.join(table.columns)}, expected"
+            f" {', '.join(axes)} in mm for a {transform.GetDimension()}D transform"
+        )
+    values = table[axes].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
+    faulty = np.flatnonzero(~np.isfinite(values).all(1))
+    if len(faulty):
+        found = ", ".join(map(str, table.loc[faulty[0], axes]))
+        raise UserError(f"{points}, row {faulty[0] + 2}: coordinates {found}, expected numbers in mm")
+    mapped = np.array([transform.TransformPoint(point) for point in values.tolist()]).reshape(-1, len(axes))
+    write_table(table.assign(**dict(zip(axes, mapped.T, strict=True))), output)
