@@ -56,7 +56,10 @@ def read_series(folder: str | Path, patient: str, modality: str) -> sitk.Image:
         volume = reader.Execute()
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"{where}: not a readable DICOM series ({reason})") from error
+        raise UserError(
+            f"{where}: not a readable DICOM series ({reason});"
+            " of a file that holds many slices give the file itself, not its folder"
+        ) from error
     low, high = PLAUSIBLE_SPACING_MM
     if not all(low <= step <= high for step in volume.GetSpacing()):
         raise UserError(
