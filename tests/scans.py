@@ -8,8 +8,13 @@ import SimpleITK as sitk
 UID = "1.2.826.0.1.3680043.2.1125.7"
 
 
-def write_series(image: sitk.Image, folder: Path, modality: str, series: int = 1) -> Path:
-    """Write a volume as a DICOM series, a file a slice; a CT's stored values lie 1024 above its HU."""
+def write_series(
+    image: sitk.Image, folder: Path, modality: str, series: int = 1, tilt_mm: float = 0.0
+) -> Path:
+    """Write a volume as a DICOM series, a file a slice; a CT's stored values lie 1024 above its HU.
+
+    Each slice is shifted by ``tilt_mm`` along y against the one before.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     image = sitk.Cast(image, sitk.sitkInt16)
     direction = np.reshape(image.GetDirection(), (3, 3))
@@ -20,6 +25,7 @@ def write_series(image: sitk.Image, folder: Path, modality: str, series: int = 1
         part = image[:, :, z]
         for tag in part.GetMetaDataKeys():  # of the file that the volume came from
             part.EraseMetaData(tag)
+        x, y, height = image.TransformIndexToPhysicalPoint((0, 0, z))
         tags = {
             "0008|0060": modality,
             "0008|0018": f"{uid}.{z + 1}",
@@ -27,7 +33,7 @@ def write_series(image: sitk.Image, folder: Path, modality: str, series: int = 1
             "0020|000d": UID,
             "0020|000e": uid,
             "0020|0013": str(z + 1),
-            "0020|0032": _decimals(image.TransformIndexToPhysicalPoint((0, 0, z))),
+            "0020|0032": _decimals((x, y + z * tilt_mm, height)),
             "0020|0037": _decimals(direction[:, :2].T.ravel()),
             "0028|1052": "-1024" if modality == "CT" else "0",
             "0028|1053": "1",
