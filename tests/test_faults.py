@@ -15,7 +15,7 @@ from regagent.files import UserError
 
 PATIENTS = ("broken", "headless", "sound")
 #: The sound patient's folder: none of this may mean anything to anybody on the way.
-ODD = """it's a "sound" {patient}; $HOME & so on"""
+ODD = """it's a "sound" patient; $HOME & so on"""
 
 
 def only_the_middle(image, outside):
@@ -266,6 +266,7 @@ FAULTS = {
     "a CT without its intercept": (no_intercept, "ct.nii.gz: the lowest value is .*Hounsfield"),
     "a CT without bone": (no_bone, "ct.nii.gz: the highest value is 80, expected .* bone"),
     "a missing file": (lambda p: p.columns.update(mr="gone.mha"), "mr file .*gone.mha does not exist"),
+    "a path with braces": (give("mr", lambda p: p.write(p.mr, "{a}.mha")), "{a}.mha: .* rename the file"),
     "a missing transform": (lambda p: p.columns.update(transform="gone.tfm"), "gone.tfm does not exist"),
     "a 2D transform": (flat, "transform .*flat.tfm: maps points in 2D, expected 3D"),
     "no transform": (give("transform", lambda p: p.text("hello", "a.tfm")), "a.tfm: not a readable ITK tran"),

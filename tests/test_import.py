@@ -31,7 +31,7 @@ def export(image, modality, kind, folder):
 
 @pytest.mark.parametrize("kind", ["nii", "mha", "nrrd", "DICOM"])
 def test_every_format_gives_the_simulated_patient(simulated, tmp_path, kind):
-    folder = tmp_path / 'it\'s "one" of our {own} patients'
+    folder = tmp_path / 'it\'s "one" of our patients'
     folder.mkdir()
     originals = [sitk.ReadImage(str(simulated / f"{name}.nii.gz")) for name in MODALITIES]
     paths = [

@@ -128,7 +128,8 @@ def read_patients(path: str | Path) -> pd.DataFrame:
 
     ``row`` is the patient's row in the sheet, the header being row 1; ``transform`` is the path of an ITK
     transform that maps MR points to CT points, empty where the sheet gives none. Raises ``UserError`` also
-    for a column that is not known or stands there twice, and for a transform that does not exist.
+    for a column that is not known or stands there twice, for a transform that does not exist, and for braces
+    in a path, between which Snakemake sees wildcards.
     """
     path = Path(path)
     patients = read_sheet(path)
@@ -150,6 +151,12 @@ def read_patients(path: str | Path) -> pd.DataFrame:
     given = [dict(zip(header, cells, strict=True)).get("transform", "") for _, cells in rows[1:]]
     patients["transform"] = [str(path.parent / name) if name else "" for name in given]
     for row in patients.itertuples():
+        for file in (row.mr, row.ct, row.transform):
+            if set("{}") & set(file):
+                raise UserError(
+                    f"{path}, row {row.row}: patient {row.patient}: {file}: the pipeline cannot take paths"
+                    " with { or }; rename the file or its folder"
+                )
         if row.transform and not Path(row.transform).is_file():
             raise UserError(
                 f"{path}, row {row.row}: patient {row.patient}: transform file {row.transform} does not exist"
