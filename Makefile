@@ -6,7 +6,8 @@ INSTALLED := $(VENV)/.installed
 SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help reproduce report docs accuracy literal few_patients smoke test lint benchmark time_to_accuracy clean
+.PHONY: help reproduce report docs accuracy literal few_patients smoke test sheet_check lint benchmark \
+	time_to_accuracy clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -36,6 +37,9 @@ smoke: $(INSTALLED) ## every rule and method once, on a tiny cohort, in minutes
 
 test: $(INSTALLED) ## the test suite
 	pytest
+
+sheet_check: $(INSTALLED) ## sample sheets from files to Table 2: four formats against the simulated run, thick slices
+	PYTHONPATH=workflow_scripts python tests/sheet_check.py
 
 lint: $(INSTALLED) ## formats and lints of Python and Snakemake files
 	ruff check .

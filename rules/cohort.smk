@@ -43,6 +43,7 @@ else:
             mem_mb=3000,
         params:
             code=code("import_patient"),
+            sheet=SHEET,
         message:
             "{wildcards.patient}: reading and checking {input.mr} and {input.ct}"
         script:

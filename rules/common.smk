@@ -125,10 +125,10 @@ SHEET = SETTINGS.cohort.sheet
 if SHEET is None:
     PATIENTS = [f"P{number:03d}" for number in range(1, SETTINGS.cohort.patients + 1)]
 else:
-    from regagent.cohort import read_sheet
+    from regagent.cohort import read_patients
 
     try:
-        ROWS = {row.patient: row for row in read_sheet(SHEET).itertuples()}
+        ROWS = {row.patient: row for row in read_patients(SHEET).itertuples()}
     except UserError as error:
         sys.exit(str(error))
     PATIENTS = list(ROWS)

@@ -1,39 +1,80 @@
 # From volumes to slice pairs (§4): pre-registration in 3D, slices, landmarks, evaluation points.
 
 
-rule preregister_patient:
-    input:
-        **({"truth": results("volumes/{patient}/truth.tfm")} if SHEET is None else {}),
-        mr=results("volumes/{patient}/mr.nii.gz"),
-        ct=results("volumes/{patient}/ct.nii.gz"),
-        parameter_map=SETTINGS.preregistration.parameter_map,
-    output:
-        ct=results("preregistered/{patient}/ct.nii.gz"),
-        transform=results("preregistered/{patient}/transform.tfm"),
-        quality=results("preregistered/{patient}/quality.json"),
-        overlay=report(
-            results("preregistered/{patient}/overlay.png"),
-            caption="captions/overlay.rst",
-            category="Pre-registration",
-            subcategory="Overlays",
-            labels={"figure": "overlay", "patient": "{patient}"},
-        ),
-    log:
-        results("logs/preregister_patient/{patient}.log"),
-    benchmark:
-        results("benchmarks/preregister_patient/{patient}.tsv")
-    conda:
-        "../envs/regagent.yaml"
-    threads: 1
-    resources:
-        mem_mb=3000,
-    params:
-        code=code("preregister_patient"),
-        settings=section("preregistration"),
-    message:
-        "{wildcards.patient}: aligning the CT with the MR in 3D"
-    script:
-        "../workflow_scripts/preregister_patient.py"
+if SHEET is None:
+
+    rule preregister_patient:
+        input:
+            truth=results("volumes/{patient}/truth.tfm"),
+            mr=results("volumes/{patient}/mr.nii.gz"),
+            ct=results("volumes/{patient}/ct.nii.gz"),
+            parameter_map=SETTINGS.preregistration.parameter_map,
+        output:
+            ct=results("preregistered/{patient}/ct.nii.gz"),
+            transform=results("preregistered/{patient}/transform.tfm"),
+            quality=results("preregistered/{patient}/quality.json"),
+            overlay=report(
+                results("preregistered/{patient}/overlay.png"),
+                caption="captions/overlay.rst",
+                category="Pre-registration",
+                subcategory="Overlays",
+                labels={"figure": "overlay", "patient": "{patient}"},
+            ),
+        log:
+            results("logs/preregister_patient/{patient}.log"),
+        benchmark:
+            results("benchmarks/preregister_patient/{patient}.tsv")
+        conda:
+            "../envs/regagent.yaml"
+        threads: 1
+        resources:
+            mem_mb=3000,
+        params:
+            code=code("preregister_patient"),
+            settings=section("preregistration"),
+        message:
+            "{wildcards.patient}: aligning the CT with the MR in 3D"
+        script:
+            "../workflow_scripts/preregister_patient.py"
+
+else:
+
+    rule align_patient:
+        input:
+            mr=results("volumes/{patient}/mr.nii.gz"),
+            ct=results("volumes/{patient}/ct.nii.gz"),
+            transform=lambda wildcards: ROWS[wildcards.patient].transform or [],
+            parameter_map=SETTINGS.preregistration.parameter_map,
+        output:
+            ct=results("preregistered/{patient}/ct.nii.gz"),
+            transform=results("preregistered/{patient}/transform.tfm"),
+            quality=results("preregistered/{patient}/quality.json"),
+            overlay=report(
+                results("preregistered/{patient}/overlay.png"),
+                caption="captions/overlay.rst",
+                category="Pre-registration",
+                subcategory="Overlays",
+                labels={"figure": "overlay", "patient": "{patient}"},
+            ),
+        log:
+            results("logs/align_patient/{patient}.log"),
+        benchmark:
+            results("benchmarks/align_patient/{patient}.tsv")
+        conda:
+            "../envs/regagent.yaml"
+        threads: 1
+        resources:
+            mem_mb=3000,
+        params:
+            code=code("align_patient"),
+            settings=section("preregistration"),
+            minimum_overlap=SETTINGS.cohort.minimum_overlap,
+            thick_slice_mm=SETTINGS.cohort.thick_slice_mm,
+            sheet=SHEET,
+        message:
+            "{wildcards.patient}: aligning the CT with the MR in 3D"
+        script:
+            "../workflow_scripts/align_patient.py"
 
 
 rule select_slices:

@@ -1,7 +1,7 @@
 """Bring a patient's own MR and CT into the pipeline, checked and in one orientation.
 
-Wildcard: ``patient``.
-Inputs: ``mr``, ``ct`` (the files that the sample sheet names). Outputs: ``mr``, ``ct``.
+Wildcard: ``patient``. Parameter: ``sheet``, whose row of the patient a fault names.
+Inputs: ``mr``, ``ct`` (files or DICOM folders that the sample sheet names). Outputs: ``mr``, ``ct``.
 """
 
 from regagent.cohort import import_patient
@@ -14,4 +14,5 @@ with logged(snakemake.log[0]):
         ct=snakemake.input.ct,
         output_mr=snakemake.output.mr,
         output_ct=snakemake.output.ct,
+        sheet=snakemake.params.sheet,
     )

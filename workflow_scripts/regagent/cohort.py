@@ -1,7 +1,8 @@
 """The cohort: the sample sheet, the users' own volumes, and the split by patient (§4)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,17 @@ import SimpleITK as sitk
 
 from regagent.files import UserError, write_table, write_whole
 from regagent.images import read_volume
+from regagent.series import read_series
 from regagent.settings import Split
 
 COLUMNS = ("patient", "mr", "ct")
+OPTIONAL = ("transform", "set")
 PATIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 #: Air around the head is about -1000 HU; a CT that never falls below this is not in Hounsfield units.
 AIR_BELOW_HU = -500.0
+#: Bone is denser than this; a CT that never rises above it shows no skull.
+BONE_ABOVE_HU = 200.0
 
 
 def read_sheet(path: str | Path) -> pd.DataFrame:
@@ -118,23 +123,111 @@ def _sets_of(sheet: str | Path) -> dict[str, str]:
     return dict(zip(frame["patient"], frame["set"], strict=True)) if "set" in frame else {}
 
 
-def import_patient(
-    patient: str, mr: str | Path, ct: str | Path, output_mr: str | Path, output_ct: str | Path
-) -> None:
-    """Read a patient's MR and CT (NIfTI, MetaImage, NRRD), check them and write them in LPS orientation.
+def read_patients(path: str | Path) -> pd.DataFrame:
+    """Read a sample sheet as ``read_sheet`` does, with the columns ``row`` and ``transform`` as well.
 
-    Raises ``UserError`` for an unreadable or implausible volume, for one file given as both, and for a
-    CT without air, as its values are then no Hounsfield units.
+    ``row`` is the patient's row in the sheet, the header being row 1; ``transform`` is the path of an ITK
+    transform that maps MR points to CT points, empty where the sheet gives none. Raises ``UserError`` also
+    for a column that is not known or stands there twice, for a transform that does not exist, and for braces
+    in a path, between which Snakemake sees wildcards.
     """
-    if Path(mr).resolve() == Path(ct).resolve():
-        raise UserError(f"patient {patient}: MR and CT are the same file {mr}")
-    fixed, moving = read_volume(mr, patient), read_volume(ct, patient)
-    lowest = float(sitk.GetArrayViewFromImage(moving).min())
-    if lowest > AIR_BELOW_HU:
-        raise UserError(
-            f"patient {patient}: {ct}: the lowest value is {lowest:g}, expected Hounsfield units with air"
-            f" below {AIR_BELOW_HU:g}; are MR and CT exchanged, or the rescale intercept lost?"
+    path = Path(path)
+    patients = read_sheet(path)
+    lines = path.read_text(encoding="utf-8-sig").split("\n")
+    rows = [
+        (number, [cell.strip() for cell in line.split("\t")])
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    ]
+    header = rows[0][1]
+    for name in header:
+        if name not in (*COLUMNS, *OPTIONAL) or header.count(name) > 1:
+            fault = "stands there twice" if header.count(name) > 1 else "is not known"
+            raise UserError(
+                f"{path}: column {name!r} {fault}; expected {', '.join(COLUMNS)}"
+                f" and optionally {', '.join(OPTIONAL)}"
+            )
+    patients["row"] = [number for number, _ in rows[1:]]
+    given = [dict(zip(header, cells, strict=True)).get("transform", "") for _, cells in rows[1:]]
+    patients["transform"] = [str(path.parent / name) if name else "" for name in given]
+    for row in patients.itertuples():
+        for file in (row.mr, row.ct, row.transform):
+            if set("{}") & set(file):
+                raise UserError(
+                    f"{path}, row {row.row}: patient {row.patient}: {file}: the pipeline cannot take paths"
+                    " with { or }; rename the file or its folder"
+                )
+        if row.transform and not Path(row.transform).is_file():
+            raise UserError(
+                f"{path}, row {row.row}: patient {row.patient}: transform file {row.transform} does not exist"
+            )
+    return patients
+
+
+@contextmanager
+def naming_row(sheet: str | Path | None, patient: str) -> Iterator[None]:
+    """Put the sheet and the patient's row in front of the message of a ``UserError`` of the body."""
+    try:
+        yield
+    except UserError as error:
+        if sheet is None:
+            raise
+        patients = read_patients(sheet)
+        row = ", ".join(str(number) for number in patients.loc[patients["patient"] == patient, "row"])
+        raise UserError(f"{sheet}, row {row}: {error}") from error
+
+
+def import_patient(
+    patient: str,
+    mr: str | Path,
+    ct: str | Path,
+    output_mr: str | Path,
+    output_ct: str | Path,
+    sheet: str | Path | None = None,
+) -> None:
+    """Read a patient's MR and CT, check them and write them in LPS orientation, their voxels as they are.
+
+    Each is a file (NIfTI, MetaImage, NRRD or what else ITK reads) or the folder of a DICOM series. Raises
+    ``UserError``, with the patient's row in ``sheet``, for an unreadable or implausible volume, for one image
+    given as both, for a CT that is not in Hounsfield units and for an MR that seems to be.
+    """
+    with naming_row(sheet, patient):
+        if Path(mr).resolve() == Path(ct).resolve():
+            raise UserError(f"patient {patient}: MR and CT are the same file {mr}")
+        fixed, moving = (
+            read_series(path, patient, modality) if Path(path).is_dir() else read_volume(path, patient)
+            for path, modality in ((mr, "MR"), (ct, "CT"))
         )
+        _check_modalities(fixed, moving, f"patient {patient}", mr, ct)
     for volume, output in ((fixed, output_mr), (moving, output_ct)):
         with write_whole(output) as temporary:
             sitk.WriteImage(sitk.DICOMOrient(volume, "LPS"), str(temporary), useCompression=True)
+
+
+def _check_modalities(
+    fixed: sitk.Image, moving: sitk.Image, where: str, mr: str | Path, ct: str | Path
+) -> None:
+    signal, hounsfield = sitk.GetArrayViewFromImage(fixed), sitk.GetArrayViewFromImage(moving)
+    if np.array_equal(signal, hounsfield):
+        raise UserError(f"{where}: MR and CT hold the same image: {mr} and {ct}")
+    mr_lowest, lowest, highest = float(signal.min()), float(hounsfield.min()), float(hounsfield.max())
+    if mr_lowest < AIR_BELOW_HU < lowest:
+        raise UserError(
+            f"{where}: MR and CT are exchanged: {mr} falls to {mr_lowest:g} as Hounsfield units do,"
+            f" {ct} no lower than {lowest:g}"
+        )
+    if mr_lowest < AIR_BELOW_HU:
+        raise UserError(
+            f"{where}: {mr} falls to {mr_lowest:g}: it looks like a CT, expected an MR;"
+            " if it is one, set its background to 0"
+        )
+    if lowest > AIR_BELOW_HU:
+        raise UserError(
+            f"{where}: {ct}: the lowest value is {lowest:g}, expected Hounsfield units with air"
+            f" below {AIR_BELOW_HU:g}; is it a CT, and was its rescale intercept lost?"
+        )
+    if highest < BONE_ABOVE_HU:
+        raise UserError(
+            f"{where}: {ct}: the highest value is {highest:g}, expected Hounsfield units with bone"
+            f" above {BONE_ABOVE_HU:g}"
+        )

@@ -50,6 +50,8 @@ class Cohort(Model):
     patients: Annotated[int, Field(ge=2, le=999)] = 25
     seed: Seed = 2018
     sheet: str | None = None
+    minimum_overlap: Fraction = 0.75
+    thick_slice_mm: PositiveFloat = 4.0
 
     @model_validator(mode="after")
     def _has_sheet(self) -> "Cohort":

@@ -1,0 +1,84 @@
+"""A sheet's patient is aligned by a given transform or as it lies; thick slices stay whole."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from heads import head
+from scans import thick_stack
+
+from regagent.alignment import align_patient, in_plane
+from regagent.files import UserError
+from regagent.settings import Slices
+from regagent.slices import read_slices, select_slices
+
+
+def align(folder, mr, ct, **keys):
+    for name, image in (("mr", mr), ("ct", ct)):
+        sitk.WriteImage(image, str(folder / f"{name}.nii.gz"))
+    out = [folder / name for name in ("aligned.nii.gz", "transform.tfm", "quality.json", "overlay.png")]
+    align_patient("P1", folder / "mr.nii.gz", folder / "ct.nii.gz", "", *out, method="none", **keys)
+    return sitk.ReadImage(str(out[0])), json.loads(out[2].read_text())
+
+
+@pytest.fixture(scope="module")
+def moved():
+    """A head whose CT lies 30 mm aside and is turned, and the transform from MR to CT points."""
+    truth = sitk.Euler3DTransform()
+    truth.SetRotation(0.05, -0.04, 0.2)
+    truth.SetTranslation((30.0, -6.0, 4.0))
+    return head(shape=(20, 50, 42), spacing=(4.5, 4.5, 8.0), truth=truth)
+
+
+def test_a_given_transform_maps_mr_points_to_ct_points(moved, tmp_path):
+    mr, ct, truth = moved
+    sitk.WriteTransform(truth, str(tmp_path / "given.tfm"))
+    aligned, report = align(tmp_path, mr, ct, transform=tmp_path / "given.tfm")
+    assert report["method"] == "transform" and report["overlap"] > 0.95
+    expected = sitk.Resample(ct, mr, truth, sitk.sitkLinear, -1000.0)
+    difference = sitk.GetArrayFromImage(aligned).astype(float) - sitk.GetArrayFromImage(expected)
+    assert np.abs(difference).max() <= 1
+    written = sitk.ReadTransform(str(tmp_path / "transform.tfm"))
+    assert written.TransformPoint((10.0, 20.0, 30.0)) == pytest.approx(
+        truth.TransformPoint((10.0, 20.0, 30.0))
+    )
+
+
+def test_the_overlap_that_is_asked_for_decides(moved, tmp_path):
+    mr, ct, truth = moved
+    with pytest.raises(UserError, match="patient P1: the alignment failed .none.: .* expected at least 0.9"):
+        align(tmp_path, mr, ct, minimum_overlap=0.9)
+    assert not (tmp_path / "aligned.nii.gz").exists()
+    _, report = align(tmp_path, mr, ct, minimum_overlap=0.1)
+    assert 0.1 < report["overlap"] < 0.9
+
+
+def test_thick_slices_are_not_blended():
+    values = np.stack([np.full((4, 4), level, np.float32) for level in (0, 100)])
+    ct = sitk.GetImageFromArray(values)
+    ct.SetSpacing((1.0, 1.0, 5.0))
+    point = sitk.Image([4, 4, 1], sitk.sitkFloat32)
+    for height, seen in ((1.9, 0), (3.1, 100)):
+        point.SetOrigin((0.0, 0.0, height))
+        whole = sitk.Resample(in_plane(ct, thick_slice_mm=4.0), point)
+        assert np.allclose(sitk.GetArrayFromImage(whole), seen)
+        blended = sitk.Resample(in_plane(ct, thick_slice_mm=6.0), point)
+        assert np.allclose(sitk.GetArrayFromImage(blended), 20 * height, atol=1e-3)
+
+
+@pytest.mark.parametrize(("slices", "expected"), [(5, 3), (16, 6), (20, 6)])
+def test_a_stack_of_thick_slices_gives_what_it_has(tmp_path, caplog, slices, expected):
+    mr, ct, _ = head(shape=(40, 57, 48), spacing=(4.0, 4.0, 4.0))
+    mr, ct = thick_stack(mr, slices, 0.0), thick_stack(ct, slices, -1000.0)
+    assert mr.GetSize() == (256, 256, slices) and mr.GetSpacing()[2] == 5
+    aligned, report = align(tmp_path, mr, ct)
+    assert report["overlap"] > 0.9
+    with caplog.at_level(logging.WARNING, "regagent"):
+        select_slices(
+            "P1", tmp_path / "mr.nii.gz", tmp_path / "aligned.nii.gz", tmp_path / "P1.npz", Slices()
+        )
+    pairs = read_slices(tmp_path / "P1.npz")
+    assert len(pairs.mr) == expected
+    assert ("patient P1: only 3 of 6 slices" in caplog.text) == (expected < 6)

@@ -1,0 +1,120 @@
+"""Folders in the shape of the public data sets become sample sheets whose volumes can be read."""
+
+import logging
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from heads import head
+
+from regagent.cohort import import_patient, read_patients
+from regagent.datasets import LAYOUTS, main, write_sheet
+from regagent.files import UserError
+
+FILES = {
+    "synthrad2023": ("1BA001", "mr.nii.gz", "ct.nii.gz"),
+    "synthrad2025": ("1HNA001", "mr.mha", "ct.mha"),
+    "han-seg": ("case_01", "case_01_IMG_MR_T1.nrrd", "case_01_IMG_CT.nrrd"),
+}
+HEADER = """Modality := {modality}
+Slice thickness := {spacing[2]:.6f}
+Pixel size := {spacing[0]:.6f} : {spacing[1]:.6f}
+Rows := {size[1]}
+Columns := {size[0]}
+Slices := {size[2]}
+Patient orientation := L : P : {slices}
+"""
+
+
+@pytest.fixture(scope="module")
+def scans():
+    return dict(zip(("mr", "ct"), head(shape=(20, 30, 25), spacing=(8.0, 8.0, 8.0))[:2], strict=True))
+
+
+def write_rire(folder, scans, slices="H", mr="mr_T1"):
+    for modality, name in (("mr", mr), ("ct", "ct")):
+        place = folder / "patient_001" / name
+        place.mkdir(parents=True)
+        image = scans[modality]
+        text = HEADER.format(
+            modality=modality, spacing=image.GetSpacing(), size=image.GetSize(), slices=slices
+        )
+        (place / "header.ascii").write_text(text)
+        (place / "image.bin").write_bytes(sitk.GetArrayFromImage(image).astype(">i2").tobytes())
+
+
+def brought(folder, sheet):
+    row = next(read_patients(sheet).itertuples())
+    outputs = [folder / "brought" / f"{name}.nii.gz" for name in ("mr", "ct")]
+    import_patient(row.patient, row.mr, row.ct, *outputs, sheet)
+    return [sitk.ReadImage(str(path)) for path in outputs]
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_sheet_of_files_as_they_are(tmp_path, scans, kind):
+    patient, mr, ct = FILES[kind]
+    place = tmp_path / "data set" / patient
+    place.mkdir(parents=True)
+    (tmp_path / "data set" / "overview").mkdir()
+    sitk.WriteImage(scans["mr"], str(place / mr))
+    sitk.WriteImage(scans["ct"], str(place / ct))
+    write_sheet(kind, tmp_path / "data set", tmp_path / "patients.tsv")
+    assert read_patients(tmp_path / "patients.tsv")["patient"].tolist() == [patient]
+    for image, original in zip(brought(tmp_path, tmp_path / "patients.tsv"), scans.values(), strict=True):
+        assert np.array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(original))
+
+
+@pytest.mark.parametrize("slices", "HF")
+def test_rire(tmp_path, scans, slices):
+    source = tmp_path / "the source"
+    write_rire(source, scans, slices)
+    before = sorted(source.rglob("*"))
+    write_sheet("rire", source, tmp_path / "patients.tsv")
+    assert sorted(source.rglob("*")) == before
+    for image, original in zip(brought(tmp_path, tmp_path / "patients.tsv"), scans.values(), strict=True):
+        values = sitk.GetArrayFromImage(image)
+        assert np.array_equal(values[::-1] if slices == "F" else values, sitk.GetArrayFromImage(original))
+        assert np.allclose(image.GetSpacing(), original.GetSpacing())
+        assert np.allclose(image.GetOrigin()[:2], 0)
+        assert np.allclose(image.GetDirection(), np.eye(3).ravel())
+
+
+def test_rire_cut_off_or_strange(tmp_path, scans):
+    write_rire(tmp_path, scans)
+    image = tmp_path / "patient_001" / "ct" / "image.bin"
+    image.write_bytes(image.read_bytes()[:-2])
+    with pytest.raises(UserError, match="image.bin: holds .* bytes, expected .* for 90 x 100 x 70 voxels"):
+        write_sheet("rire", tmp_path, tmp_path / "patients.tsv")
+    image.rename(image.with_name("image.bin.Z"))
+    with pytest.raises(UserError, match="image.bin: no such file; unpack it"):
+        write_sheet("rire", tmp_path, tmp_path / "patients.tsv")
+    header = tmp_path / "patient_001" / "mr_T1" / "header.ascii"
+    header.write_text("Rows := many\nColumns := 3\n")
+    with pytest.raises(UserError, match="header.ascii: rows is 'many'"):
+        write_sheet("rire", tmp_path, tmp_path / "patients.tsv")
+    header.write_text("Rows := 3\n")
+    with pytest.raises(UserError, match="header.ascii: no 'columns'"):
+        write_sheet("rire", tmp_path, tmp_path / "patients.tsv")
+
+
+def test_incomplete_patients_are_named(tmp_path, scans, caplog):
+    write_rire(tmp_path, scans)
+    (tmp_path / "patient_002" / "ct").mkdir(parents=True)
+    with caplog.at_level(logging.WARNING, "regagent"):
+        write_sheet("rire", tmp_path, tmp_path / "patients.tsv")
+    assert "patient_002 is left out" in caplog.text
+    assert read_patients(tmp_path / "patients.tsv")["patient"].tolist() == ["patient_001"]
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_a_folder_of_another_shape(tmp_path, kind):
+    with pytest.raises(UserError, match=f"no patients of {kind} in it, expected "):
+        write_sheet(kind, tmp_path, tmp_path / "patients.tsv")
+
+
+def test_the_command(tmp_path, scans, capsys):
+    write_rire(tmp_path / "data", scans)
+    sheet = tmp_path / "sheets" / "rire.tsv"
+    assert main(["rire", str(tmp_path / "data"), "--out", str(sheet)]) == 0
+    assert sheet.exists() and (tmp_path / "sheets" / "rire" / "patient_001" / "ct.mhd").exists()
+    assert main(["rire", str(tmp_path / "nowhere")]) == 1
