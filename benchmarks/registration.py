@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from regagent.baselines import elastix_pose, sift_pose
+from regagent.baselines import itk_pose, sift_pose
 from regagent.checkpoints import load_model
 from regagent.elastix import elastix
 from regagent.files import read_table, write_table
@@ -53,8 +53,8 @@ def main() -> None:
             method(*pair)
 
     ratio, matches = baselines.sift_ratio, baselines.sift_minimum_matches
-    elastix_pose(align, fixed[0], moving[0])
-    measure("Elastix", lambda: each(lambda one, other: elastix_pose(align, one, other)))
+    itk_pose(align, fixed[0], moving[0])
+    measure("Elastix", lambda: each(lambda one, other: itk_pose(align, one, other)))
     measure("SIFT", lambda: each(lambda one, other: sift_pose(one, other, ratio, matches)))
     for batch, where in ((1, "one by one"), (count, f"in a batch of {count}")):
         measure(f"agent, greedy, {where}", lambda size=batch: agent("greedy", size))

@@ -71,6 +71,80 @@ rule register_elastix:
         "../workflow_scripts/register_elastix.py"
 
 
+rule register_multistart:
+    input:
+        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        perturbations=results("perturbations/{set}.csv"),
+        parameter_map=SETTINGS.baselines.multistart_parameter_map,
+    output:
+        registrations=results("registrations/Multistart-Elastix/seed0/{set}.csv"),
+    log:
+        results("logs/register_multistart/{set}.log"),
+    benchmark:
+        results("benchmarks/register_multistart/{set}.tsv")
+    priority: 60
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("register_multistart"),
+        rotations_deg=SETTINGS.baselines.multistart_rotations_deg,
+        scales=SETTINGS.baselines.multistart_scales,
+    message:
+        "{wildcards.set}: registering by 2D Elastix from several starts"
+    script:
+        "../workflow_scripts/register_multistart.py"
+
+
+rule register_search:
+    input:
+        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        perturbations=results("perturbations/{set}.csv"),
+    output:
+        registrations=results("registrations/MI-search/seed0/{set}.csv"),
+    log:
+        results("logs/register_search/{set}.log"),
+    benchmark:
+        results("benchmarks/register_search/{set}.tsv")
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        code=code("register_search"),
+        settings=section("baselines")["search"],
+    message:
+        "{wildcards.set}: searching the highest mutual information"
+    script:
+        "../workflow_scripts/register_search.py"
+
+
+rule register_simpleitk:
+    input:
+        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        perturbations=results("perturbations/{set}.csv"),
+    output:
+        registrations=results("registrations/SimpleITK/seed0/{set}.csv"),
+    log:
+        results("logs/register_simpleitk/{set}.log"),
+    benchmark:
+        results("benchmarks/register_simpleitk/{set}.tsv")
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        code=code("register_simpleitk"),
+    message:
+        "{wildcards.set}: registering by SimpleITK"
+    script:
+        "../workflow_scripts/register_simpleitk.py"
+
+
 rule register_regressor:
     input:
         slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from regagent.baselines import (
-    elastix_pose,
+    itk_pose,
     refine_registrations,
     register_initial,
     register_sift,
@@ -74,12 +74,12 @@ def test_sift_without_anything_to_match(mr):
 @pytest.mark.parametrize("perturbation", [[6.0, -4.0, 8.0, 1.05], [-3.0, 7.0, -6.0, 0.9]])
 def test_elastix_maps_the_moving_image_onto_the_fixed_one(register, mr, ct, perturbation):
     moving = warp(ct, perturbation)
-    pose = elastix_pose(register, mr, moving)
+    pose = itk_pose(register, mr, moving)
     assert landmark_distance(pose, perturbation, POINTS) < 0.5
     assert np.allclose(pose, invert(perturbation), atol=0.6)
     # the pose, not its inverse, restores the aligned image
     assert np.abs(warp(moving, pose) - ct).mean() < 0.3 * np.abs(warp(moving, invert(pose)) - ct).mean()
-    assert np.array_equal(pose, elastix_pose(register, mr, moving))
+    assert np.array_equal(pose, itk_pose(register, mr, moving))
 
 
 def test_elastix_goes_on_from_a_start(mr, ct):
@@ -87,14 +87,14 @@ def test_elastix_goes_on_from_a_start(mr, ct):
     moving = warp(ct, perturbation)
     start = compose([1.0, -1.5, 3.0, 1.05], invert(perturbation))
     assert landmark_distance(start, perturbation, POINTS) > 2
-    assert landmark_distance(elastix_pose(refine, mr, moving, start), perturbation, POINTS) < 0.3
+    assert landmark_distance(itk_pose(refine, mr, moving, start), perturbation, POINTS) < 0.3
 
 
 def test_elastix_that_gives_up_is_a_failure(mr):
     def gives_up(fixed, moving):
         raise RegistrationFailed("no samples")
 
-    assert elastix_pose(gives_up, mr, mr) is None
+    assert itk_pose(gives_up, mr, mr) is None
 
 
 def test_elastix_says_why_it_gave_up(register):

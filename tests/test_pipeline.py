@@ -40,7 +40,8 @@ def planned(folder, *arguments):
 
 
 def expected_jobs(patients, seeds):
-    conventional = {f"register_{name}": 2 for name in ("initial", "sift", "elastix")}
+    names = ("initial", "sift", "elastix", "multistart", "search", "simpleitk")
+    conventional = {f"register_{name}": 2 for name in names}
     return {
         **dict.fromkeys(ONCE, 1),
         **dict.fromkeys(("simulate_patient", "preregister_patient", "select_slices"), patients),
@@ -53,7 +54,7 @@ def expected_jobs(patients, seeds):
         "register_regressor": 2 * seeds,
         "register_agent": 18 * seeds,
         "export_agent": 5 * seeds,
-        "refine_registrations": 2 * seeds,
+        "refine_registrations": 2 * seeds + 2,
     }
 
 

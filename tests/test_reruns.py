@@ -17,6 +17,7 @@ TABLES = {"make_table2", "make_claims", "draw_figure4", "draw_capture_range", *F
 TRAININGS = {"train_agent", "train_supervised", "train_regressor"}
 REGISTRATIONS = {
     *(f"register_{name}" for name in ("initial", "sift", "elastix", "regressor", "agent")),
+    *(f"register_{name}" for name in ("multistart", "search", "simpleitk")),
     "refine_registrations",
 }
 

@@ -1,4 +1,7 @@
-"""The conventional methods of Table 2: nothing at all, SIFT matches, and 2D Elastix (§4).
+"""The conventional methods: nothing at all, SIFT matches and 2D Elastix (§4), and what a user would pick.
+
+Not in the paper are 2D Elastix from several starts, a global search for the highest mutual information, and
+SimpleITK from the centres of mass.
 
 A method that finds nothing leaves the case at the identity with the status ``failed``. The methods take
 no steps as the agents do: the column ``steps`` is 0.
@@ -8,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -22,7 +26,8 @@ from regagent.files import read_table, write_table
 from regagent.geometry import IDENTITY, compose, invert, matrix, pose_of
 from regagent.images import to_uint8, warp
 from regagent.metrics import POSE, registration_table, summarise
-from regagent.settings import Baselines
+from regagent.mutual_information import mutual_information, search_pose
+from regagent.settings import Baselines, Search
 from regagent.slices import read_cohort
 
 logger = logging.getLogger("regagent")
@@ -56,7 +61,38 @@ def register_elastix(
     perturbations: str | Path, slices: Iterable[str | Path], output: str | Path, parameter_map: str | Path
 ) -> None:
     """Register every case by 2D Elastix from the identity and write the table of registrations."""
-    _register(partial(elastix_pose, elastix(parameter_map)), perturbations, slices, output)
+    _register(partial(itk_pose, elastix(parameter_map)), perturbations, slices, output)
+
+
+def register_multistart(
+    perturbations: str | Path,
+    slices: Iterable[str | Path],
+    output: str | Path,
+    parameter_map: str | Path,
+    rotations_deg: Iterable[float],
+    scales: Iterable[float],
+) -> None:
+    """Register every case by 2D Elastix from each rotation and scale; write the table of registrations."""
+    register = elastix(parameter_map)
+    starts = [np.array([0.0, 0.0, angle, scale]) for angle, scale in product(rotations_deg, scales)]
+    _register(
+        lambda fixed, moving, _: multistart_pose(register, fixed, moving, starts),
+        perturbations,
+        slices,
+        output,
+    )
+
+
+def register_search(
+    perturbations: str | Path, slices: Iterable[str | Path], output: str | Path, settings: Search
+) -> None:
+    """Register every case by the highest mutual information of a grid; write the table of registrations."""
+    _register(lambda fixed, moving, _: search_pose(fixed, moving, settings), perturbations, slices, output)
+
+
+def register_simpleitk(perturbations: str | Path, slices: Iterable[str | Path], output: str | Path) -> None:
+    """Register every case by SimpleITK from the centres of mass and write the table of registrations."""
+    _register(partial(itk_pose, mattes), perturbations, slices, output)
 
 
 def refine_registrations(
@@ -71,7 +107,7 @@ def refine_registrations(
     Steps and status stay those of the other method, and the seconds count both. Where Elastix gives up, the
     other method's pose stays.
     """
-    method = partial(elastix_pose, elastix(parameter_map))
+    method = partial(itk_pose, elastix(parameter_map))
     _register(method, perturbations, slices, output, read_table(registrations))
 
 
@@ -100,17 +136,17 @@ def sift_pose(fixed: NDArray, moving: NDArray, ratio: float, minimum_matches: in
     return pose_of(found)
 
 
-def elastix_pose(
+def itk_pose(
     register: Callable[[sitk.Image, sitk.Image], sitk.Transform],
     fixed: NDArray,
     moving: NDArray,
     start: ArrayLike = IDENTITY,
 ) -> NDArray | None:
-    """Return the pose T (4,) that a function which ``elastix`` made finds from the pose ``start``, or None.
+    """Return the pose T (4,) that ``register`` finds from the pose ``start``, or None where it fails.
 
-    The images are laid in the plane so that physical points are centred pixel coordinates, the moving one
-    moved by ``start``, without resampling. Elastix's result maps fixed points to points of the moving image
-    as it lies: T is ``start`` and then the inverse of that.
+    ``register`` is ``mattes`` or what ``elastix`` returns. The images are laid in the plane so that physical
+    points are centred pixel coordinates, the moving one moved by ``start``, without resampling. The result
+    maps fixed points to points of the moving image as it lies: T is ``start`` and then the inverse of that.
     """
     try:
         result = register(_laid(fixed, IDENTITY), _laid(moving, start))
@@ -119,6 +155,50 @@ def elastix_pose(
     shift = np.array(result.TransformPoint((0.0, 0.0)))
     columns = [np.array(result.TransformPoint(axis)) - shift for axis in ((1.0, 0.0), (0.0, 1.0))]
     return compose(invert(pose_of(np.column_stack([*columns, shift]))), start)
+
+
+def multistart_pose(
+    register: Callable[[sitk.Image, sitk.Image], sitk.Transform],
+    fixed: NDArray,
+    moving: NDArray,
+    starts: Iterable[ArrayLike],
+) -> NDArray | None:
+    """Return the pose T (4,) of the highest mutual information that ``itk_pose`` finds from the starts.
+
+    None where it fails from all of them.
+    """
+    poses = [itk_pose(register, fixed, moving, start) for start in starts]
+    return max(
+        (pose for pose in poses if pose is not None),
+        key=lambda pose: mutual_information(fixed, moving, pose),
+        default=None,
+    )
+
+
+def mattes(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
+    """Return the similarity of two 2D images by Mattes' mutual information, as SimpleITK's notebooks do it.
+
+    It starts with the centres of mass (moments) over each other and goes through three resolutions. The
+    result maps fixed to moving points. Raises ``RegistrationFailed``.
+    """
+    registration = sitk.ImageRegistrationMethod()
+    registration.SetNumberOfThreads(1)
+    registration.SetMetricAsMattesMutualInformation(50)
+    registration.SetMetricSamplingStrategy(registration.RANDOM)
+    registration.SetMetricSamplingPercentage(0.2, 121212)
+    registration.SetInterpolator(sitk.sitkLinear)
+    registration.SetOptimizerAsGradientDescent(learningRate=1.0, numberOfIterations=100)
+    registration.SetOptimizerScalesFromPhysicalShift()
+    registration.SetShrinkFactorsPerLevel([4, 2, 1])
+    registration.SetSmoothingSigmasPerLevel([2, 1, 0])
+    try:
+        centred = sitk.CenteredTransformInitializer(
+            fixed, moving, sitk.Similarity2DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
+        )
+        registration.SetInitialTransform(centred, inPlace=False)
+        return registration.Execute(fixed, moving)
+    except RuntimeError as error:
+        raise RegistrationFailed(str(error)) from error
 
 
 def _register(

@@ -19,6 +19,7 @@ from regagent.geometry import IDENTITY, invert
 from regagent.images import warp
 from regagent.metrics import POSE, SUCCESS_PX
 from regagent.results import label_of, read_registrations
+from regagent.settings import CONVENTIONAL, variant_of
 from regagent.slices import SlicePairs, read_slices
 
 #: Figure 4 shows the cases whose initial error stands at these quantiles of the set.
@@ -29,7 +30,7 @@ CAPTURE_LAST_BIN_PX = 40.0
 PROPOSED = "RL-LME-MC"
 
 #: Methods that are no agents and so have no look-ahead.
-ALONE = ("SIFT", "Elastix", "pure-SL")
+ALONE = (*CONVENTIONAL, "pure-SL")
 
 
 def choose_examples(cases: pd.DataFrame, quantiles: Sequence[float] = EXAMPLE_QUANTILES) -> list[int]:
@@ -178,7 +179,7 @@ def capture_range(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _family(method: str) -> str:
-    if method in ALONE:
+    if variant_of(method) in ALONE:
         return "without an agent"
     return "supervised agents" if method.startswith("SL-") else "reinforcement agents"
 
@@ -207,7 +208,7 @@ def draw_capture_range(
             for method in members:
                 frame = table[table["method"] == method]
                 colour = f"C{agents.index(method.removesuffix('-MC'))}"
-                dash = "-" if method.endswith("-MC") or method in ALONE else "--"
+                dash = "-" if method.endswith("-MC") or variant_of(method) in ALONE else "--"
                 axes.plot(
                     frame["initial_px"], frame["share"], f"o{dash}", color=colour, label=label_of(method)
                 )

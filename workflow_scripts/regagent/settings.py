@@ -241,11 +241,28 @@ class Inference(Model):
     seed: Seed = 13
 
 
+class Search(Model):
+    """The grid of poses among which the highest mutual information is searched."""
+
+    translation_px: NonNegative = 30.0
+    translation_step_px: Annotated[float, Field(ge=2)] = 6.0
+    rotation_deg: NonNegative = 45.0
+    rotation_step_deg: PositiveFloat = 5.0
+    scale: ScaleRange = (0.75, 1.25)
+    scale_step: PositiveFloat = 0.1
+    bins: Annotated[int, Field(ge=3)] = 8
+    candidates: Positive = 10
+
+
 class Baselines(Model):
-    """The conventional methods of Table 2."""
+    """The conventional methods of Table 2, and further ones that are not in the paper."""
 
     elastix_parameter_map: str = "config/elastix/similarity2d.txt"
     refinement_parameter_map: str = "config/elastix/refine2d.txt"
+    multistart_parameter_map: str = "config/elastix/multistart2d.txt"
+    multistart_rotations_deg: Annotated[list[float], Field(min_length=1)] = [-30.0, 0.0, 30.0]
+    multistart_scales: Annotated[list[PositiveFloat], Field(min_length=1)] = [1.0]
+    search: Search = Search()
     sift_ratio: Annotated[float, Field(gt=0, le=1)] = 0.8
     sift_minimum_matches: Annotated[int, Field(ge=2)] = 4
 
@@ -296,7 +313,7 @@ class Settings(Model):
 
 
 VARIANT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-CONVENTIONAL = ("Initial", "SIFT", "Elastix")
+CONVENTIONAL = ("Initial", "SIFT", "Elastix", "Multistart-Elastix", "MI-search", "SimpleITK")
 #: Ends the name of a method whose result a local Elastix registration finishes.
 REFINED = "+Elastix"
 

@@ -1,0 +1,116 @@
+"""Mutual information of a slice pair under many poses at once, and the search for its highest.
+
+Serves the conventional methods that are not in the paper. A joint histogram is a product of indicators: with
+the pixels of each level of intensity as a row of ones and zeros, one matrix product gives the histograms of
+all poses. Counts of pixels are exact in float32, so the result does not depend on the number of threads.
+"""
+
+import cv2
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike, NDArray
+
+from regagent.geometry import invert
+from regagent.images import Image, warp
+from regagent.settings import Search
+
+#: Intensities up to this are air and make up the lowest level; the others hold equally many pixels each.
+AIR = 0.05
+
+
+def search_pose(fixed: Image, moving: Image, settings: Search) -> NDArray[np.float64] | None:
+    """Return the pose T (4,) of the highest mutual information, coarse to fine, or None for an empty image.
+
+    The fixed image is laid over the moving one by every pose of a grid, on pixels as wide as the grid's step;
+    the best of them are tried again with their neighbours at half the steps. T is the inverse of the last.
+    """
+    step, turn, growth = settings.translation_step_px, settings.rotation_step_deg, settings.scale_step
+    turns = _spread(-settings.rotation_deg, settings.rotation_deg, turn)
+    scales = _spread(*settings.scale, growth)
+    poses = np.array([(0.0, 0.0, angle, scale) for angle in turns for scale in scales])
+    around = np.array([(0.0, 0.0, a * turn / 2, s * growth / 2) for a in (-1, 0, 1) for s in (-1, 0, 1)])
+    reach = int(np.ceil(settings.translation_px / step))
+    try:
+        best = _best(settings.candidates, *_scan(moving, fixed, poses, step, reach, settings.bins))
+        near = (best[:, None] + around).reshape(-1, 4)
+        return invert(_best(1, *_scan(moving, fixed, near, step / 2, 1, settings.bins))[0])
+    except EmptyImage:
+        return None
+
+
+def mutual_information(
+    fixed: Image, moving: Image, pose: ArrayLike, pixel: float = 2.0, bins: int = 16
+) -> float:
+    """Return the mutual information in nats of the images (H, H) under the pose T, 0 when one is empty.
+
+    It is taken over the moving image's field of view, on pixels ``pixel`` px wide.
+    """
+    try:
+        _, information = _scan(moving, fixed, invert(pose)[None], pixel, 0, bins)
+    except EmptyImage:
+        return 0.0
+    return float(information[0])
+
+
+class EmptyImage(Exception):
+    """Nothing is to be seen in an image but air."""
+
+
+def _spread(low: float, high: float, step: float) -> NDArray[np.float64]:
+    """Return numbers from ``low`` to ``high``, both included, at most ``step`` apart."""
+    return np.linspace(low, high, int(np.ceil((high - low) / step - 1e-9)) + 1)
+
+
+def _best(count: int, poses: NDArray, information: NDArray) -> NDArray:
+    return poses[np.argsort(-information, kind="stable")[:count]]
+
+
+def _scan(
+    target: Image, source: Image, poses: NDArray, pixel: float, reach: int, bins: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return all poses that were tried (N, 4) and the mutual information (N,) of each.
+
+    The source is laid over the target by each of ``poses`` (A, 4), and from there moved by up to ``reach``
+    pixels along x and y. Both images are shrunk first, to pixels ``pixel`` px wide.
+    """
+    size = max(8, round(len(target) / pixel))
+    pixel = len(target) / size
+    small = [cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in (target, source)]
+    edges = [_edges(image, bins) for image in small]
+    warped = np.stack([warp(small[1], [*pose[:2] / pixel, *pose[2:]]) for pose in poses])
+
+    there = _indicators(small[0], edges[0])  # (I, size, size)
+    padded = np.pad(there, ((0, 0), (reach, reach), (reach, reach)))
+    windows = np.moveaxis(sliding_window_view(padded, (size, size), (1, 2)), 0, 2)  # (R, R, I, size, size)
+    # The source's lowest level, air, also lies where the source does not reach: it is what the others leave.
+    here = _indicators(warped, edges[1])[1:]  # (J - 1, A, size, size)
+    counts = windows.reshape(-1, size * size) @ here.reshape(-1, size * size).T
+    counts = counts.reshape(-1, len(there), len(here), len(poses)).transpose(0, 3, 1, 2)  # (R², A, I, J - 1)
+    air = there.sum((1, 2))[:, None] - counts.sum(-1, keepdims=True)
+    joint = np.concatenate([air, counts], -1) / size**2
+    information = (
+        _entropy(joint.sum(-2)) + _entropy(joint.sum(-1)) - _entropy(joint.reshape(*joint.shape[:2], -1))
+    )
+
+    steps = np.arange(-reach, reach + 1) * pixel
+    shifts = np.stack([*np.meshgrid(steps, steps), *np.zeros((2, len(steps), len(steps)))], -1)
+    return (shifts.reshape(-1, 1, 4) + poses).reshape(-1, 4), information.ravel()
+
+
+def _edges(image: Image, bins: int) -> NDArray:
+    """Return the lower bounds of all levels but the lowest."""
+    seen = image[image > AIR]
+    if len(seen) == 0:
+        raise EmptyImage
+    return np.array([AIR, *np.quantile(seen, np.arange(1, bins - 1) / (bins - 1))])
+
+
+def _indicators(images: Image, edges: NDArray) -> NDArray[np.float32]:
+    """Return (levels, ...) of ones where a pixel (...) is of the level, and zeros elsewhere."""
+    levels = np.digitize(images, edges)
+    return np.stack([levels == level for level in range(len(edges) + 1)]).astype(np.float32)
+
+
+def _entropy(shares: NDArray) -> NDArray:
+    """Return the entropy (...) in nats of distributions (..., N)."""
+    return -(shares * np.log(np.maximum(shares, 1e-12))).sum(-1)
