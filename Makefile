@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help reproduce report accuracy literal few_patients smoke test lint benchmark time_to_accuracy clean
+.PHONY: help reproduce report check_report accuracy literal few_patients smoke test lint benchmark time_to_accuracy clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -23,6 +23,10 @@ reproduce: $(INSTALLED) ## everything from volumes to Table 2 and the figures; C
 
 report: $(INSTALLED) ## report.html of a finished run (CONFIG= as for reproduce)
 	$(SNAKEMAKE) --report report.html
+
+check_report: $(INSTALLED) ## report.html in a real browser: every picture shows, and no error; needs Debian's chromium
+	@command -v chromium >/dev/null || { echo "error: no chromium here; on Debian: apt-get install chromium"; exit 1; }
+	REPORT=report.html pytest tests/test_report.py
 
 accuracy literal few_patients: $(INSTALLED) ## longer experiments, see the files of these names in config/
 	snakemake --configfile config/$@.yaml

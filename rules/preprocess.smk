@@ -14,8 +14,8 @@ rule preregister_patient:
         overlay=report(
             results("preregistered/{patient}/overlay.png"),
             caption="captions/overlay.rst",
-            category="Pre-registration",
-            subcategory="Overlays",
+            category="Patients",
+            subcategory="Pre-registration, by patient",
             labels={"figure": "overlay", "patient": "{patient}"},
         ),
     log:

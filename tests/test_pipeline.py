@@ -12,6 +12,13 @@ ONCE = (
     *("split_patients", "make_table2", "make_claims", "draw_figure4", "draw_figure5"),
     *(
         "draw_capture_range",
+        "draw_error_distribution",
+        "draw_accuracy_time",
+        "draw_worst_cases",
+        "walk_episode",
+        "draw_episode",
+        "animate_episode",
+        "write_summary",
         "draw_training",
         "draw_calibration",
         "draw_cohort",
