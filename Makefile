@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help reproduce report docs accuracy literal few_patients smoke test sheet_check lint benchmark \
+.PHONY: help reproduce report check_report docs accuracy literal few_patients smoke test sheet_check lint benchmark \
 	time_to_accuracy clean
 .DEFAULT_GOAL := help
 
@@ -25,6 +25,10 @@ reproduce: $(INSTALLED) ## everything from volumes to Table 2 and the figures; C
 
 report: $(INSTALLED) ## report.html of a finished run (CONFIG= as for reproduce)
 	$(SNAKEMAKE) --report report.html
+
+check_report: $(INSTALLED) ## report.html in a real browser: every picture shows, and no error; needs Debian's chromium
+	@command -v chromium >/dev/null || { echo "error: no chromium here; on Debian: apt-get install chromium"; exit 1; }
+	REPORT=report.html pytest tests/test_report.py
 
 docs: $(INSTALLED) ## README's table and pictures and docs/results.md from a finished run (RUN=default)
 	PYTHONPATH=workflow_scripts python docs/fill.py results/$(or $(RUN),default)

@@ -4,6 +4,7 @@ import re
 import shutil
 
 from regagent.code_hash import code_hash
+from regagent.results import NO_AGENT
 from regagent.settings import (
     CONVENTIONAL,
     REFINED,
@@ -91,6 +92,17 @@ REGRESSORS = variants_of(Regressor)
 PRETRAINED = variants_of(Pretrained)
 AGENTS = [*REINFORCED, *SUPERVISED]
 
+
+def family_of(method):
+    """Return the panel that a method stands in where a figure compares all of them."""
+    variant = variant_of(method)
+    if variant in REINFORCED:
+        return "reinforcement agents"
+    return "supervised agents" if variant in SUPERVISED else NO_AGENT
+
+
+FAMILIES = {method: family_of(method) for method in SETTINGS.methods}
+
 # The variants that the methods of Table 2 need.
 USED = [name for name in SETTINGS.variants if name in map(variant_of, SETTINGS.methods)]
 
@@ -106,6 +118,9 @@ FIGURE4 = [
     for name in ("Elastix", "SL-matrix", "RL-LME-MC", "pure-SL")
     if name in SETTINGS.methods
 ]
+
+# The paper's method: its worst cases and one of its episodes are shown, where the run has it.
+PROPOSED = "RL-LME-MC"
 
 # What is trained: what the methods and Figure 5 need.
 TRAINED = [
@@ -161,6 +176,14 @@ FACE = [
     results("figures/preregistration.pdf"),
     results("figures/cohort.pdf"),
     results("figures/capture_range.pdf"),
+    results("figures/error_distribution.pdf"),
+    results("figures/accuracy_time.pdf"),
+    results("tables/summary.rst"),
+    *(
+        results(f"figures/{name}")
+        for name in ("worst_cases.pdf", "episode.pdf", "episode.gif")
+        if PROPOSED in SETTINGS.methods
+    ),
     *([results("figures/figure4.pdf")] if FIGURE4 else []),
     *([results("figures/figure5.pdf")] if FIGURE5 else []),
     *([results("figures/training.pdf")] if TRAINED else []),

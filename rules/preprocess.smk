@@ -16,8 +16,8 @@ if SHEET is None:
             overlay=report(
                 results("preregistered/{patient}/overlay.png"),
                 caption="captions/overlay.rst",
-                category="Pre-registration",
-                subcategory="Overlays",
+                category="Patients",
+                subcategory="Pre-registration, by patient",
                 labels={"figure": "overlay", "patient": "{patient}"},
             ),
         log:
@@ -52,8 +52,8 @@ else:
             overlay=report(
                 results("preregistered/{patient}/overlay.png"),
                 caption="captions/overlay.rst",
-                category="Pre-registration",
-                subcategory="Overlays",
+                category="Patients",
+                subcategory="Pre-registration, by patient",
                 labels={"figure": "overlay", "patient": "{patient}"},
             ),
         log:

@@ -281,3 +281,30 @@ rule export_agent:
         "{wildcards.variant}, seed {wildcards.seed}: writing the agent into one file"
     script:
         "../workflow_scripts/export_agent.py"
+
+
+rule walk_episode:
+    input:
+        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        perturbations=results("perturbations/E2.csv"),
+        model=results("models/{variant}/seed{seed}/model.pt"),
+        threshold=results("models/{variant}/seed{seed}/threshold.json"),
+    output:
+        episode=results("episodes/{variant}-MC/seed{seed}.csv"),
+    log:
+        results("logs/walk_episode/{variant}-MC-seed{seed}.log"),
+    wildcard_constraints:
+        variant=any_of(AGENTS),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        code=code("walk_episode"),
+        inference=section("inference"),
+        seed=lambda wildcards: int(wildcards.seed),
+    message:
+        "walking {wildcards.variant}-MC through one case, seed {wildcards.seed}"
+    script:
+        "../workflow_scripts/walk_episode.py"

@@ -14,8 +14,8 @@ rule make_table2:
         html=report(
             results("tables/table2.html"),
             caption="captions/table2.rst",
-            category="Table 2",
-            labels={"table": "Table 2", "shows": "the error of every method"},
+            category="Accuracy",
+            labels={"result": "Table 2", "shows": "the error of every method"},
         ),
     log:
         results("logs/make_table2.log"),
@@ -94,9 +94,9 @@ rule make_claims:
         html=report(
             results("tables/claims.html"),
             caption="captions/claims.rst",
-            category="Claims",
+            category="Accuracy",
             labels={
-                "table": "claims",
+                "result": "claims",
                 "shows": "what the paper says, and what this run says",
             },
         ),
@@ -154,7 +154,7 @@ rule draw_figure4:
         png=report(
             results("figures/figure4.png"),
             caption="captions/figure4.rst",
-            category="Figure 4",
+            category="Examples",
             labels={"figure": "Figure 4", "shows": "examples of E2 by method"},
         ),
     log:
@@ -173,6 +173,98 @@ rule draw_figure4:
         "../workflow_scripts/draw_figure4.py"
 
 
+rule draw_worst_cases:
+    input:
+        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        perturbations=results("perturbations/E2.csv"),
+        registrations=[
+            results(f"registrations/{method}/seed{seeds_of(method)[0]}/E2.csv")
+            for method in FIGURE4
+        ],
+        style=STYLE,
+    output:
+        pdf=results("figures/worst_cases.pdf"),
+        png=report(
+            results("figures/worst_cases.png"),
+            caption="captions/worst_cases.rst",
+            category="Examples",
+            labels={"figure": "worst cases", "shows": "where RL-LME-MC fails most"},
+        ),
+    log:
+        results("logs/draw_worst_cases.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        code=code("draw_worst_cases"),
+        methods=FIGURE4,
+        judged=PROPOSED,
+    message:
+        "drawing the worst cases"
+    script:
+        "../workflow_scripts/draw_worst_cases.py"
+
+
+rule draw_episode:
+    input:
+        episode=results(f"episodes/{PROPOSED}/seed{SETTINGS.seeds[0]}.csv"),
+        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        perturbations=results("perturbations/E2.csv"),
+        style=STYLE,
+    output:
+        pdf=results("figures/episode.pdf"),
+        png=report(
+            results("figures/episode.png"),
+            caption="captions/episode.rst",
+            category="Examples",
+            labels={"figure": "episode, film strip", "shows": "one case step by step"},
+        ),
+    log:
+        results("logs/draw_episode.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        code=code("draw_episode"),
+    message:
+        "drawing an episode as a film strip"
+    script:
+        "../workflow_scripts/draw_episode.py"
+
+
+rule animate_episode:
+    input:
+        episode=results(f"episodes/{PROPOSED}/seed{SETTINGS.seeds[0]}.csv"),
+        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        perturbations=results("perturbations/E2.csv"),
+        style=STYLE,
+    output:
+        gif=results("figures/episode.gif"),
+        page=report(
+            results("figures/episode.html"),
+            caption="captions/episode.rst",
+            category="Examples",
+            labels={"figure": "episode, animated", "shows": "the agent at work"},
+        ),
+    log:
+        results("logs/animate_episode.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        code=code("animate_episode"),
+    message:
+        "animating an episode"
+    script:
+        "../workflow_scripts/animate_episode.py"
+
+
 rule draw_figure5:
     input:
         training=of_models("training.csv", FIGURE5),
@@ -182,7 +274,7 @@ rule draw_figure5:
         png=report(
             results("figures/figure5.png"),
             caption="captions/figure5.rst",
-            category="Figure 5",
+            category="Training",
             labels={"figure": "Figure 5", "shows": "all panels"},
         ),
         panels_pdf=[results(f"figures/figure5{panel}.pdf") for panel in "abcd"],
@@ -190,7 +282,7 @@ rule draw_figure5:
             report(
                 results(f"figures/figure5{panel}.png"),
                 caption="captions/figure5.rst",
-                category="Figure 5",
+                category="Training",
                 labels={"figure": f"Figure 5{panel}", "shows": shows},
             )
             for panel, shows in FIGURE5_PANELS.items()
@@ -219,9 +311,9 @@ rule draw_capture_range:
         png=report(
             results("figures/capture_range.png"),
             caption="captions/capture_range.rst",
-            category="Beside the paper",
+            category="Accuracy",
             labels={
-                "figure": "capture range",
+                "result": "capture range",
                 "shows": "success against the initial error",
             },
         ),
@@ -234,11 +326,73 @@ rule draw_capture_range:
         mem_mb=1500,
     params:
         code=code("draw_capture_range"),
-        methods=SETTINGS.methods,
+        families=FAMILIES,
     message:
         "drawing the capture range"
     script:
         "../workflow_scripts/draw_capture_range.py"
+
+
+rule draw_error_distribution:
+    input:
+        registrations=registrations(SETTINGS.methods),
+        style=STYLE,
+    output:
+        pdf=results("figures/error_distribution.pdf"),
+        png=report(
+            results("figures/error_distribution.png"),
+            caption="captions/error_distribution.rst",
+            category="Accuracy",
+            labels={
+                "result": "error distribution",
+                "shows": "how many cases end within an error",
+            },
+        ),
+    log:
+        results("logs/draw_error_distribution.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        code=code("draw_error_distribution"),
+        families=FAMILIES,
+    message:
+        "drawing the distribution of the errors"
+    script:
+        "../workflow_scripts/draw_error_distribution.py"
+
+
+rule draw_accuracy_time:
+    input:
+        registrations=registrations(SETTINGS.methods),
+        style=STYLE,
+    output:
+        pdf=results("figures/accuracy_time.pdf"),
+        png=report(
+            results("figures/accuracy_time.png"),
+            caption="captions/accuracy_time.rst",
+            category="Accuracy",
+            labels={
+                "result": "accuracy and time",
+                "shows": "error against seconds a case",
+            },
+        ),
+    log:
+        results("logs/draw_accuracy_time.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        code=code("draw_accuracy_time"),
+        families=FAMILIES,
+    message:
+        "drawing the error against the time"
+    script:
+        "../workflow_scripts/draw_accuracy_time.py"
 
 
 rule draw_training:
@@ -250,7 +404,7 @@ rule draw_training:
         png=report(
             results("figures/training.png"),
             caption="captions/training.rst",
-            category="Beside the paper",
+            category="Training",
             labels={
                 "figure": "training",
                 "shows": "success rate and loss of every training",
@@ -280,7 +434,7 @@ rule draw_calibration:
         png=report(
             results("figures/calibration.png"),
             caption="captions/calibration.rst",
-            category="Beside the paper",
+            category="Training",
             labels={
                 "figure": "calibration",
                 "shows": "the error against the stop threshold",
@@ -311,7 +465,8 @@ rule draw_cohort:
         png=report(
             results("figures/cohort.png"),
             caption="captions/cohort.rst",
-            category="Cohort",
+            category="Patients",
+            subcategory="Cohort",
             labels={"figure": "cohort", "shows": "middle slices of six patients"},
         ),
     log:
@@ -339,16 +494,16 @@ rule summarise_preregistration:
         table=report(
             results("tables/preregistration.csv"),
             caption="captions/preregistration.rst",
-            category="Pre-registration",
-            subcategory="Summary",
+            category="Patients",
+            subcategory="Pre-registration",
             labels={"figure": "table", "patient": "all"},
         ),
         pdf=results("figures/preregistration.pdf"),
         png=report(
             results("figures/preregistration.png"),
             caption="captions/preregistration.rst",
-            category="Pre-registration",
-            subcategory="Summary",
+            category="Patients",
+            subcategory="Pre-registration",
             labels={"figure": "error", "patient": "all"},
         ),
     log:
@@ -364,6 +519,28 @@ rule summarise_preregistration:
         "summarising the pre-registration"
     script:
         "../workflow_scripts/summarise_preregistration.py"
+
+
+rule write_summary:
+    input:
+        registrations=registrations(SETTINGS.methods),
+        split=results("split.tsv"),
+    output:
+        text=results("tables/summary.rst"),
+    log:
+        results("logs/write_summary.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("write_summary"),
+        families=FAMILIES,
+    message:
+        "writing the summary of the report's first page"
+    script:
+        "../workflow_scripts/write_summary.py"
 
 
 rule write_provenance:

@@ -3,20 +3,22 @@
 import json
 from pathlib import Path
 
+import matplotlib
 import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
 
-from regagent.curves import draw_calibration, draw_figure5, draw_training, over_seeds, smooth
-from regagent.figures import (
+from regagent.comparison import (
     capture_range,
-    choose_examples,
+    draw_accuracy_time,
     draw_capture_range,
-    draw_figure4,
-    summarise_preregistration,
+    draw_error_distribution,
+    looks,
     wilson_interval,
 )
+from regagent.curves import draw_calibration, draw_figure5, draw_training, over_seeds, smooth
+from regagent.figures import choose_examples, draw_figure4, draw_worst_cases, summarise_preregistration
 from regagent.files import UserError
 from regagent.geometry import IDENTITY, compose, invert
 from regagent.metrics import POSE, registration_table
@@ -28,8 +30,15 @@ SIZE = 168
 COLUMNS = ["Elastix", "SL-matrix", "RL-LME-MC", "pure-SL"]
 METHODS = [
     *("Initial", "SIFT", "Elastix", "pure-SL", "SL-matrix", "SL-matrix-MC", "SL-LME", "SL-LME-MC"),
-    *("RL-matrix", "RL-matrix-MC", "RL-LME", "RL-LME-MC", "CNN-LME-MC"),
+    *("RL-matrix", "RL-matrix-MC", "RL-LME", "RL-LME-MC", "RL-LME-MC+Elastix", "CNN-LME-MC"),
+    *("Elastix-multistart", "MI-search+Elastix", "SimpleITK-MI", "of-ones-own"),
 ]
+FAMILIES = {
+    method: {"SL": "supervised agents", "RL": "reinforcement agents", "CNN": "reinforcement agents"}.get(
+        method.split("-")[0], "without an agent"
+    )
+    for method in METHODS
+}
 #: Error of an invented result: px of shift, and the share of cases that are left where they started.
 QUALITY = {"SIFT": (4.0, 0.8), "Elastix": (0.6, 0.2), "pure-SL": (4.0, 0.0), "SL-matrix": (1.5, 0.1)}
 
@@ -181,7 +190,16 @@ def draw(
         draw_figure5([p for p in training if "pure-SL" not in str(p)], STYLE, outputs, panels)
         outputs += [path for pair in panels for path in pair]
     elif name == "capture_range":
-        draw_capture_range(registrations(run), METHODS, STYLE, outputs)
+        draw_capture_range(registrations(run), FAMILIES, STYLE, outputs)
+    elif name == "error_distribution":
+        draw_error_distribution(registrations(run), FAMILIES, STYLE, outputs)
+    elif name == "accuracy_time":
+        draw_accuracy_time(registrations(run), FAMILIES, STYLE, outputs)
+    elif name == "worst_cases":
+        draw_worst_cases(
+            sorted(run.glob("slices/*.npz")), run / "perturbations/E2.csv",
+            registrations(run, "E2", columns), columns, "RL-LME-MC", STYLE, outputs,
+        )  # fmt: skip
     elif name == "training":
         draw_training(training, STYLE, outputs)
     elif name == "calibration":
@@ -192,7 +210,10 @@ def draw(
     return outputs
 
 
-FIGURES = ("figure4", "figure5", "capture_range", "training", "calibration", "preregistration")
+FIGURES = (
+    *("figure4", "figure5", "capture_range", "error_distribution", "accuracy_time", "worst_cases"),
+    *("training", "calibration", "preregistration"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +233,20 @@ def test_draws_something_and_repeats(name, run, tmp_path):
         assert path.read_bytes() == (tmp_path / "first" / path.name).read_bytes(), path.name
 
 
+def test_no_text_is_smaller_than_eight_points():
+    sizes = {
+        key: value
+        for key, value in matplotlib.rc_params_from_file(STYLE, use_default_template=False).items()
+        if key.endswith("size") and not key.startswith(("figure.fig", "lines."))
+    }
+    assert len(sizes) >= 8 and min(map(float, sizes.values())) >= 8, sizes
+
+
+def test_no_two_methods_look_alike():
+    seen = {tuple(map(str, look.values())) for look in looks(FAMILIES).values()}
+    assert len(seen) == len(METHODS) - 1  # the initial pose is no method
+
+
 def test_several_seeds_become_a_band(tmp_path):
     rng = np.random.default_rng(5)
     for variant in ("RL-LME", "CNN-LME"):
@@ -223,6 +258,14 @@ def test_several_seeds_become_a_band(tmp_path):
         t["env_step"].max() for t in tables["RL-LME"].values()
     )
     assert all(path.exists() for path in draw("figure5", tmp_path, tmp_path, ("png",)))
+
+
+def test_the_worst_cases_are_those_of_the_highest_error(run, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("regagent.figures._draw_case", lambda _, __, case, *rest: shown.append(case.name))
+    draw("worst_cases", run, tmp_path, ("png",))
+    errors = pd.read_csv(run / "registrations/RL-LME-MC/seed1/E2.csv").set_index("case")["tre_px"]
+    assert shown == errors.nlargest(5).index.tolist()
 
 
 def test_examples_stand_at_the_quantiles_and_are_of_different_patients():

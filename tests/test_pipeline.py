@@ -13,6 +13,13 @@ ONCE = (
     *("make_table2_statistics", "make_case_table", "write_results"),
     *(
         "draw_capture_range",
+        "draw_error_distribution",
+        "draw_accuracy_time",
+        "draw_worst_cases",
+        "walk_episode",
+        "draw_episode",
+        "animate_episode",
+        "write_summary",
         "draw_training",
         "draw_calibration",
         "draw_cohort",

@@ -13,7 +13,14 @@ from workflow import announced_jobs, copy_workflow, counted_jobs, snakemake
 
 CONFIG = ("--configfile", "config/smoke.yaml")
 FACE = {"write_provenance"}
-TABLES = {"make_table2", "make_claims", "draw_figure4", "draw_capture_range", *FACE}
+COMPARISONS = {f"draw_{name}" for name in ("capture_range", "error_distribution", "accuracy_time")}
+TABLES = {
+    *("make_table2", "make_table2_statistics", "make_case_table", "make_claims", "write_results"),
+    *("write_summary", "draw_figure4", "draw_worst_cases"),
+    *COMPARISONS,
+    *FACE,
+}
+EPISODE = {"walk_episode", "draw_episode", "animate_episode"}
 TRAININGS = {"train_agent", "train_supervised", "train_regressor"}
 REGISTRATIONS = {
     *(f"register_{name}" for name in ("initial", "sift", "elastix", "regressor", "agent")),
@@ -83,7 +90,7 @@ def test_a_comment_in_the_library_reruns_nothing(run):
 
 def test_the_metrics_rerun_the_evaluation_and_the_tables(run):
     change_code(library(run, "metrics"))
-    assert set(counted_jobs(plan(run))) == REGISTRATIONS | TABLES | {"export_agent"}
+    assert set(counted_jobs(plan(run))) == REGISTRATIONS | EPISODE | TABLES | {"export_agent"}
 
 
 def test_a_figure_reruns_itself(run):
@@ -128,6 +135,7 @@ def test_one_patients_volume_reruns_the_patient_and_what_learns_from_it(run):
         *one_patient,
         *TRAININGS,
         *REGISTRATIONS,
+        *EPISODE,
         *TABLES,
         *("export_agent", "perturb_slices", "calibrate_threshold", "summarise_preregistration"),
         *("draw_cohort", "draw_figure5", "draw_training", "draw_calibration"),

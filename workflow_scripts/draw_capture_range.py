@@ -4,13 +4,13 @@ Input: style, registrations (registrations/{method}/seed{n}/{set}.csv, any numbe
 Params: methods (the lines in their order). Output: pdf, png.
 """
 
-from regagent.figures import draw_capture_range
+from regagent.comparison import draw_capture_range
 from regagent.files import logged
 
 with logged(snakemake.log[0]):
     draw_capture_range(
         registrations=snakemake.input.registrations,
-        methods=snakemake.params.methods,
+        families=snakemake.params.families,
         style=snakemake.input.style,
         outputs=[snakemake.output.pdf, snakemake.output.png],
     )

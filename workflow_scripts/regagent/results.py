@@ -17,6 +17,9 @@ REGISTRATION_COLUMNS = (
     *("initial_px", "tre_px", "tre_mm", "steps", "seconds", "status"),
 )
 
+#: The family of the methods that are no agents; figures that compare all methods have a panel a family.
+NO_AGENT = "without an agent"
+
 
 def label_of(method: str) -> str:
     """Return the name of a method as the paper prints it."""

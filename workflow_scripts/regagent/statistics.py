@@ -8,10 +8,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from regagent.metrics import STATISTICS
+from regagent.metrics import STATISTICS, SUCCESS_PX
 
-#: A case within this TRE is a success; a pixel is about 1.5 mm.
-SUCCESS_PX = 2.0
 WORST = 0.3
 RESAMPLES = 2000
 BOTH = ("E1", "E2")

@@ -1,0 +1,105 @@
+"""A report opened in a real browser, Debian's Chromium without a window: what is missing or broken in it."""
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from pathlib import Path
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
+    "--host-resolver-rules=MAP * ~NOTFOUND",  # a report must open offline
+)
+TIMEOUT_SECONDS = 300
+
+#: Before anything else of the page: take down all errors, of scripts, of what does not load, of the console.
+LISTEN = """<script>
+const faults = [];
+addEventListener("error", event => {
+  const {tagName, src, href} = event.target;
+  faults.push(tagName ? `${tagName} not loaded: ${src || href}`.slice(0, 200) : event.message);
+}, true);
+addEventListener("unhandledrejection", event => faults.push(String(event.reason)));
+const consoleError = console.error;
+console.error = (...said) => { faults.push(said.join(" ")); consoleError(...said); };
+</script>"""
+
+#: After the page: visit all of a Snakemake report as its buttons do, look at every picture, tell the faults.
+VISIT = """<script>
+const wait = () => new Promise(done => setTimeout(done, 50));
+async function look(document, where) {
+  for (const picture of document.images) {
+    try { await picture.decode(); } catch (error) { faults.push(`${where}: a picture does not show`); }
+  }
+}
+async function visit() {
+  let pictures = 0;
+  await wait();
+  await look(document, "first page");
+  if (typeof results !== "undefined") {
+    for (const category in categories) {
+      app.showCategory(category);
+      for (const subcategory in categories[category]) {
+        app.setView({navbarMode: "subcategory", category, subcategory});
+        await wait();
+      }
+    }
+    for (const path in results) {
+      const {caption, data_uri, mime_type} = results[path];
+      if (!caption) faults.push(`${path}: no caption`);
+      app.showResultInfo(path);
+      if (mime_type.startsWith("image/")) {
+        app.setView({content: "img", contentPath: data_uri, resultPath: path});
+        await wait();
+        await look(document, path);
+        pictures += 1;
+      } else if (mime_type === "text/html") {
+        app.setView({content: "html", contentPath: data_uri, resultPath: path});
+        await wait();
+        const page = new DOMParser().parseFromString(await (await fetch(data_uri)).text(), "text/html");
+        for (const picture of page.images) {
+          const copy = new Image();
+          copy.src = picture.src;
+          try { await copy.decode(); } catch (error) { faults.push(`${path}: a picture does not show`); }
+          pictures += 1;
+        }
+      }
+    }
+  }
+  await wait();
+  const told = document.createElement("pre");
+  told.id = "told";
+  told.textContent = JSON.stringify({faults, pictures});
+  document.body.replaceChildren(told);
+}
+addEventListener("load", () => visit().catch(error => { faults.push(String(error)); }));
+</script>"""
+
+
+def visit(page: Path, folder: Path) -> tuple[list[str], int]:
+    """Open a copy of an HTML page in an empty folder; return its faults and the number of results' pictures.
+
+    A fault is an error of a script or of the console, a picture or file that does not load, or a result of a
+    Snakemake report without a caption. Raises ``AssertionError`` when the browser does not come to its end.
+    """
+    text = page.read_text(encoding="utf-8")
+    head = re.search(r"<head[^>]*>", text)
+    at = head.end() if head else 0
+    copy = folder / "page.html"
+    copy.write_text(f"{text[:at]}{LISTEN}{text[at:]}{VISIT}", encoding="utf-8")
+    profile = folder / "profile"
+    profile.mkdir()
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom"]
+    command += [f"--timeout={1000 * TIMEOUT_SECONDS}", f"--virtual-time-budget={1000 * TIMEOUT_SECONDS}"]
+    done = subprocess.run(
+        [*command, copy.as_uri()], capture_output=True, text=True, timeout=2 * TIMEOUT_SECONDS
+    )
+    told = re.search(r'<pre id="told">(.*?)</pre>', done.stdout, flags=re.DOTALL)
+    assert told, (
+        f"the browser did not come to the end of {page}:\n{done.stdout[-500:]}\n{done.stderr[-2000:]}"
+    )
+    told = json.loads(unescape(told[1]))
+    return told["faults"], told["pictures"]

@@ -1,0 +1,16 @@
+"""Draw the error of every method against the time that it takes for a case (beside paper Table 2).
+
+Input: style, registrations (registrations/{method}/seed{n}/{set}.csv of all methods). Params: families
+(the family of each method, in the order of Table 2). Output: pdf, png.
+"""
+
+from regagent.comparison import draw_accuracy_time
+from regagent.files import logged
+
+with logged(snakemake.log[0]):
+    draw_accuracy_time(
+        registrations=snakemake.input.registrations,
+        families=snakemake.params.families,
+        style=snakemake.input.style,
+        outputs=[snakemake.output.pdf, snakemake.output.png],
+    )
