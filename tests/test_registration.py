@@ -225,7 +225,7 @@ def test_elastix_goes_on_from_each_slices_pose(perfect, monkeypatch, caplog):
         return None if len(given) == 2 else start + [1.0, 0.0, 0.0, 0.0]
 
     monkeypatch.setattr(registration, "elastix", lambda parameter_map: parameter_map)
-    monkeypatch.setattr(registration, "elastix_pose", refine)
+    monkeypatch.setattr(registration, "itk_pose", refine)
     after = register_pair(perfect, placed, "refine2d.txt").slices.pose
     assert np.array_equal(given, before)
     moved = np.delete(after - before, 1, axis=0)

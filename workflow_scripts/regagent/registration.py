@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.agent_file import TrainedAgent
-from regagent.baselines import elastix_pose
+from regagent.baselines import itk_pose
 from regagent.cohort import AIR_BELOW_HU
 from regagent.elastix import elastix
 from regagent.files import UserError
@@ -194,7 +194,7 @@ def register_pair(agent: TrainedAgent, placed: Placed, parameter_map: str | Path
         network, agent.rescaled, placed.fixed, placed.moving, threshold, agent.facts.inference, lookahead=True
     )
     if parameter_map is not None:
-        refine = partial(elastix_pose, elastix(parameter_map))
+        refine = partial(itk_pose, elastix(parameter_map))
         for row, images in enumerate(zip(placed.fixed, placed.moving, strict=True)):
             pose = refine(*images, found.pose[row])
             if pose is None:
