@@ -1,5 +1,6 @@
 """Scans as a hospital or a data set stores them: DICOM series, stacks of thick slices."""
 
+import locale
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ def write_series(
     Each slice is shifted by ``tilt_mm`` along y against the one before.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    spoken = locale.setlocale(locale.LC_CTYPE)
     image = sitk.Cast(image, sitk.sitkInt16)
     direction = np.reshape(image.GetDirection(), (3, 3))
     writer = sitk.ImageFileWriter()
@@ -42,6 +44,7 @@ def write_series(
             part.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"{series}-{z:03d}.dcm"))
         writer.Execute(part)
+    locale.setlocale(locale.LC_CTYPE, spoken)  # GDCM leaves "C" behind
     return folder
 
 

@@ -46,7 +46,9 @@ def run(tmp_path_factory):
     broken[30, 30, 20] = float("nan")
     sitk.WriteImage(broken, folder / "broken" / "mr.nii.gz")
     sitk.WriteImage(only_the_middle(mr, outside=0), folder / "headless" / "mr.nii.gz")
-    sitk.WriteImage(only_the_middle(ct, outside=-1000), folder / "headless" / "ct.nii.gz")
+    piece = only_the_middle(ct, outside=-1000)
+    piece[[n // 2 for n in piece.GetSize()]] = 900.0  # a splinter of bone
+    sitk.WriteImage(piece, folder / "headless" / "ct.nii.gz")
     sitk.WriteTransform(sitk.Euler3DTransform(), folder / "sound" / "known.tfm")
     write_series(ct, folder / "sound" / "the CT", "CT")
     (folder / "sound").rename(folder / ODD)
