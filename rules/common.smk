@@ -98,7 +98,9 @@ def family_of(method):
     variant = variant_of(method)
     if variant in REINFORCED:
         return "reinforcement agents"
-    return "supervised agents" if variant in SUPERVISED else NO_AGENT
+    if variant in SUPERVISED:
+        return "supervised agents"
+    return "agents from elsewhere" if variant in PRETRAINED else NO_AGENT
 
 
 FAMILIES = {method: family_of(method) for method in SETTINGS.methods}

@@ -294,7 +294,7 @@ rule walk_episode:
     log:
         results("logs/walk_episode/{variant}-MC-seed{seed}.log"),
     wildcard_constraints:
-        variant=any_of(AGENTS),
+        variant=any_of([*AGENTS, *PRETRAINED]),
     conda:
         "../envs/regagent.yaml"
     threads: 1

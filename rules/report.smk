@@ -44,8 +44,8 @@ rule make_table2_statistics:
         html=report(
             results("tables/table2_statistics.html"),
             caption="captions/table2_statistics.rst",
-            category="Table 2",
-            labels={"table": "statistics", "shows": "intervals, tests, worst cases"},
+            category="Accuracy",
+            labels={"result": "statistics", "shows": "intervals, tests, worst cases"},
         ),
     log:
         results("logs/make_table2_statistics.log"),

@@ -30,18 +30,21 @@ console.error = (...said) => { faults.push(said.join(" ")); consoleError(...said
 #: After the page: visit all of a Snakemake report as its buttons do, look at every picture, tell the faults.
 VISIT = """<script>
 const wait = () => new Promise(done => setTimeout(done, 50));
-async function look(document, where) {
-  for (const picture of document.images) {
-    try { await picture.decode(); } catch (error) { faults.push(`${where}: a picture does not show`); }
+async function look(pictures, where) {
+  for (const picture of pictures) {
+    for (let tries = 0; !picture.complete && tries < 100; tries++) await wait();
+    if (!picture.naturalWidth) faults.push(`${where}: a picture does not show`);
   }
+  return pictures.length;
 }
 async function visit() {
   let pictures = 0;
   await wait();
-  await look(document, "first page");
+  await look(document.images, "first page");
   if (typeof results !== "undefined") {
     for (const category in categories) {
       app.showCategory(category);
+      await wait();
       for (const subcategory in categories[category]) {
         app.setView({navbarMode: "subcategory", category, subcategory});
         await wait();
@@ -51,31 +54,34 @@ async function visit() {
       const {caption, data_uri, mime_type} = results[path];
       if (!caption) faults.push(`${path}: no caption`);
       app.showResultInfo(path);
+      await wait();
       if (mime_type.startsWith("image/")) {
         app.setView({content: "img", contentPath: data_uri, resultPath: path});
         await wait();
-        await look(document, path);
-        pictures += 1;
+        const shown = [...document.images].filter(({src}) => src === data_uri);
+        if (!shown.length) faults.push(`${path}: its button shows no picture`);
+        pictures += await look(shown, path);
       } else if (mime_type === "text/html") {
         app.setView({content: "html", contentPath: data_uri, resultPath: path});
         await wait();
         const page = new DOMParser().parseFromString(await (await fetch(data_uri)).text(), "text/html");
-        for (const picture of page.images) {
-          const copy = new Image();
-          copy.src = picture.src;
-          try { await copy.decode(); } catch (error) { faults.push(`${path}: a picture does not show`); }
-          pictures += 1;
-        }
+        const copies = [...page.images].map(({src}) => Object.assign(new Image(), {src}));
+        pictures += await look(copies, path);
       }
     }
   }
+  return pictures;
+}
+async function tell() {
+  let pictures = 0;
+  try { pictures = await visit(); } catch (error) { faults.push(String(error)); }
   await wait();
   const told = document.createElement("pre");
   told.id = "told";
   told.textContent = JSON.stringify({faults, pictures});
   document.body.replaceChildren(told);
 }
-addEventListener("load", () => visit().catch(error => { faults.push(String(error)); }));
+addEventListener("load", tell);
 </script>"""
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from regagent.drawing import (
     BLACK,
@@ -189,8 +190,9 @@ def draw_calibration(
                 error.plot(chosen["threshold"], chosen["mean_px"], "o", color=BLACK, markersize=4.5, zorder=4)
             error.set_title(variant, loc="left")
             error.set_ylabel("TRE (px)")
-            error.set_ylim(bottom=0)
-            stopped.set(xlabel="threshold on the value", ylabel="stopped", ylim=(-0.05, 1.05))
+            error.set_ylim(0, 1.1 * table[["mean_px", "median_px"]].to_numpy().max())
+            stopped.set(xlabel="threshold on the value", ylabel="stopped", ylim=(-0.05, 1.15))
+            stopped.xaxis.set_major_locator(MaxNLocator(3))
         for block in blocks.flat[len(tables) :]:
             block.set_visible(False)
         handles, labels = error.get_legend_handles_labels()

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from regagent.drawing import BLACK, BLUE, FULL_WIDTH, GREEN, GREY, LIGHT_GREY, VERMILION, save, styled
 from regagent.files import UserError, read_table, write_whole
@@ -77,13 +78,14 @@ def _draw_curves(value: Axes, error: Axes, episode: Episode) -> None:
     table = episode.table
     walked, last = table.iloc[:-1], table.iloc[-1]
     value.axhline(table["threshold"].iloc[0], color=GREY, linestyle="--", linewidth=0.9, label="threshold")
-    value.plot(walked["step"], walked["value"], color=BLUE, label="value")
+    value.plot(walked["step"], walked["value"], ".-", color=BLUE, label="value")
     value.set_ylabel("value")
     value.set_yscale("symlog", linthresh=10)
-    error.plot(walked["step"], walked["landmark_px"], "--", color=GREEN, label="D on the landmarks")
-    error.plot(walked["step"], walked["tre_px"], color=VERMILION, label="TRE")
+    error.plot(walked["step"], walked["landmark_px"], ".--", color=GREEN, label="D on the landmarks")
+    error.plot(walked["step"], walked["tre_px"], ".-", color=VERMILION, label="TRE")
     error.plot(last["step"], last["tre_px"], "o", color=BLACK, label=f"TRE after {last['reached_by']}")
-    error.set(xlabel="step", ylabel="error (px)")
+    error.set(xlabel="step", ylabel="error (px)", xlim=(-0.5, last["step"] + 0.5))
+    error.xaxis.set_major_locator(MaxNLocator(integer=True))
     error.set_ylim(bottom=0)
 
 
