@@ -8,9 +8,13 @@ import SimpleITK as sitk
 
 from regagent.baselines import (
     itk_pose,
+    mattes,
+    multistart_pose,
     refine_registrations,
     register_initial,
+    register_search,
     register_sift,
+    register_simpleitk,
     sift_pose,
 )
 from regagent.elastix import RegistrationFailed, elastix
@@ -18,11 +22,16 @@ from regagent.files import UserError, read_table, write_table
 from regagent.geometry import compose, invert, landmark_distance
 from regagent.images import warp
 from regagent.metrics import POSE
-from regagent.settings import Baselines
+from regagent.mutual_information import mutual_information, search_pose
+from regagent.settings import Baselines, Search
 
 SIZE = 168
 MAP = Path(__file__).parents[1] / "config/elastix/similarity2d.txt"
 REFINEMENT = MAP.with_name("refine2d.txt")
+MULTISTART = MAP.with_name("multistart2d.txt")
+
+TURNED = np.array([12.0, -10.0, 42.0, 0.85])
+SHIFTED = np.array([36.0, -32.0, 4.0, 1.0])
 POINTS = np.stack(np.meshgrid(np.arange(-48, 49, 12.0), np.arange(-48, 49, 12.0)), -1).reshape(-1, 2)
 
 
@@ -90,6 +99,77 @@ def test_elastix_goes_on_from_a_start(mr, ct):
     assert landmark_distance(itk_pose(refine, mr, moving, start), perturbation, POINTS) < 0.3
 
 
+def test_several_starts_find_what_one_does_not(mr, ct):
+    perturbation, quick = np.array([12.0, -10.0, 70.0, 0.85]), elastix(MULTISTART)
+    moving = warp(ct, perturbation)
+    starts = [[0.0, 0.0, angle, 1.0] for angle in Baselines().multistart_rotations_deg]
+    pose = multistart_pose(quick, mr, moving, starts)
+    assert landmark_distance(itk_pose(quick, mr, moving), perturbation, POINTS) > 5
+    assert landmark_distance(pose, perturbation, POINTS) < 1.5
+    assert np.array_equal(pose, multistart_pose(quick, mr, moving, starts))
+
+
+def test_a_start_that_gives_up_leaves_the_others(mr, ct):
+    def gives_up(fixed, moving):
+        if moving.GetSpacing()[0] > 1:
+            raise RegistrationFailed("no samples")
+        return sitk.Similarity2DTransform()
+
+    small, large = [0.0, 0.0, 0.0, 0.9], [0.0, 0.0, 0.0, 1.1]
+    assert np.allclose(multistart_pose(gives_up, mr, ct, [large, small]), small)
+    assert multistart_pose(gives_up, mr, ct, [large]) is None
+
+
+@pytest.mark.parametrize("perturbation", [TURNED, [-25.0, 28.0, -37.0, 1.2], [30.0, 30.0, 45.0, 0.75]])
+def test_the_search_comes_near_from_anywhere(mr, ct, perturbation):
+    moving = warp(ct, perturbation)
+    pose = search_pose(mr, moving, Search())
+    assert landmark_distance(pose, perturbation, POINTS) < 5
+    assert np.array_equal(pose, search_pose(mr, moving, Search()))
+
+
+def test_elastix_finishes_the_search(mr, ct):
+    moving = warp(ct, TURNED)
+    pose = itk_pose(elastix(REFINEMENT), mr, moving, search_pose(mr, moving, Search()))
+    assert landmark_distance(pose, TURNED, POINTS) < 0.3
+
+
+def test_nothing_to_search_in(mr):
+    blank = np.zeros_like(mr)
+    assert search_pose(mr, blank, Search()) is None and search_pose(blank, mr, Search()) is None
+    assert mutual_information(mr, blank, invert(TURNED)) == 0
+
+
+def test_mutual_information_is_that_of_the_joint_histogram(mr, ct):
+    """A pose of whole pixels and all four levels, against numpy's histogram of the shifted image."""
+    there, here = (
+        np.select([image > level for level in (0.6, 0.4, 0.2)], [0.75, 0.5, 0.25]) for image in (mr, ct)
+    )
+    fixed, moving = there.astype(np.float32), here.astype(np.float32)
+    shifted = np.zeros_like(fixed)
+    shifted[3:, :-5] = fixed[:-3, 5:]  # the fixed image over the moving one: 5 px to the left, 3 down
+    joint = np.histogram2d(shifted.ravel(), moving.ravel(), bins=[-0.1, 0.1, 0.3, 0.6, 0.8])[0] / fixed.size
+    product = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+    expected = (joint[joint > 0] * np.log(joint[joint > 0] / product[joint > 0])).sum()
+    found = mutual_information(fixed, moving, invert([-5.0, 3.0, 0.0, 1.0]), pixel=1.0, bins=128)
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_mutual_information_is_highest_at_the_truth(mr, ct):
+    moving, truth = warp(ct, TURNED), invert(TURNED)
+    there = mutual_information(mr, moving, truth)
+    for other in ([4.0, 0, 0, 1], [0, -4.0, 0, 1], [0, 0, 5.0, 1], [0, 0, 0, 1.07], [0, 0, 0, 0.93]):
+        assert mutual_information(mr, moving, compose(other, truth)) < there
+
+
+def test_simpleitk_starts_from_the_centres_of_mass(mr, ct):
+    moving = warp(ct, SHIFTED)
+    pose = itk_pose(mattes, mr, moving)
+    assert landmark_distance(pose, SHIFTED, POINTS) < 1
+    assert np.array_equal(pose, itk_pose(mattes, mr, moving))
+    assert itk_pose(mattes, mr, np.zeros_like(mr)) is None
+
+
 def test_elastix_that_gives_up_is_a_failure(mr):
     def gives_up(fixed, moving):
         raise RegistrationFailed("no samples")
@@ -136,12 +216,16 @@ def cases(tmp_path, mr):
     return tmp_path
 
 
-def test_failures_stay_where_they_were_and_say_so(cases):
+@pytest.mark.parametrize(
+    ("method", "settings", "tolerance"),
+    [(register_sift, [Baselines()], 0.5), (register_search, [Search()], 5), (register_simpleitk, [], 1)],
+)
+def test_failures_stay_where_they_were_and_say_so(cases, method, settings, tolerance):
     output = cases / "out.csv"
-    register_sift(cases / "E1.csv", [cases / "P001.npz"], output, Baselines())
+    method(cases / "E1.csv", [cases / "P001.npz"], output, *settings)
     table = read_table(output)
     assert table["status"].tolist() == ["registered", "failed"]
-    assert table["tre_px"][0] < 0.5
+    assert table["tre_px"][0] < tolerance
     assert table.loc[1, ["tx", "ty", "angle", "scale"]].tolist() == [0, 0, 0, 1]
     assert table["tre_px"][1] == pytest.approx(5.0)
     assert (table["seconds"] > 0).all()
