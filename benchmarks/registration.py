@@ -26,7 +26,7 @@ def main() -> None:
     """Measure, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", default="default", help="the run whose agent and cases to take")
-    parser.add_argument("--cases", type=int, default=48, help="pairs to register by each method")
+    parser.add_argument("--cases", type=int, default=240, help="pairs to register by each method")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path("results") / arguments.run

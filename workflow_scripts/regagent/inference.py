@@ -82,6 +82,12 @@ class Walk:
             logits=self.logits[rows],
         )
 
+    def put(self, rows: NDArray, other: "Walk") -> None:
+        """Put another walk's cases into these rows."""
+        self.case[rows], self.pose[rows] = other.case, other.pose
+        there = torch.as_tensor(rows, device=self.memory.device)
+        self.memory[there], self.logits[there] = other.memory, other.logits
+
     @torch.no_grad()
     def look(self) -> Array:
         """Take in the states; return their values (B,) in the paper's units."""
@@ -184,6 +190,7 @@ def _register_batch(
 ) -> tuple[Array, NDArray, Array, NDArray]:
     count = len(walk.pose)
     active = np.arange(count)
+    ready = walk.select(active)  # the states that the stopped cases stopped at
     pose, steps = walk.pose.copy(), np.zeros(count, int)
     best, stopped = np.full(count, -np.inf), np.zeros(count, bool)
     for step in range(settings.maximum_steps + 1):
@@ -194,13 +201,16 @@ def _register_batch(
         steps[active] = step
         stop = value >= threshold
         if stop.any():
-            ready = walk.select(np.flatnonzero(stop))
-            pose[active[stop]] = look_ahead(ready, settings, rng) if lookahead else ready.pose
+            ready.put(active[stop], walk.select(np.flatnonzero(stop)))
             stopped[active[stop]] = True
             walk, active = walk.select(np.flatnonzero(~stop)), active[~stop]
         if not len(active):
             break
         walk.move()
+    rows = np.flatnonzero(stopped)
+    if len(rows):
+        ready = ready.select(rows)
+        pose[rows] = look_ahead(ready, settings, rng) if lookahead else ready.pose
     return pose, steps, best, stopped
 
 
