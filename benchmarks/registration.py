@@ -1,7 +1,7 @@
 """Seconds of one CPU core a registration: the agent, 2D Elastix and SIFT on the same pairs in one go.
 
-Takes the trained agent, the stop thresholds and E1 cases of a run (`make reproduce` first). Writes
-results/benchmarks/registration.csv.
+Takes the trained agent, the stop thresholds and E1 cases of a run (`make reproduce` first), and medians over
+some rounds. Writes results/benchmarks/registration.csv.
 """
 
 import argparse
@@ -9,8 +9,10 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from regagent.baselines import itk_pose, sift_pose
 from regagent.checkpoints import load_model
@@ -21,12 +23,16 @@ from regagent.perturbations import perturbed_pairs
 from regagent.settings import Baselines, Inference
 from regagent.slices import read_cohort
 
+ROUNDS = 5
+#: Pairs a round that are registered one by one.
+ALONE = 24
+
 
 def main() -> None:
     """Measure, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", default="default", help="the run whose agent and cases to take")
-    parser.add_argument("--cases", type=int, default=240, help="pairs to register by each method")
+    parser.add_argument("--cases", type=int, default=240, help="pairs in a batch")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path("results") / arguments.run
@@ -37,32 +43,41 @@ def main() -> None:
     thresholds = json.loads((folder / "models/RL-LME/seed1/threshold.json").read_text())
     baselines, count = Baselines(), len(fixed)
     align = elastix(baselines.elastix_parameter_map)
-    rows = {}
+    some = slice(None, None, max(1, count // ALONE))
+    rounds = []
 
-    def measure(name: str, work) -> None:
+    def measure(name: str, work, pairs: slice = some) -> None:
+        images = list(zip(fixed[pairs], moving[pairs], strict=True))
         started, clock = time.process_time(), time.perf_counter()
-        work()
-        rows[name] = ((time.process_time() - started) / count, (time.perf_counter() - clock) / count)
+        work(images)
+        spent = time.process_time() - started, time.perf_counter() - clock
+        rounds[-1][name] = [seconds / len(images) for seconds in spent]
 
-    def agent(kind: str, batch: int) -> None:
+    def agent(kind: str, batch: int):
         settings, rescaled = Inference(batch=batch), facts["settings"]["rescale_values"]
-        register(network, rescaled, fixed, moving, thresholds[kind], settings, kind == "lookahead")
 
-    def each(method) -> None:
-        for pair in zip(fixed, moving, strict=True):
-            method(*pair)
+        def work(images) -> None:
+            pairs = map(np.stack, zip(*images, strict=True))
+            register(network, rescaled, *pairs, thresholds[kind], settings, kind == "lookahead")
+
+        return work
+
+    def each(method):
+        return lambda images: [method(*pair) for pair in images]
 
     ratio, matches = baselines.sift_ratio, baselines.sift_minimum_matches
     itk_pose(align, fixed[0], moving[0])
-    measure("Elastix", lambda: each(lambda one, other: itk_pose(align, one, other)))
-    measure("SIFT", lambda: each(lambda one, other: sift_pose(one, other, ratio, matches)))
-    for batch, where in ((1, "one by one"), (count, f"in a batch of {count}")):
-        measure(f"agent, greedy, {where}", lambda size=batch: agent("greedy", size))
-        measure(f"agent, look-ahead, {where}", lambda size=batch: agent("lookahead", size))
-    table = pd.DataFrame(
-        [(name, *times) for name, times in rows.items()], columns=["what", "cpu_seconds", "seconds"]
-    )
-    table["elastix_over_it"] = table.cpu_seconds[0] / table.cpu_seconds
+    for _ in tqdm(range(ROUNDS)):
+        rounds.append({})
+        measure("Elastix", each(lambda one, other: itk_pose(align, one, other)))
+        measure("SIFT", each(lambda one, other: sift_pose(one, other, ratio, matches)))
+        for kind, name in (("greedy", "greedy"), ("lookahead", "look-ahead")):
+            measure(f"agent, {name}, one by one", agent(kind, 1))
+            measure(f"agent, {name}, in a batch of {count}", agent(kind, count), slice(None))
+    seconds = np.array([[times for times in row.values()] for row in rounds])
+    table = pd.DataFrame(np.median(seconds, 0), columns=["cpu_seconds", "seconds"])
+    table.insert(0, "what", list(rounds[0]))
+    table["elastix_over_it"] = np.median(seconds[:, :1, 0] / seconds[:, :, 0], 0)
     write_table(table, "results/benchmarks/registration.csv")
     print(table.to_string(index=False, float_format="%.3f"))
 

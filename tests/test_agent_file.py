@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -96,9 +97,11 @@ def test_another_meaning_is_refused(agent, tmp_path, change, message):
     assert str(error.value).startswith(f"{tmp_path / 'agent.pt'}: ") and "\n" not in str(error.value)
 
 
-def test_a_trainings_own_model_is_refused_with_advice(agent):
+def test_a_trainings_own_model_stands_for_the_agent_beside_it(agent, tmp_path):
+    assert load_agent(agent.parent / "model.pt").facts == load_agent(agent).facts
+    alone = shutil.copy(agent.parent / "model.pt", tmp_path)
     with pytest.raises(UserError, match=r"model\.pt: not an agent file: .*agent\.pt beside it"):
-        load_agent(agent.parent / "model.pt")
+        load_agent(alone)
 
 
 def test_what_is_no_file_of_an_agent_is_refused(tmp_path):

@@ -25,6 +25,10 @@ def test_the_papers_split(tmp_path):
     assert (frame["set"] == "test").sum() == 20
 
 
+def test_initials_that_pandas_takes_for_nothing(tmp_path):
+    assert sorted(split(tmp_path, ["NA", "None", "nan", "P1"])["patient"]) == ["NA", "None", "P1", "nan"]
+
+
 def test_the_seed_decides_and_the_order_does_not(tmp_path):
     one = split(tmp_path, NAMES, seed=1)
     assert one.equals(split(tmp_path, NAMES[::-1], seed=1))

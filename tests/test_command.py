@@ -113,21 +113,30 @@ def test_force_writes_it_and_says_so_all_the_same(pair, model, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--transform-out", "t.json"], "t.json: expected a name that ends in .tfm, .txt, .h5"),
-        (["--warped-out", "w.png"], "w.png: expected a name that ends in .nii, .nii.gz, .mha, .nrrd"),
-        (["--report", "r.doc"], "r.doc: expected a name that ends in .png"),
         (["--model", "nowhere"], "nowhere: no such file, expected an agent"),
         (["--moving", "nowhere.nii.gz"], "nowhere.nii.gz: no such file"),
         (["--slice", "99"], "slice 99: the MR has 10 axial slices, 0 to 9"),
-        (["--warped-out", "{ct}"], "ct.nii.gz: is named twice"),
     ],
 )
-def test_a_fault_is_one_line(pair, model, capsys, more, message):
+def test_a_fault_is_one_line(pair, model, capsys, more, message, code=1):
     more = [word.replace("{ct}", str(pair / "ct.nii.gz")) for word in more]
-    assert register(pair, model, *more) == 1
+    assert register(pair, model, *more) == code
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and said[0].startswith("error: ") and message in said[0]
     assert written(pair) == set()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--transform-out", "t.json"], "t.json: expected a name that ends in .tfm, .txt, .h5"),
+        (["--warped-out", "w.png"], "w.png: expected a name that ends in .nii, .nii.gz, .mha, .nrrd"),
+        (["--report", "r.doc"], "r.doc: expected a name that ends in .png"),
+        (["--warped-out", "{ct}"], "ct.nii.gz: is named twice"),
+    ],
+)
+def test_a_fault_of_the_options_is_one_line(pair, model, capsys, more, message):
+    test_a_fault_is_one_line(pair, model, capsys, more, message, code=2)
 
 
 @pytest.mark.parametrize(
@@ -210,8 +219,12 @@ def test_there_and_back_again(transform):
     [
         ("t", "x,y\n1,2\n", "column 'z' is missing; found x, y, expected x, y, z in mm for a 3D transform"),
         ("t", "x,y,z\n1,2,3\n4,here,6\n", "p.csv, row 3: coordinates 4, here, 6, expected numbers in mm"),
-        ("flat", "x,y\n1,\n", "p.csv, row 2: coordinates 1.0, nan, expected numbers in mm"),
+        ("flat", "x,y\n1,\n", "p.csv, row 2: coordinates 1, nothing, expected numbers in mm"),
         ("flat", "", "p.csv: not a readable table"),
+        ("t", "x,y,z\n1,2,3\n\n4,5,6\n", "p.csv, row 3: 0 cells, expected 3 as in the header"),
+        ("t", "x,y,z\n10,20,30,40\n", "p.csv, row 2: 4 cells, expected 3 as in the header"),
+        ("flat", "x,y\n1,2,\n", "p.csv, row 2: 3 cells, expected 2 as in the header"),
+        ("flat", "x,y,x\n1,2,3\n", "p.csv: two columns have the same name; found x, y, x"),
         ("p", "x,y\n1,2\n", "p.tfm: no such file"),
     ],
 )
@@ -231,13 +244,38 @@ def test_an_image_is_laid_on_the_reference_as_simpleitk_does(pair, truth):
         assert main([*there, *more]) == 0
         return sitk.GetArrayFromImage(sitk.ReadImage(pair / "o.nrrd"))
 
-    linear = sitk.Resample(ct, mr, truth, sitk.sitkLinear, -1000.0)
-    assert np.array_equal(laid(*images), sitk.GetArrayFromImage(linear))
+    linear = sitk.Resample(ct, mr, truth, sitk.sitkLinear, -1000.0, sitk.sitkFloat64)
+    assert np.array_equal(laid(*images), np.round(sitk.GetArrayFromImage(linear)))
     nearest = sitk.Resample(ct, mr, truth, sitk.sitkNearestNeighbor, 7.0)
     assert np.array_equal(laid(*images, "--nearest", "--outside=7"), sitk.GetArrayFromImage(nearest))
-    back = sitk.Resample(mr, ct, truth.GetInverse(), sitk.sitkLinear, 0.0)
+    back = sitk.Resample(sitk.Cast(mr, sitk.sitkFloat64), ct, truth.GetInverse(), sitk.sitkLinear, 0.0)
     images = [f"--image={pair / 'mr.nii.gz'}", f"--reference={pair / 'ct.nii.gz'}"]
-    assert np.array_equal(laid(*images, "--inverse"), sitk.GetArrayFromImage(back))
+    assert np.array_equal(laid(*images, "--inverse"), np.round(sitk.GetArrayFromImage(back)))
+
+
+@pytest.mark.parametrize("outside", ["-1000", "0.5", "256"])
+def test_a_value_that_the_pixels_cannot_hold_is_named(transform, capsys, outside):
+    sitk.WriteImage(sitk.GetImageFromArray(np.arange(64, dtype=np.uint8).reshape(8, 8)), transform / "i.mha")
+    files = [f"--image={transform / 'i.mha'}", f"--reference={transform / 'i.mha'}"]
+    options = [*files, f"--out={transform / 'o.mha'}", f"--outside={outside}"]
+    assert main(["apply", f"--transform={transform / 'flat.tfm'}", *options]) == 1
+    assert f"its pixels are uint8, which cannot hold {outside} for" in capsys.readouterr().err
+    assert not (transform / "o.mha").exists()
+
+
+def test_other_columns_stay_as_they_are(transform):
+    table = "id,x,y,note\n007,1,2,NA\n1,3,4,\n"
+    assert main(["apply", f"--transform={transform / 'flat.tfm'}", *points(transform, table)]) == 0
+    rows = [line.split(",") for line in (transform / "o.csv").read_text().splitlines()]
+    assert [[row[0], row[3]] for row in rows] == [["id", "note"], ["007", "NA"], ["1", ""]]
+
+
+def test_a_place_that_cannot_be_written_to_is_one_line(transform, capsys):
+    (transform / "file").write_text("")
+    words = ["apply", f"--transform={transform / 'flat.tfm'}", *points(transform, "x,y\n1,2\n")]
+    assert main([*words, f"--out={transform / 'file' / 'o.csv'}"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and "file" in said and said.count("\n") == 1
 
 
 def test_an_image_of_another_dimension_is_named(pair, truth, capsys):
@@ -258,7 +296,7 @@ def test_an_image_of_another_dimension_is_named(pair, truth, capsys):
     ],
 )
 def test_options_that_do_not_go_together_are_named(transform, capsys, more, message):
-    assert main(["apply", f"--transform={transform / 't.tfm'}", *more]) == 1
+    assert main(["apply", f"--transform={transform / 't.tfm'}", *more]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -289,7 +327,9 @@ def test_the_readmes_example_runs_as_written(tmp_path, monkeypatch, capsys):
             export(path.parent)
         else:
             sitk.WriteImage(mr if "mr" in path.name else ct, path)
-    (tmp_path / "points.csv").write_text("x,y,z\n0,0,0\n10,-20,5\n")
+    table = next(line for line in example.splitlines() if line.startswith("printf"))
+    subprocess.run(["bash", "-c", table], check=True)
+    commands = [command for command in commands if command[0] != "printf"]
     assert [command[:2] for command in commands] == [["regagent", "register"], *2 * [["regagent", "apply"]]]
     for _, *arguments in commands:
         assert main(arguments) == 0, capsys.readouterr().err

@@ -8,8 +8,10 @@ import SimpleITK as sitk
 from heads import head
 
 from regagent.cohort import import_patient, read_patients
-from regagent.datasets import LAYOUTS, main, write_sheet
+from regagent.datasets import DIRECTIONS, LAYOUTS, main, write_rire_header, write_sheet
 from regagent.files import UserError
+
+SOURCE = "data 'of' a \"set\""
 
 FILES = {
     "synthrad2023": ("1BA001", "mr.nii.gz", "ct.nii.gz"),
@@ -53,12 +55,12 @@ def brought(folder, sheet):
 @pytest.mark.parametrize("kind", FILES)
 def test_a_sheet_of_files_as_they_are(tmp_path, scans, kind):
     patient, mr, ct = FILES[kind]
-    place = tmp_path / "data set" / patient
+    place = tmp_path / SOURCE / patient
     place.mkdir(parents=True)
-    (tmp_path / "data set" / "overview").mkdir()
+    (tmp_path / SOURCE / "overview").mkdir()
     sitk.WriteImage(scans["mr"], str(place / mr))
     sitk.WriteImage(scans["ct"], str(place / ct))
-    write_sheet(kind, tmp_path / "data set", tmp_path / "patients.tsv")
+    write_sheet(kind, tmp_path / SOURCE, tmp_path / "patients.tsv")
     assert read_patients(tmp_path / "patients.tsv")["patient"].tolist() == [patient]
     for image, original in zip(brought(tmp_path, tmp_path / "patients.tsv"), scans.values(), strict=True):
         assert np.array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(original))
@@ -80,41 +82,75 @@ def test_rire(tmp_path, scans, slices):
 
 
 def test_rire_cut_off_or_strange(tmp_path, scans):
-    write_rire(tmp_path, scans)
-    image = tmp_path / "patient_001" / "ct" / "image.bin"
+    write_rire(tmp_path / "rire", scans)
+    image = tmp_path / "rire" / "patient_001" / "ct" / "image.bin"
     image.write_bytes(image.read_bytes()[:-2])
     with pytest.raises(UserError, match="image.bin: holds .* bytes, expected .* for 90 x 100 x 70 voxels"):
-        write_sheet("rire", tmp_path, tmp_path / "patients.tsv")
+        write_sheet("rire", tmp_path / "rire", tmp_path / "patients.tsv")
     image.rename(image.with_name("image.bin.Z"))
     with pytest.raises(UserError, match="image.bin: no such file; unpack it"):
-        write_sheet("rire", tmp_path, tmp_path / "patients.tsv")
-    header = tmp_path / "patient_001" / "mr_T1" / "header.ascii"
+        write_sheet("rire", tmp_path / "rire", tmp_path / "patients.tsv")
+    header = tmp_path / "rire" / "patient_001" / "mr_T1" / "header.ascii"
     header.write_text("Rows := many\nColumns := 3\n")
     with pytest.raises(UserError, match="header.ascii: rows is 'many'"):
-        write_sheet("rire", tmp_path, tmp_path / "patients.tsv")
+        write_sheet("rire", tmp_path / "rire", tmp_path / "patients.tsv")
     header.write_text("Rows := 3\n")
     with pytest.raises(UserError, match="header.ascii: no 'columns'"):
-        write_sheet("rire", tmp_path, tmp_path / "patients.tsv")
+        write_sheet("rire", tmp_path / "rire", tmp_path / "patients.tsv")
 
 
 def test_incomplete_patients_are_named(tmp_path, scans, caplog):
-    write_rire(tmp_path, scans)
-    (tmp_path / "patient_002" / "ct").mkdir(parents=True)
+    write_rire(tmp_path / "rire", scans)
+    (tmp_path / "rire" / "patient_002" / "ct").mkdir(parents=True)
     with caplog.at_level(logging.WARNING, "regagent"):
-        write_sheet("rire", tmp_path, tmp_path / "patients.tsv")
+        write_sheet("rire", tmp_path / "rire", tmp_path / "patients.tsv")
     assert "patient_002 is left out" in caplog.text
     assert read_patients(tmp_path / "patients.tsv")["patient"].tolist() == ["patient_001"]
 
 
+@pytest.mark.parametrize(
+    ("text", "axes"),
+    [("L : F", ("L", "F", "P")), ("P : F", ("P", "F", "R")), ("R : A : H", ("R", "A", "H"))],
+)
+def test_rire_in_other_planes(tmp_path, scans, text, axes):
+    write_rire(tmp_path / "rire", scans)
+    header = tmp_path / "rire" / "patient_001" / "ct" / "header.ascii"
+    header.write_text(header.read_text().replace("L : P : H", text))
+    image = sitk.ReadImage(str(write_rire_header(header, tmp_path / "ct.mhd")))
+    columns = np.reshape(image.GetDirection(), (3, 3)).T
+    assert columns.tolist() == [list(DIRECTIONS[axis]) for axis in axes]
+
+
+@pytest.mark.parametrize("text", ["L : P : L", "L : R", "L : P : H : F", "L"])
+def test_rire_with_a_strange_orientation_is_named(tmp_path, scans, text):
+    write_rire(tmp_path / "rire", scans)
+    header = tmp_path / "rire" / "patient_001" / "ct" / "header.ascii"
+    header.write_text(header.read_text().replace("L : P : H", text))
+    with pytest.raises(UserError, match=f"header.ascii: patient orientation is '{text}', expected three of"):
+        write_rire_header(header, tmp_path / "ct.mhd")
+
+
+def test_places_that_are_no_good(tmp_path, scans):
+    write_rire(tmp_path / "100% rire", scans)
+    with pytest.raises(UserError, match="patients.csv: a sample sheet is tab-separated"):
+        write_sheet("rire", tmp_path / "100% rire", tmp_path / "patients.csv")
+    with pytest.raises(UserError, match="rire.tsv: lies in .*100% rire"):
+        write_sheet("rire", tmp_path / "100% rire", tmp_path / "100% rire" / "rire.tsv")
+    with pytest.raises(UserError, match="image.bin: ITK cannot follow a path with a %"):
+        write_sheet("rire", tmp_path / "100% rire", tmp_path / "rire.tsv")
+    assert [path.name for path in tmp_path.iterdir()] == ["100% rire"]
+
+
 @pytest.mark.parametrize("kind", LAYOUTS)
 def test_a_folder_of_another_shape(tmp_path, kind):
+    (tmp_path / "data").mkdir()
     with pytest.raises(UserError, match=f"no patients of {kind} in it, expected "):
-        write_sheet(kind, tmp_path, tmp_path / "patients.tsv")
+        write_sheet(kind, tmp_path / "data", tmp_path / "patients.tsv")
 
 
 def test_the_command(tmp_path, scans, capsys):
     write_rire(tmp_path / "data", scans)
     sheet = tmp_path / "sheets" / "rire.tsv"
     assert main(["rire", str(tmp_path / "data"), "--out", str(sheet)]) == 0
-    assert sheet.exists() and (tmp_path / "sheets" / "rire" / "patient_001" / "ct.mhd").exists()
+    assert sheet.exists() and (tmp_path / "sheets" / "rire_headers" / "patient_001" / "ct.mhd").exists()
     assert main(["rire", str(tmp_path / "nowhere")]) == 1

@@ -130,6 +130,20 @@ def test_an_impossible_spacing_in_a_nifti_header(volume, spacing, packed, tmp_pa
     assert "spacing" in fault(path)
 
 
+@pytest.mark.parametrize(("unit", "spacing"), [(1, 0.002), (3, 2000.0)])
+def test_a_nifti_file_in_metres_or_micrometres(volume, unit, spacing):
+    path = volume(name="mr.nii")
+    header = bytearray(path.read_bytes())
+    struct.pack_into("<3f", header, 80, *3 * [spacing])
+    header[123] = unit
+    path.write_bytes(header)
+    assert read_volume(path).GetSpacing() == pytest.approx([2.0, 2.0, 2.0])
+
+
+def test_a_nifti_pair_is_refused(volume):
+    assert "convert it to .nii.gz" in fault(volume(name="mr.hdr"))
+
+
 def test_an_impossible_spacing_in_a_metaimage(volume, tmp_path):
     content = volume(name="mr.mha").read_bytes()
     path = tmp_path / "bad.mha"
@@ -137,10 +151,11 @@ def test_an_impossible_spacing_in_a_metaimage(volume, tmp_path):
     assert "spacing" in fault(path)
 
 
-@pytest.mark.parametrize("name", ["mr.nii.gz", "mr.nii"])
+@pytest.mark.parametrize("name", ["mr.nii.gz", "mr.nii", "MR.NII"])
 @pytest.mark.parametrize("part", [0.5, 0.99])
 def test_a_file_that_is_cut_off(volume, name, part):
-    path = volume(name=name)
+    path = volume(name=name.lower())
+    path = path.rename(path.with_name(name))
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * part)])
     assert "cut off" in fault(path)

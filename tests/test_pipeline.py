@@ -59,7 +59,7 @@ def expected_jobs(patients, seeds):
         "train_regressor": seeds,
         "calibrate_threshold": 6 * seeds,
         "register_regressor": 2 * seeds,
-        "register_agent": 18 * seeds,
+        "register_agent": 20 * seeds,
         "export_agent": 5 * seeds,
         "refine_registrations": 2 * seeds + 2,
     }
@@ -144,6 +144,7 @@ def test_an_agent_of_another_run_needs_no_training(folder, tmp_path):
         ({"perturbations": {"per_slice": -1}}, "config: perturbations.per_slice: Input should be greater"),
         ({"methods": ["Initial", "RL-LMW"]}, "config: methods: unknown variant 'RL-LMW'; known are Initial"),
         ({"cohort": {"source": "sheet", "sheet": "absent.tsv"}}, "absent.tsv: no such sample sheet"),
+        ({"cohort": {"source": "sheet", "sheet": "config"}}, "config: not a readable sample sheet (Is a dir"),
         (
             {"variants": {"ours": {"learner": "pretrained", "model": "absent.pt"}}, "methods": ["ours"]},
             "config: variants.ours.model: absent.pt: no such file",

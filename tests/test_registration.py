@@ -222,15 +222,16 @@ def test_elastix_goes_on_from_each_slices_pose(perfect, monkeypatch, caplog):
 
     def refine(register, fixed, moving, start):
         given.append(start.copy())
-        return None if len(given) == 2 else start + [1.0, 0.0, 0.0, 0.0]
+        return None if len(given) == 2 else start + [1.0 if len(given) != 3 else 20.0, 0.0, 0.0, 0.0]
 
     monkeypatch.setattr(registration, "elastix", lambda parameter_map: parameter_map)
     monkeypatch.setattr(registration, "itk_pose", refine)
     after = register_pair(perfect, placed, "refine2d.txt").slices.pose
     assert np.array_equal(given, before)
-    moved = np.delete(after - before, 1, axis=0)
+    moved = np.delete(after - before, [1, 2], axis=0)
     assert moved == pytest.approx(np.tile([1.0, 0, 0, 0], (len(moved), 1)))
-    assert np.array_equal(after[1], before[1]) and "Elastix gave up" in caplog.text
+    assert np.array_equal(after[1:3], before[1:3]) and len(moved)
+    assert "Elastix gave up" in caplog.text and "Elastix ended 20.0 px away" in caplog.text
 
 
 @pytest.fixture

@@ -171,12 +171,14 @@ def _evaluation(registrations: Iterable[str | Path]) -> Evaluation:
 
 
 def load_agent(path: str | Path) -> TrainedAgent:
-    """Return the agent of a file, or of the ``agent.pt`` in a folder.
+    """Return the agent of a file, or of the ``agent.pt`` in a folder or beside a training's ``model.pt``.
 
     Raises ``UserError`` when it is no agent file, or one that means something else than this software does.
     """
     path = Path(path)
     path = path / "agent.pt" if path.is_dir() else path
+    if path.name == "model.pt" and path.with_name("agent.pt").exists():
+        path = path.with_name("agent.pt")
     if not path.exists():
         raise UserError(f"{path}: no such file, expected an agent (agent.pt)")
     try:

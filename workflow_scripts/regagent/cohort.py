@@ -1,5 +1,6 @@
 """The cohort: the sample sheet, the users' own volumes, and the split by patient (§4)."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such sample sheet") from error
+    except OSError as error:
+        raise UserError(f"{path}: not a readable sample sheet ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: not UTF-8 text (byte {error.start}); save the sheet as UTF-8, tab-separated"
@@ -68,7 +71,7 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
         seen[patient] = number
         for column in ("mr", "ct"):
             file = path.parent / record[column]
-            if not file.exists():
+            if not os.path.exists(file):  # False also for a name too long
                 raise UserError(
                     f"{path}, row {number}: patient {patient}: {column} file {file} does not exist"
                 )

@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 #: Between air, which the window of the CT cuts off at -200 HU, and fat.
 SKIN_HU = -150.0
 
-REGISTERED, FAULT, REFUSED = 0, 1, 3
+REGISTERED, FAULT, USAGE, REFUSED = 0, 1, 2, 3
 
 DIRECTION = """\
 Direction and units: a transform maps points of the fixed image (the MR) to points of
@@ -87,6 +87,10 @@ mapped from the fixed image to the moving one. --inverse goes the other way in b
 {DIRECTION}"""
 
 
+class UsageError(UserError):
+    """The options do not go together."""
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     top = argparse.ArgumentParser(
@@ -110,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
         "--model",
         required=True,
         metavar="AGENT",
-        help="the agent: a file agent.pt, or its folder",
+        help="the agent: a file agent.pt, the model.pt beside it, or their folder",
     )
     add("--transform-out", required=True, metavar="TFM", help="where the transform goes (.tfm, .txt or .h5)")
     add(
@@ -161,7 +165,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return options.run(options)
-    except UserError as error:
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE
+    except (UserError, OSError, RuntimeError) as error:  # SimpleITK's own are RuntimeErrors
         print(f"error: {error}", file=sys.stderr)
         return FAULT
 
@@ -229,7 +236,8 @@ def _numbers(pose: np.ndarray, placed: Placed) -> str:
 
 
 def _result(outcome: Outcome, placed: Placed, agent: TrainedAgent) -> str:
-    lines = [f"       {_numbers(outcome.pose, placed)}  this moves the CT onto the MR"]
+    whence = " from where their centres meet" if placed.start.any() else ""
+    lines = [f"       {_numbers(outcome.pose, placed)}  this moves the CT onto the MR{whence}"]
     reached = outcome.slices.stopped
     if len(reached) > 1:
         spread = np.median(outcome.spread_px[reached]) * placed.mm_per_px
@@ -254,9 +262,9 @@ def _success(evaluation: Evaluation, mm_per_px: float) -> str:
 def run_apply(options: argparse.Namespace) -> int:
     """Apply a transform to an image or to points."""
     if options.image and not options.reference:
-        raise UserError("--image needs --reference, the image whose grid the result has")
+        raise UsageError("--image needs --reference, the image whose grid the result has")
     if options.points and (options.reference or options.nearest or options.outside is not None):
-        raise UserError("--reference, --nearest and --outside go with --image, not with --points")
+        raise UsageError("--reference, --nearest and --outside go with --image, not with --points")
     _check_apart([options.transform, options.image, options.points, options.reference], [options.out])
     transform = read_transform(options.transform, options.inverse)
     if options.points:
@@ -272,13 +280,15 @@ def run_apply(options: argparse.Namespace) -> int:
 
 def _check_suffix(path: str | None, suffixes: Sequence[str]) -> None:
     if path and not path.endswith(tuple(suffixes)):
-        raise UserError(f"{path}: expected a name that ends in {', '.join(suffixes)}")
+        raise UsageError(f"{path}: expected a name that ends in {', '.join(suffixes)}")
+    if path and Path(path).is_dir():
+        raise UsageError(f"{path}: a folder, expected the name of a file")
 
 
 def _check_apart(inputs: Sequence[str | None], outputs: Sequence[str | None]) -> None:
-    """Raise ``UserError`` where a file would be overwritten that is read or written already."""
+    """Raise ``UsageError`` where a file would be overwritten that is read or written already."""
     taken = {Path(path).resolve() for path in inputs if path}
     for path in filter(None, outputs):
         if Path(path).resolve() in taken:
-            raise UserError(f"{path}: is named twice; each output needs a file of its own")
+            raise UsageError(f"{path}: is named twice; each output needs a file of its own")
         taken.add(Path(path).resolve())

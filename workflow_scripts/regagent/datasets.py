@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 
 from regagent.cohort import read_patients
-from regagent.files import UserError, write_table, write_whole
+from regagent.files import UserError, write_whole
 
 logger = logging.getLogger("regagent")
 
@@ -32,13 +32,18 @@ def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
     """Write the sample sheet of a data set's patients in ``folder``; ``kind`` is a key of ``LAYOUTS``.
 
     A patient that lacks its MR or its CT is left out, and it is logged. RIRE's volumes get MetaImage headers
-    in a folder beside the sheet, named as it is; nothing is written into ``folder``. Raises ``UserError``
-    when ``folder`` has no patients of that shape.
+    in a folder beside the sheet (``rire.tsv``: ``rire_headers/``); nothing is written into ``folder``. Raises
+    ``UserError`` when ``folder`` has no patients of that shape or ``output`` is no place for a sheet.
     """
     folder, output = Path(folder).resolve(), Path(output).resolve()
     pattern, files = LAYOUTS[kind]
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
+    if output.suffix != ".tsv":
+        raise UserError(f"{output}: a sample sheet is tab-separated, expected a name that ends in .tsv")
+    headers = output.with_name(f"{output.stem}_headers")
+    if kind == "rire" and folder in headers.parents:
+        raise UserError(f"{output}: lies in {folder}, where nothing is to be written; choose another place")
     records = []
     for place in sorted(path for path in folder.glob(pattern) if path.is_dir()):
         record = {"patient": place.name}
@@ -48,16 +53,17 @@ def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
             logger.warning("patient %s is left out: %s does not exist", place.name, absent[0])
             continue
         if kind == "rire":
-            headers = output.with_suffix("") / place.name
             record |= {
-                modality: write_rire_header(record[modality], headers / f"{modality}.mhd")
+                modality: write_rire_header(record[modality], headers / place.name / f"{modality}.mhd")
                 for modality in files
             }
         records.append(record)
     if not records:
         expected = " and ".join(f"{pattern}/{name.format(patient=pattern)}" for name in files.values())
         raise UserError(f"{folder}: no patients of {kind} in it, expected {expected}")
-    write_table(pd.DataFrame(records), output)
+    rows = [list(records[0]), *([str(cell) for cell in record.values()] for record in records)]
+    with write_whole(output) as temporary:  # a sheet has no quotes: cells stand as they are
+        temporary.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
     read_patients(output)
     logger.info("%s: %d patients", output, len(records))
 
@@ -66,7 +72,8 @@ def write_rire_header(header: str | Path, output: str | Path) -> Path:
     """Write a MetaImage header (.mhd) of the ``image.bin`` beside a RIRE ``header.ascii``; return its path.
 
     The voxels, big-endian int16, are taken as they are stored; the first one lies at 0 mm. Raises
-    ``UserError`` when the header lacks a key or ``image.bin`` is not of the size that it tells.
+    ``UserError`` when the header lacks a key, ``image.bin`` is not of the size that it tells, or the axes do
+    not point to three sides of the head.
     """
     header, output = Path(header), Path(output)
     lines = (line.partition(":=") for line in header.read_text(encoding="latin-1").splitlines())
@@ -84,13 +91,11 @@ def write_rire_header(header: str | Path, output: str | Path) -> Path:
             f"{image}: holds {image.stat().st_size} bytes, expected {expected} for"
             f" {' x '.join(map(str, size))} voxels of 16 bits"
         )
-    letters = re.findall("[LRPAHF]", keys.get("patient orientation", "").upper())
-    axes = [DIRECTIONS[letter] for letter in letters]
-    if len(axes) == 2:
-        axes.append(DIRECTIONS["H"])
-    if {tuple(map(abs, axis)) for axis in axes} != {(1, 0, 0), (0, 1, 0), (0, 0, 1)} or len(axes) != 3:
-        logger.warning("%s: no patient orientation, taken as left, posterior, head", header)
-        axes = [DIRECTIONS[letter] for letter in "LPH"]
+    if "%" in str(image):
+        raise UserError(
+            f"{image}: ITK cannot follow a path with a % from a MetaImage header; rename the folder"
+        )
+    axes = _axes(keys.get("patient orientation", ""), header)
     fields = {
         "ObjectType": "Image",
         "NDims": 3,
@@ -107,6 +112,22 @@ def write_rire_header(header: str | Path, output: str | Path) -> Path:
     with write_whole(output) as temporary:
         temporary.write_text("".join(f"{name} = {value}\n" for name, value in fields.items()))
     return output
+
+
+def _axes(orientation: str, header: Path) -> list[tuple[int, ...]]:
+    """Return where columns, rows and slices go, in LPS; two letters alone make a right-handed system."""
+    letters = re.findall("[LRPAHF]", orientation.upper())
+    if not letters:
+        logger.warning("%s: no patient orientation, taken as left, posterior, head", header)
+        letters = list("LPH")
+    axes = [DIRECTIONS[letter] for letter in letters]
+    if len(axes) == 2:
+        axes.append(tuple(int(value) for value in np.cross(*axes)))
+    if len(axes) != 3 or abs(np.linalg.det(axes)) != 1:
+        raise UserError(
+            f"{header}: patient orientation is {orientation!r}, expected three of L or R, P or A, H or F"
+        )
+    return axes
 
 
 def _number(keys: dict[str, str], name: str, header: Path) -> list[float]:

@@ -1,5 +1,6 @@
 """Files and messages: tables written whole, job logs, and faults told to people in one line."""
 
+import csv
 import json
 import logging
 import os
@@ -80,11 +81,40 @@ def write_table(frame: pd.DataFrame, path: str | Path) -> None:
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a ``.csv`` or ``.tsv``; columns named ``patient`` stay text. Raises ``UserError``."""
+    """Read a ``.csv`` or ``.tsv`` as ``write_table`` leaves it, where nothing but an empty cell is missing.
+
+    Columns named ``patient`` stay text. Raises ``UserError``.
+    """
+    how = {"dtype": {"patient": str}, "keep_default_na": False, "na_values": [""]}
     try:
-        return pd.read_csv(path, sep=_separator(path), dtype={"patient": str})
+        return pd.read_csv(path, sep=_separator(path), **how)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable table ({error})") from error
+
+
+def read_text_table(path: str | Path) -> pd.DataFrame:
+    """Read a ``.csv`` or ``.tsv`` of a reader's own, every cell as the text that stands there.
+
+    Raises ``UserError`` naming the first row that has not as many cells as the header, which is row 1.
+    """
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file, delimiter=_separator(path)))
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: not a readable table ({error})") from error
+    while rows and not rows[-1]:  # empty lines at the end
+        rows.pop()
+    if not rows:
+        raise UserError(f"{path}: not a readable table (it is empty)")
+    header = [name.strip() for name in rows[0]]
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise UserError(
+                f"{path}, row {number}: {len(row)} cells, expected {len(header)} as in the header"
+            )
+    if len(set(header)) < len(header):
+        raise UserError(f"{path}: two columns have the same name; found {', '.join(header)}")
+    return pd.DataFrame(rows[1:], columns=header, dtype=str)
 
 
 def write_json(content: dict, path: str | Path) -> None:

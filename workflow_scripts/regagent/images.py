@@ -25,6 +25,8 @@ PLAUSIBLE_SPACING_MM = (0.05, 20.0)
 
 #: The codes of NIfTI's real-valued voxels.
 NIFTI_FLOATS = {16: "f4", 64: "f8"}
+#: The codes of NIfTI's units of length other than mm: metres and micrometres.
+NIFTI_UNITS_MM = {1: 1000.0, 3: 0.001}
 
 
 def read_volume(path: str | Path, patient: str | None = None) -> sitk.Image:
@@ -46,7 +48,7 @@ def read_volume(path: str | Path, patient: str | None = None) -> sitk.Image:
             raise UserError(f"{where}: {dimension}D image, expected a 3D volume")
         if components != 1:
             raise UserError(f"{where}: {components} values a voxel, expected one")
-        if str(path).endswith((".nii", ".nii.gz")):
+        if _is_nifti(path, where):
             spacing = _nifti_spacing(path, where)
         low, high = PLAUSIBLE_SPACING_MM
         if not all(low <= step <= high for step in spacing):
@@ -81,7 +83,7 @@ def read_image(path: str | Path) -> sitk.Image:
     if reader.GetNumberOfComponents() != 1:
         raise UserError(f"{path}: {reader.GetNumberOfComponents()} values a pixel, expected one")
     spacing = reader.GetSpacing()
-    if str(path).endswith((".nii", ".nii.gz")):
+    if _is_nifti(path, f"{path}"):
         spacing = _nifti_spacing(path, f"{path}")
     low, high = PLAUSIBLE_SPACING_MM
     if not all(low <= step <= high for step in spacing[:2]):
@@ -101,30 +103,39 @@ def read_image(path: str | Path) -> sitk.Image:
     return image
 
 
+def _is_nifti(path: str | Path, where: str) -> bool:
+    name = str(path).lower()
+    if name.endswith((".hdr", ".img", ".img.gz")):
+        raise UserError(f"{where}: a pair of .hdr and .img cannot be checked here; convert it to .nii.gz")
+    return name.endswith((".nii", ".nii.gz"))
+
+
 def _nifti_spacing(path: str | Path, where: str) -> tuple[float, ...]:
     """Return the spacing in mm that a NIfTI file's header states, having looked at the file itself.
 
     ITK tells nobody: it takes 1 mm where the header says 0 or NaN, and zeros for voxels that are missing
     or not finite. Raises ``UserError`` for such voxels.
     """
-    with (gzip.open if str(path).endswith(".gz") else open)(path, "rb") as file:
+    with (gzip.open if str(path).lower().endswith(".gz") else open)(path, "rb") as file:
         try:
             content = file.read()
         except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"{where}: damaged or cut off ({error}); copy or export it again") from error
     order = next((o for o in "<>" if struct.unpack(o + "i", content[:4])[0] in (348, 540)), None)
-    if order is None or len(content) < 176:
+    if order is None or len(content) < 348:
         raise UserError(f"{where}: not a readable volume (no NIfTI header)")
     if struct.unpack_from(order + "i", content)[0] == 348:
         axes = struct.unpack_from(order + "8h", content, 40)
         kind, bits = struct.unpack_from(order + "2h", content, 70)
         spacing = struct.unpack_from(order + "3f", content, 80)
         start = int(struct.unpack_from(order + "f", content, 108)[0])
+        unit = content[123]
     else:
         kind, bits = struct.unpack_from(order + "2h", content, 12)
         axes = struct.unpack_from(order + "8q", content, 16)
         spacing = struct.unpack_from(order + "3d", content, 112)
         start = struct.unpack_from(order + "q", content, 168)[0]
+        unit = struct.unpack_from(order + "i", content, 500)[0]
     voxels = math.prod(axes[1 : 1 + axes[0]])
     expected = start + voxels * bits // 8
     if len(content) < expected:
@@ -135,7 +146,7 @@ def _nifti_spacing(path: str | Path, where: str) -> tuple[float, ...]:
         values = np.frombuffer(content, order + NIFTI_FLOATS[kind], voxels, start)
         if not np.isfinite(values).all():
             raise UserError(f"{where}: holds NaN or infinite voxels, expected finite intensities only")
-    return spacing
+    return tuple(NIFTI_UNITS_MM.get(unit & 7, 1.0) * step for step in spacing)
 
 
 def normalise(image: ArrayLike, low: float, high: float) -> Image:

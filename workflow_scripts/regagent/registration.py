@@ -44,6 +44,9 @@ TISSUE_FRACTION = 0.5
 #: ``SUCCESS_PX`` of their median. In volumes that are tilted against each other they do not.
 REGISTERED_FRACTION = 0.5
 
+#: A local refinement that ends farther from the agent's pose than this has lost its way.
+REFINEMENT_PX = 5.0
+
 #: Where the distance of two poses is measured: over the part of the image that a head fills.
 GRID = np.stack(np.meshgrid(*2 * [np.linspace(-50.0, 50.0, 5)]), -1).reshape(-1, 2)
 
@@ -186,7 +189,8 @@ def register_pair(agent: TrainedAgent, placed: Placed, parameter_map: str | Path
     """Register the slices by the agent with its look-ahead; the pair's pose is the median of theirs.
 
     With an Elastix ``parameter_map``, a local registration goes on from each slice's pose; where that gives
-    up, the agent's pose stays. Slices whose value never reached the threshold do not count, if others did.
+    up or ends more than ``REFINEMENT_PX`` away, the agent's pose stays. Slices whose value never reached the
+    threshold do not count, if others did.
     """
     threshold = agent.facts.thresholds.lookahead
     network = agent.network.to(choose_device())
@@ -197,8 +201,10 @@ def register_pair(agent: TrainedAgent, placed: Placed, parameter_map: str | Path
         refine = partial(itk_pose, elastix(parameter_map))
         for row, images in enumerate(zip(placed.fixed, placed.moving, strict=True)):
             pose = refine(*images, found.pose[row])
-            if pose is None:
-                logger.warning("slice %d: Elastix gave up, the agent's pose stays", placed.numbers[row])
+            gone = np.inf if pose is None else landmark_distance(pose, invert(found.pose[row]), GRID)
+            if gone > REFINEMENT_PX:
+                what = "gave up" if pose is None else f"ended {gone:.1f} px away"
+                logger.warning("slice %d: Elastix %s, the agent's pose stays", placed.numbers[row], what)
             else:
                 found.pose[row] = pose
     trusted = found.stopped if found.stopped.any() else np.ones_like(found.stopped)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from regagent.files import UserError, read_table, write_table, write_whole
+from regagent.files import UserError, read_text_table, write_table, write_whole
 from regagent.images import read_image
 
 TRANSFORM_SUFFIXES = (".tfm", ".txt", ".h5")
@@ -57,7 +57,8 @@ def transform_image(
     """Write the image on the reference's grid; ``transform`` maps points of the reference to the image's.
 
     Interpolation is linear, or takes the nearest voxel, as labels need it. ``outside`` is the value beyond
-    the image, its lowest one if not given. Raises ``UserError`` when the dimensions differ.
+    the image, its lowest one if not given. Pixels keep their type: values are rounded to it where it has
+    whole numbers. Raises ``UserError`` when the dimensions differ or ``outside`` does not fit that type.
     """
     moving, fixed = read_image(image), read_image(reference)
     for path, found in ((image, moving), (reference, fixed)):
@@ -67,8 +68,15 @@ def transform_image(
             )
     if outside is None:
         outside = float(sitk.GetArrayViewFromImage(moving).min())
+    pixels = sitk.GetArrayViewFromImage(moving).dtype
+    whole = np.issubdtype(pixels, np.integer)
+    if whole and not (np.iinfo(pixels).min <= outside <= np.iinfo(pixels).max and outside == int(outside)):
+        raise UserError(
+            f"{image}: its pixels are {pixels}, which cannot hold {outside:g} for what is outside"
+        )
     interpolator = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
-    write_image(sitk.Resample(moving, fixed, transform, interpolator, outside), output)
+    laid = sitk.Resample(moving, fixed, transform, interpolator, outside, sitk.sitkFloat64)
+    write_image(sitk.Cast(sitk.Round(laid) if whole else laid, moving.GetPixelID()), output)
 
 
 def transform_points(transform: sitk.Transform, points: str | Path, output: str | Path) -> None:
@@ -77,7 +85,7 @@ def transform_points(transform: sitk.Transform, points: str | Path, output: str 
     Coordinates are the columns x, y and, for a 3D transform, z, in mm. Raises ``UserError`` naming the row of
     a coordinate that is no number (the header is row 1).
     """
-    table = read_table(points)
+    table = read_text_table(points)
     axes = ["x", "y", "z"][: transform.GetDimension()]
     missing = [axis for axis in axes if axis not in table]
     if missing:
@@ -88,7 +96,7 @@ def transform_points(transform: sitk.Transform, points: str | Path, output: str 
     values = table[axes].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
     faulty = np.flatnonzero(~np.isfinite(values).all(1))
     if len(faulty):
-        found = ", ".join(map(str, table.loc[faulty[0], axes]))
+        found = ", ".join(cell or "nothing" for cell in table.loc[faulty[0], axes])
         raise UserError(f"{points}, row {faulty[0] + 2}: coordinates {found}, expected numbers in mm")
     mapped = np.array([transform.TransformPoint(point) for point in values.tolist()]).reshape(-1, len(axes))
     write_table(table.assign(**dict(zip(axes, mapped.T, strict=True))), output)
