@@ -1,6 +1,7 @@
 """Curves of training and calibration: Figure 5 of the paper (§5.1, §5.2) and the stop thresholds (§3.6)."""
 
 from collections.abc import Iterable
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -76,17 +77,23 @@ def _ordered(tables: dict[str, Seeds]) -> dict[str, Seeds]:
     return ordered
 
 
-def _line(axes: Axes, seeds: Seeds, column: str, along: str, label: str, raw: bool) -> None:
+def _colours(variants: Iterable[str]) -> dict[str, str]:
+    """Return a colour for each variant: its own, or for one of a reader's naming the next that is free."""
+    variants = list(variants)
+    free = cycle([colour for name, colour in COLOURS.items() if name not in variants] or COLOURS.values())
+    return {name: COLOURS.get(name) or next(free) for name in variants}
+
+
+def _line(axes: Axes, seeds: Seeds, column: str, along: str, label: str, colour: str, raw: bool) -> None:
     grid, curves = over_seeds(seeds, column, along)
-    colour = COLOURS.get(label)
-    (line,) = axes.plot(grid, curves.mean(0), color=colour, label=label, zorder=3)
+    axes.plot(grid, curves.mean(0), color=colour, label=label, zorder=3)
     if len(seeds) > 1:
-        axes.fill_between(grid, curves.min(0), curves.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
+        axes.fill_between(grid, curves.min(0), curves.max(0), color=colour, alpha=0.2, linewidth=0)
     elif raw:
         frame = next(iter(seeds.values()))
         every = max(1, len(frame) // RAW_POINTS)
         axes.plot(
-            frame[along][::every], frame[column][::every], ".", color=line.get_color(),
+            frame[along][::every], frame[column][::every], ".", color=colour,
             markersize=1.8, alpha=0.3, markeredgewidth=0, rasterized=True, zorder=1,
         )  # fmt: skip
 
@@ -95,7 +102,7 @@ def _draw_panel(axes: Axes, tables: dict[str, Seeds], panel: str) -> None:
     column, label, variants = PANELS[panel]
     shown = [variant for variant in variants if variant in tables]
     for variant in shown:
-        _line(axes, tables[variant], column, "thousand_episodes", variant, raw=True)
+        _line(axes, tables[variant], column, "thousand_episodes", variant, COLOURS[variant], raw=True)
     if shown:
         # A few catastrophic returns of the first episodes would flatten all the rest.
         values = np.concatenate([f[column] for variant in shown for f in tables[variant].values()])
@@ -137,25 +144,28 @@ def draw_figure5(
 def draw_training(training: Iterable[str | Path], style: str | Path, outputs: Iterable[str | Path]) -> None:
     """Draw success rate and last distance of the agents, and the loss of the regressors, over the training.
 
-    The distance is D of the variant's own kind, in px for LME, where an episode ends or is cut off.
+    The distance is D of the variant's own kind, in px for LME, where an episode ends or is cut off. Where
+    there is no regressor, there is no panel for it.
     """
     tables = read_models(training)
+    colours = _colours(tables)
     losses = {name: seeds for name, seeds in tables.items() if "loss" in next(iter(seeds.values()))}
     agents = _ordered({name: seeds for name, seeds in tables.items() if name not in losses})
     with styled(style):
         figure = Figure(figsize=(FULL_WIDTH, 2.7))
-        success, distance, right = figure.subplots(1, 3)
+        success, distance, *right = figure.subplots(1, 3 if losses else 2)
         for variant, seeds in agents.items():
-            _line(success, seeds, "success", "thousand_steps", variant, raw=False)
-            _line(distance, seeds, "distance", "thousand_steps", variant, raw=False)
+            _line(success, seeds, "success", "thousand_steps", variant, colours[variant], raw=False)
+            _line(distance, seeds, "distance", "thousand_steps", variant, colours[variant], raw=False)
         success.set(ylabel="episodes that reach the terminal", ylim=(-0.02, 1.02))
         distance.set(ylabel="D at the end of an episode", yscale="log")
         for axes in (success, distance):
             axes.set_xlabel("environment steps (thousands)")
-        for variant, seeds in losses.items():
-            _line(right, seeds, "loss", "step", variant, raw=True)
-        right.set(xlabel="optimiser steps", ylabel="loss of the regressor", yscale="log")
-        handles = [*success.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
+        for axes in right:
+            for variant, seeds in losses.items():
+                _line(axes, seeds, "loss", "step", variant, colours[variant], raw=True)
+            axes.set(xlabel="optimiser steps", ylabel="loss of the regressor", yscale="log")
+        handles = [line for axes in (success, *right) for line in axes.get_legend_handles_labels()[0]]
         figure.legend(handles=handles, loc="outside upper center", ncols=4)
         save(figure, outputs)
 
