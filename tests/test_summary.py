@@ -34,7 +34,9 @@ def summary(folder, families=FAMILIES, **columns) -> str:
 
 def test_counts_errors_and_failures(tmp_path):
     text = summary(tmp_path)
-    assert "2 patients trained the agents. All errors are of 2 others: 2 slice pairs" in text
+    assert "2 patients trained the agents, each agent once. All errors are of 2 others (``P000``" in text
+    assert "``P001``): 2 slice pairs" in text
+    assert "the lowest mean error has on E1 RL-LME-MC (2.50 px) and on E2 RL-LME-MC (2.50 px)." in text
     assert "4 cases of E1 and 4 cases of E2" in text
     assert '"RL-LME-MC","2.50","1.25","75 %","2.50","1.25","75 %"' in text
     assert '"SIFT"' in text and '"SL-LME"' not in text
