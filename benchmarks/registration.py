@@ -74,7 +74,7 @@ def main() -> None:
         for kind, name in (("greedy", "greedy"), ("lookahead", "look-ahead")):
             measure(f"agent, {name}, one by one", agent(kind, 1))
             measure(f"agent, {name}, in a batch of {count}", agent(kind, count), slice(None))
-    seconds = np.array([[times for times in row.values()] for row in rounds])
+    seconds = np.array([list(row.values()) for row in rounds])
     table = pd.DataFrame(np.median(seconds, 0), columns=["cpu_seconds", "seconds"])
     table.insert(0, "what", list(rounds[0]))
     table["elastix_over_it"] = np.median(seconds[:, :1, 0] / seconds[:, :, 0], 0)

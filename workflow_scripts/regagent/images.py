@@ -43,13 +43,11 @@ def read_volume(path: str | Path, patient: str | None = None) -> sitk.Image:
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
         dimension, components = reader.GetDimension(), reader.GetNumberOfComponents()
-        spacing = reader.GetSpacing()
         if dimension != 3:
             raise UserError(f"{where}: {dimension}D image, expected a 3D volume")
         if components != 1:
             raise UserError(f"{where}: {components} values a voxel, expected one")
-        if _is_nifti(path, where):
-            spacing = _nifti_spacing(path, where)
+        spacing = _spacing(reader, path, where)
         low, high = PLAUSIBLE_SPACING_MM
         if not all(low <= step <= high for step in spacing):
             raise UserError(f"{where}: spacing {spacing} mm, expected {low} to {high} mm along each axis")
@@ -82,9 +80,7 @@ def read_image(path: str | Path) -> sitk.Image:
         return read_volume(path)
     if reader.GetNumberOfComponents() != 1:
         raise UserError(f"{path}: {reader.GetNumberOfComponents()} values a pixel, expected one")
-    spacing = reader.GetSpacing()
-    if _is_nifti(path, f"{path}"):
-        spacing = _nifti_spacing(path, f"{path}")
+    spacing = _spacing(reader, path, f"{path}")
     low, high = PLAUSIBLE_SPACING_MM
     if not all(low <= step <= high for step in spacing[:2]):
         raise UserError(f"{path}: spacing {spacing[:2]} mm, expected {low} to {high} mm along each axis")
@@ -103,11 +99,12 @@ def read_image(path: str | Path) -> sitk.Image:
     return image
 
 
-def _is_nifti(path: str | Path, where: str) -> bool:
+def _spacing(reader: sitk.ImageFileReader, path: str | Path, where: str) -> tuple[float, ...]:
+    """Return the spacing in mm that the file states. Raises ``UserError`` as ``_nifti_spacing`` does."""
     name = str(path).lower()
     if name.endswith((".hdr", ".img", ".img.gz")):
         raise UserError(f"{where}: a pair of .hdr and .img cannot be checked here; convert it to .nii.gz")
-    return name.endswith((".nii", ".nii.gz"))
+    return _nifti_spacing(path, where) if name.endswith((".nii", ".nii.gz")) else reader.GetSpacing()
 
 
 def _nifti_spacing(path: str | Path, where: str) -> tuple[float, ...]:

@@ -36,14 +36,15 @@ def _patients(results: pd.DataFrame, split: pd.DataFrame) -> str:
     cases = results.drop_duplicates(["set", "case"])
     slices = len(cases.drop_duplicates(["patient", "slice"]))
     sizes = " and ".join(f"{count} cases of {name}" for name, count in cases.groupby("set").size().items())
-    names = ", ".join(f"``{name}``" for name in sorted(cases["patient"].unique())[:NAMED])
-    more = " and others" if cases["patient"].nunique() > NAMED else ""
+    tested = sorted(cases["patient"].unique())
+    names = ", ".join(f"``{name}``" for name in tested[:NAMED])
+    more = " and others" if len(tested) > NAMED else ""
     seeds = results.loc[results["seed"] > 0, "seed"].nunique()
     trained = "once" if seeds <= 1 else f"{seeds} times, each from another seed"
     pixel = (cases["tre_mm"] / cases["tre_px"]).median()
     return (
         f"**On how many patients.** {training} patients trained the agents, each agent {trained}. All errors"
-        f" are of {cases['patient'].nunique()} others ({names}{more}): {slices} slice pairs, misaligned at"
+        f" are of {len(tested)} others ({names}{more}): {slices} slice pairs, misaligned at"
         f" random to {sizes}, which every method registers. A pixel is {pixel:.2f} mm of their heads."
     )
 
