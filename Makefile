@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help reproduce report check_report docs accuracy literal few_patients smoke test sheet_check lint benchmark \
+.PHONY: help reproduce report check_report docs accuracy literal few_patients smoke test sheet_check faults lint benchmark \
 	time_to_accuracy clean
 .DEFAULT_GOAL := help
 
@@ -44,6 +44,9 @@ test: $(INSTALLED) ## the test suite
 
 sheet_check: $(INSTALLED) ## sample sheets from files to Table 2: four formats against the simulated run, thick slices
 	PYTHONPATH=workflow_scripts python tests/sheet_check.py
+
+faults: $(INSTALLED) ## the smoke run killed at thirty random moments, against one left alone
+	PYTHONPATH=workflow_scripts python tests/kill_check.py
 
 lint: $(INSTALLED) ## formats and lints of Python and Snakemake files
 	ruff check .

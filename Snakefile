@@ -1,5 +1,6 @@
 # From volumes to Table 2 and Figures 4 and 5: see README.md, and config/README.md for every key.
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,13 +17,18 @@ report: "rules/captions/workflow.rst"
 
 sys.path.insert(0, str(Path(workflow.basedir, "workflow_scripts")))
 
-from regagent.files import UserError
+from regagent.files import DETERMINISTIC, UserError
 from regagent.settings import load
 
 try:
     SETTINGS = load(config)
 except UserError as error:
     sys.exit(str(error))
+
+if (
+    SETTINGS.deterministic
+):  # the jobs inherit it; the second is what PyTorch asks for on a GPU
+    os.environ |= {DETERMINISTIC: "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 wildcard_constraints:

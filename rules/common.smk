@@ -28,7 +28,8 @@ def results(path):
 
 def code(script):
     """Return the hash of what a script runs, so that its rule reruns when that changes, and only then."""
-    return code_hash(Path(workflow.basedir, "workflow_scripts", f"{script}.py"))
+    digest = code_hash(Path(workflow.basedir, "workflow_scripts", f"{script}.py"))
+    return f"{digest} deterministic" if SETTINGS.deterministic else digest
 
 
 def section(name):

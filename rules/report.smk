@@ -558,6 +558,7 @@ rule write_provenance:
         results=FACE,
     output:
         provenance=results("provenance.json"),
+        footer=results("provenance.rst"),
     log:
         results("logs/write_provenance.log"),
     conda:

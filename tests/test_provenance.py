@@ -16,7 +16,9 @@ def test_the_record(tmp_path):
         "phantom": {"mr_noise": 0.1},
     }
     output = tmp_path / "provenance.json"
-    write_provenance(output, config, {"train_agent": "0123"}, [data])
+    table, footer = tmp_path / "table2.csv", tmp_path / "provenance.rst"
+    table.write_text("method\n")
+    write_provenance(output, footer, config, {"train_agent": "0123"}, [data], [table])
     record = json.loads(output.read_text())
     assert record["config"] == config
     assert record["seeds"] == {"training": [1, 2], "cohort": 2018}
@@ -26,3 +28,8 @@ def test_the_record(tmp_path):
     assert record["machine"]["processor"]
     assert set(record["packages"]) == set(PACKAGES)
     assert record["packages"]["numpy"]
+    assert record["results"] == {str(table): hashlib.sha256(table.read_bytes()).hexdigest()}
+    said = footer.read_text()
+    assert str(record["commit"]) in said and record["packages"]["torch"] in said and str(output) in said
+    assert "Seeds: training 1 2, cohort 2018." in said
+    assert "the 1 files that the results rest on and of 1 tables" in said

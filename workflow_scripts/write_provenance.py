@@ -1,8 +1,8 @@
 """Record what a run's results rest on: code, versions, machine, seeds, configuration and checksums.
 
 Settings: all of them. Params: ``config`` (the merged configuration), ``code`` (the hash of each rule's
-code). Inputs: ``data`` (volumes, split, perturbations, models), ``results`` (tables and figures: the
-record is written after them). Output: ``provenance``.
+code). Inputs: ``data`` (volumes, split, perturbations, models), ``results`` (tables and figures).
+Outputs: ``provenance``, and ``footer``, what the report says of it.
 """
 
 from regagent.files import logged
@@ -11,7 +11,9 @@ from regagent.provenance import write_provenance
 with logged(snakemake.log[0]):
     write_provenance(
         output=snakemake.output.provenance,
+        output_footer=snakemake.output.footer,
         config=snakemake.params.config,
         code=snakemake.params.code,
-        files=snakemake.input.data,
+        data=snakemake.input.data,
+        results=snakemake.input.results,
     )

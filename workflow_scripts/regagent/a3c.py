@@ -7,6 +7,7 @@ best action instead of their own policy.
 
 import ctypes
 import logging
+import os
 import queue
 import time
 import traceback
@@ -22,7 +23,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from regagent.checkpoints import fingerprint, forget_state, load_state, save_model, save_state
 from regagent.environment import Episodes, Pairs, read_pairs
-from regagent.files import UserError, write_table
+from regagent.files import UserError, clock, write_table
 from regagent.losses import reinforcement_loss, supervised_loss
 from regagent.networks import AgentNetwork, choose_device, precision
 from regagent.rollout import Actor
@@ -135,9 +136,12 @@ class Worker:
 def _run_worker(index: int, inbox: processes.Queue, make_worker) -> None:
     """Run a worker in a process of its own; what it has to say goes to the parent's ``inbox``."""
     torch.set_num_threads(1)
+    parent = os.getppid()
     try:
         worker = make_worker(index)
         while worker.shared.steps.value < worker.shared.settings.steps:
+            if os.getppid() != parent:  # it was killed: nobody would ever take what this worker learns
+                raise SystemExit(1)
             inbox.put(worker.update())
     except BaseException as error:
         message = str(error) if isinstance(error, UserError) else traceback.format_exc()
@@ -162,6 +166,7 @@ class _Progress:
             self.first_step = shared.steps.value
             logger.info("%s: goes on from step %d", title, self.first_step)
         self.started = self.said = self.saved = time.monotonic()
+        self.clock_started = clock()
 
     def keep(self, actor: Actor) -> None:
         """Put the actor where it was when the state was saved, and save it from now on."""
@@ -171,7 +176,7 @@ class _Progress:
 
     @property
     def seconds(self) -> float:
-        return self.spent + time.monotonic() - self.started
+        return self.spent + clock() - self.clock_started
 
     def add(self, records: list[dict]) -> None:
         for record in records:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
-from regagent.checkpoints import load_model, save_model
-from regagent.files import UserError, read_table, write_json, write_whole
+from regagent.checkpoints import load_model, save, save_model
+from regagent.files import UserError, read_table, write_json
 from regagent.geometry import ACTIONS
 from regagent.metrics import SUCCESS_PX
 from regagent.networks import AgentNetwork
@@ -153,8 +153,7 @@ def export_agent(
         "weights": {name: tensor.contiguous() for name, tensor in network.state_dict().items()},
         "facts": facts.model_dump(),
     }
-    with write_whole(output) as temporary:
-        torch.save(content, temporary)
+    save(content, output)
 
 
 def _evaluation(registrations: Iterable[str | Path]) -> Evaluation:

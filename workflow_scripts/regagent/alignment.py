@@ -3,14 +3,14 @@
 import logging
 from pathlib import Path
 
-import cv2
 import SimpleITK as sitk
 
 from regagent.cohort import naming_row
 from regagent.elastix import RegistrationFailed, elastix
-from regagent.files import UserError, write_json, write_whole
-from regagent.images import read_volume
+from regagent.files import UserError, write_json
+from regagent.images import read_volume, write_image, write_png
 from regagent.preregistration import DOUBTFUL_OVERLAP, overlay, quality, resample
+from regagent.transforms import write_transform
 
 logger = logging.getLogger("regagent")
 
@@ -63,12 +63,9 @@ def align_patient(
                 f" {report['overlap']:.2f} (Dice), expected at least {minimum_overlap:g}; check that both"
                 " show the head of one patient, and which way the transform maps if the sheet gives one"
             )
-    with write_whole(output_ct) as temporary:
-        sitk.WriteImage(aligned, str(temporary), useCompression=True)
-    with write_whole(output_transform) as temporary:
-        sitk.WriteTransform(found, str(temporary))
-    with write_whole(output_overlay) as temporary:
-        cv2.imwrite(str(temporary), overlay(fixed, aligned))
+    write_image(aligned, output_ct)
+    write_transform(found, output_transform)
+    write_png(overlay(fixed, aligned), output_overlay)
     write_json(report, output_quality)
     if report["overlap"] < DOUBTFUL_OVERLAP:
         logger.warning(

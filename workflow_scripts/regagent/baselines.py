@@ -8,7 +8,6 @@ no steps as the agents do: the column ``steps`` is 0.
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import product
@@ -22,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from regagent.elastix import RegistrationFailed, elastix
-from regagent.files import read_table, write_table
+from regagent.files import clock, read_table, write_table
 from regagent.geometry import IDENTITY, compose, invert, matrix, pose_of
 from regagent.images import to_uint8, warp
 from regagent.metrics import POSE, registration_table, summarise
@@ -227,9 +226,9 @@ def _register(
     for (patient, number, *perturbation), start in progress:
         pairs = cohort[patient]
         moving = warp(pairs.ct[number], perturbation)
-        clock = time.perf_counter()
+        begun = clock()
         pose = method(pairs.mr[number], moving, start)
-        seconds.append(time.perf_counter() - clock)
+        seconds.append(clock() - begun)
         found.append(pose is not None and PLAUSIBLE_SCALE[0] <= pose[3] <= PLAUSIBLE_SCALE[1])
         poses.append(pose if found[-1] else start)
     steps, status = 0, np.where(found, "registered", "failed")

@@ -1,6 +1,7 @@
 """Model files, and the state from which a killed training goes on."""
 
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,19 @@ from regagent.networks import AgentNetwork, RegressionNetwork
 NETWORKS = {"agent": AgentNetwork, "regression": RegressionNetwork}
 
 
+def save(content: dict[str, Any], path: str | Path) -> None:
+    """Write tensors and plain values whole as PyTorch does. Raises ``UserError``."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)  # PyTorch's own writer says nothing clear where the disk is full
+    with write_whole(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
 def save_model(network: AgentNetwork | RegressionNetwork, path: str | Path, **facts: Any) -> None:
     """Write a model file: the network's kind, arguments and weights, and plain facts about its training."""
     kind = next(name for name, cls in NETWORKS.items() if isinstance(network, cls))
     weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with write_whole(path) as temporary:
-        torch.save(
-            {"kind": kind, "arguments": network.arguments, "weights": weights, "facts": facts}, temporary
-        )
+    save({"kind": kind, "arguments": network.arguments, "weights": weights, "facts": facts}, path)
 
 
 def load_model(path: str | Path, kind: str) -> tuple[AgentNetwork | RegressionNetwork, dict[str, Any]]:
@@ -52,8 +58,7 @@ def fingerprint(pairs: Pairs, *parts: Any) -> str:
 
 def save_state(folder: str | Path, state: dict[str, Any]) -> None:
     """Write a training's state whole into its folder."""
-    with write_whole(Path(folder) / "state.pt") as temporary:
-        torch.save(state, temporary)
+    save(state, Path(folder) / "state.pt")
 
 
 def load_state(folder: str | Path, expected: str) -> dict[str, Any] | None:

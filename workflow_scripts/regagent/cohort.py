@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from regagent.files import UserError, write_table, write_whole
-from regagent.images import read_volume
+from regagent.files import UserError, write_table
+from regagent.images import read_volume, write_image
 from regagent.series import read_series
 from regagent.settings import Split
 
@@ -203,8 +203,7 @@ def import_patient(
         )
         _check_modalities(fixed, moving, f"patient {patient}", mr, ct)
     for volume, output in ((fixed, output_mr), (moving, output_ct)):
-        with write_whole(output) as temporary:
-            sitk.WriteImage(sitk.DICOMOrient(volume, "LPS"), str(temporary), useCompression=True)
+        write_image(sitk.DICOMOrient(volume, "LPS"), output)
 
 
 def _check_modalities(

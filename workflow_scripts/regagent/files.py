@@ -6,9 +6,10 @@ import logging
 import os
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -20,16 +21,31 @@ class UserError(Exception):
     """A fault in the input: says which patient, file or key, what was found and what was expected."""
 
 
+#: Set in the environment of a run with ``deterministic: true``.
+DETERMINISTIC = "REGAGENT_DETERMINISTIC"
+
+
+def clock() -> float:
+    """Return seconds, for the times that tables hold; in a deterministic run they stand still."""
+    return 0.0 if os.environ.get(DETERMINISTIC) else time.perf_counter()
+
+
 @contextmanager
 def logged(log: str | Path) -> Iterator[logging.Logger]:
     """Run the body with its messages in the file ``log`` and on standard error.
 
-    A ``UserError`` ends the process with status 1 and its one message; any other
-    exception does the same with the traceback kept in the log.
+    A ``UserError`` ends the process with status 1 and its one message, and so does what the system refuses
+    (a full disk, a folder that cannot be written); any other exception does the same with the traceback kept
+    in the log.
     """
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
-    handlers = [logging.FileHandler(log, mode="w"), logging.StreamHandler(sys.stderr)]
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    try:
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(log, mode="w"))
+    except OSError as error:
+        sys.exit(f"error: {log}: the log cannot be written: {error.strerror or error}")
     for handler in handlers:
+        handler.handleError = lambda record: None  # a disk that is full shall not hide the message on screen
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -39,35 +55,58 @@ def logged(log: str | Path) -> Iterator[logging.Logger]:
         logger.error("error: %s", error)
         sys.exit(1)
     except Exception as error:
-        with Path(log).open("a") as stream:
-            stream.write(traceback.format_exc())
-        logger.error("error: %s: %s (the traceback is in %s)", type(error).__name__, error, log)
+        logger.error("error: %s", refusal if (refusal := _refusal(error)) else _unexpected(error, log))
         sys.exit(1)
     finally:
         for handler in handlers:
             logger.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):
+                handler.close()
+
+
+def _refusal(error: Exception) -> str:
+    """Return which file the system refused and why, '' for an exception of another kind."""
+    if not isinstance(error, OSError) or not error.filename or not error.strerror:
+        return ""
+    return f"{error.filename}: {error.strerror}"
+
+
+def _unexpected(error: Exception, log: str | Path) -> str:
+    """Keep the traceback in the log and return the one line that is told."""
+    with suppress(OSError), Path(log).open("a") as stream:
+        stream.write(traceback.format_exc())
+    return f"{type(error).__name__}: {error} (the traceback is in {log})"
 
 
 @contextmanager
 def write_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` by a rename if the body succeeds.
 
-    The temporary name keeps the suffixes (``.nii.gz``), which many writers choose the format by.
+    The temporary name keeps the suffixes (``.nii.gz``), which many writers choose the format by. The content
+    is on the disk before the rename, so that a power cut leaves the old file or the new one. Raises
+    ``UserError`` where the system refuses: a full disk, a folder that cannot be written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix="".join(path.suffixes), dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    path, temporary = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".partial-", suffix="".join(path.suffixes), dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename and temporary and Path(error.filename).parent != temporary.parent:
+            raise  # another file, that the body reads
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def _separator(path: str | Path) -> str:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from regagent.files import UserError
+from regagent.files import UserError, write_whole
 from regagent.geometry import corner_matrix, invert, matrix
 
 Image = NDArray[np.float32]
@@ -118,14 +118,15 @@ def _nifti_spacing(path: str | Path, where: str) -> tuple[float, ...]:
             content = file.read()
         except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"{where}: damaged or cut off ({error}); copy or export it again") from error
-    order = next((o for o in "<>" if struct.unpack(o + "i", content[:4])[0] in (348, 540)), None)
-    if order is None or len(content) < 348:
+    first = content[:4].ljust(4, b"\0")
+    order = next((o for o in "<>" if struct.unpack(o + "i", first)[0] in (348, 540)), None)
+    if order is None or len(content) < struct.unpack(order + "i", first)[0]:
         raise UserError(f"{where}: not a readable volume (no NIfTI header)")
     if struct.unpack_from(order + "i", content)[0] == 348:
         axes = struct.unpack_from(order + "8h", content, 40)
         kind, bits = struct.unpack_from(order + "2h", content, 70)
         spacing = struct.unpack_from(order + "3f", content, 80)
-        start = int(struct.unpack_from(order + "f", content, 108)[0])
+        start = struct.unpack_from(order + "f", content, 108)[0]
         unit = content[123]
     else:
         kind, bits = struct.unpack_from(order + "2h", content, 12)
@@ -133,8 +134,14 @@ def _nifti_spacing(path: str | Path, where: str) -> tuple[float, ...]:
         spacing = struct.unpack_from(order + "3d", content, 112)
         start = struct.unpack_from(order + "q", content, 168)[0]
         unit = struct.unpack_from(order + "i", content, 500)[0]
-    voxels = math.prod(axes[1 : 1 + axes[0]])
-    expected = start + voxels * bits // 8
+    if not 0 <= start <= len(content):
+        raise UserError(f"{where}: its header says that the voxels begin at byte {start:g} of {len(content)}")
+    sizes = axes[1 : 1 + axes[0]]
+    if min(sizes, default=0) < 1:
+        raise UserError(f"{where}: size {sizes}, expected at least 1 voxel along each axis")
+    start, voxels = int(start), math.prod(sizes)
+    width = np.dtype(NIFTI_FLOATS[kind]).itemsize if kind in NIFTI_FLOATS else bits // 8
+    expected = start + voxels * width
     if len(content) < expected:
         raise UserError(
             f"{where}: cut off: holds {len(content)} bytes, expected {expected}; copy or export it again"
@@ -144,6 +151,26 @@ def _nifti_spacing(path: str | Path, where: str) -> tuple[float, ...]:
         if not np.isfinite(values).all():
             raise UserError(f"{where}: holds NaN or infinite voxels, expected finite intensities only")
     return tuple(NIFTI_UNITS_MM.get(unit & 7, 1.0) * step for step in spacing)
+
+
+def write_image(image: sitk.Image, path: str | Path, compression_level: int = -1) -> None:
+    """Write an image or volume whole, in the format of its suffix. Raises ``UserError``.
+
+    Where the disk is full ITK writes half a NIfTI file and says nothing, so the file is looked at.
+    """
+    with write_whole(path) as temporary:
+        try:
+            sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=compression_level)
+            if temporary.name.lower().endswith((".nii", ".nii.gz")):
+                _nifti_spacing(temporary, f"{path}")
+        except (RuntimeError, UserError) as error:
+            raise UserError(f"{path}: cannot be written whole; is the disk full?") from error
+
+
+def write_png(pixels: NDArray[np.uint8], path: str | Path) -> None:
+    """Write an image (H, W) or (H, W, 3), BGR, whole as PNG."""
+    with write_whole(path) as temporary:
+        temporary.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
 
 
 def normalise(image: ArrayLike, low: float, high: float) -> Image:

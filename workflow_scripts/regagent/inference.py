@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from regagent.checkpoints import load_model
 from regagent.environment import observe
-from regagent.files import read_table, write_table
+from regagent.files import clock, read_table, write_table
 from regagent.geometry import IDENTITY, act
 from regagent.images import Image
 from regagent.metrics import registration_table, summarise
@@ -232,9 +231,9 @@ def register_agent(
     level = json.loads(Path(threshold).read_text())["lookahead" if lookahead else "greedy"]
     cases, cohort = read_table(perturbations), read_cohort(slices)
     fixed, moving = perturbed_pairs(cases, cohort)
-    started = time.perf_counter()
+    started = clock()
     found = register(network, rescaled, fixed, moving, level, settings, lookahead, seed)
-    seconds = (time.perf_counter() - started) / len(cases)
+    seconds = (clock() - started) / len(cases)
     status = np.where(found.stopped, "registered", "step_limit")
     table = registration_table(cases, found.pose, cohort, found.steps, seconds, status)
     write_table(table, output)

@@ -1,9 +1,12 @@
 """The combined policy and value networks: CNN-LSTM (Table 1) and CNN (§5.1)."""
 
+import os
 from functools import cache
 
 import torch
 from torch import Tensor, nn
+
+from regagent.files import DETERMINISTIC
 
 IMAGE_SIZE = 168
 ACTION_COUNT = 8
@@ -113,5 +116,6 @@ class RegressionNetwork(nn.Module):
 
 
 def choose_device() -> torch.device:
-    """Return the GPU if there is one, else the CPU."""
+    """Return the GPU if there is one, else the CPU; in a deterministic run, PyTorch is told to be so too."""
+    torch.use_deterministic_algorithms(bool(os.environ.get(DETERMINISTIC)))
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

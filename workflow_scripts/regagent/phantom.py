@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 from regagent.anatomy import build_head
-from regagent.files import write_whole
+from regagent.images import write_image
 from regagent.settings import Phantom
 from regagent.tissue import Canvas, Field, smooth_noise
+from regagent.transforms import write_transform
 
 MR_FIELD_OF_VIEW_MM = (240.0, 240.0, 190.0)
 CT_FIELD_OF_VIEW_MM = (241.92, 241.92, 198.0)
@@ -47,10 +48,9 @@ def simulate_patient(
     mr_pose, ct_pose = draw_pose(mr_scan, settings), draw_pose(ct_scan, settings)
     mr = scan_mr(canvas, mr_pose, mr_scan, settings)
     ct = scan_ct(canvas, ct_pose, ct_scan, settings)
-    write_volume(mr, output_mr)
-    write_volume(ct, output_ct)
-    with write_whole(output_truth) as temporary:
-        sitk.WriteTransform(truth(mr_pose, ct_pose), str(temporary))
+    for volume, output in ((mr, output_mr), (ct, output_ct)):
+        write_image(volume, output, compression_level=1)  # which costs the least time
+    write_transform(truth(mr_pose, ct_pose), output_truth)
 
 
 def draw_pose(rng: np.random.Generator, settings: Phantom) -> sitk.Euler3DTransform:
@@ -175,9 +175,3 @@ def streaks(layer: Field, rng: np.random.Generator) -> Field:
             strength, width = rng.normal(0, 300), rng.uniform(1.5, 4.0)
             rays += np.float32(strength) * fade * np.exp(-((across / np.float32(width)) ** 2))
     return np.where(layer > -900, rays, 0.4 * rays)
-
-
-def write_volume(image: sitk.Image, path: str | Path) -> None:
-    """Write a volume as compressed NIfTI, at the level that costs the least time."""
-    with write_whole(path) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=1)

@@ -9,9 +9,10 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.elastix import RegistrationFailed, elastix
-from regagent.files import UserError, write_json, write_whole
-from regagent.images import normalise, read_volume, to_uint8
+from regagent.files import UserError, write_json
+from regagent.images import normalise, read_volume, to_uint8, write_image, write_png
 from regagent.slices import AIR_HU, head_mask, square
+from regagent.transforms import write_transform
 
 logger = logging.getLogger("regagent")
 
@@ -62,12 +63,9 @@ def preregister(
             f" {report['overlap']:.2f} (Dice) after it, expected at least {MINIMUM_OVERLAP};"
             " check that both show the head of one patient, or supply a CT that lies nearer to the MR"
         )
-    with write_whole(output_ct) as temporary:
-        sitk.WriteImage(aligned, str(temporary), useCompression=True)
-    with write_whole(output_transform) as temporary:
-        sitk.WriteTransform(transform, str(temporary))
-    with write_whole(output_overlay) as temporary:
-        cv2.imwrite(str(temporary), overlay(fixed, aligned))
+    write_image(aligned, output_ct)
+    write_transform(transform, output_transform)
+    write_png(overlay(fixed, aligned), output_overlay)
     write_json(report, output_quality)
     if report["overlap"] < DOUBTFUL_OVERLAP:
         logger.warning(

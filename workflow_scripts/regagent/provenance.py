@@ -1,6 +1,7 @@
 """Where results come from: the record that is kept of a run. Serves the reproduction as such."""
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -9,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from regagent.files import write_json
+from regagent.files import write_json, write_whole
 
 SOURCE = Path(__file__).parent
 
@@ -31,14 +32,17 @@ PACKAGES = (
 
 def write_provenance(
     output: str | Path,
+    output_footer: str | Path,
     config: Mapping,
     code: Mapping[str, str],
-    files: Iterable[str | Path],
+    data: Iterable[str | Path],
+    results: Iterable[str | Path],
 ) -> None:
-    """Write the record of a run as JSON.
+    """Write the record of a run as JSON, and the report's footer on it as reStructuredText.
 
-    ``config`` is the merged configuration, ``code`` the hash of each rule's code, ``files`` what the
-    results rest on (volumes, split, perturbations, models); their SHA-256 sums are recorded.
+    ``config`` is the merged configuration, ``code`` the hash of each rule's code, ``data`` what the
+    results rest on (volumes, split, perturbations, models), ``results`` are tables and figures; the SHA-256
+    sums of all of these are recorded.
     """
     record = {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -54,9 +58,34 @@ def write_provenance(
         "seeds": _seeds(config),
         "config": config,
         "code": dict(code),
-        "sha256": {str(path): _checksum(path) for path in files},
+        "sha256": {str(path): _checksum(path) for path in data},
+        "results": {str(path): _checksum(path) for path in results},
     }
     write_json(record, output)
+    with write_whole(output_footer) as temporary:
+        temporary.write_text(_footer(record, output), encoding="utf-8")
+
+
+def _footer(record: Mapping, path: str | Path) -> str:
+    """Return what a reader of the report is told of the record in the file ``path``."""
+    machine, checksums = record["machine"], record["sha256"]
+    changed = ", with changes that were not committed" if record["uncommitted_changes"] else ""
+    commit = f"commit ``{record['commit']}``{changed}" if record["commit"] else "no known commit"
+    seeds = ", ".join(
+        f"{name} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in record["seeds"].items()
+    )
+    versions = ", ".join(f"{name} {number}" for name, number in record["packages"].items() if number)
+    settings = hashlib.sha256(json.dumps(record["config"], sort_keys=True).encode()).hexdigest()
+    return (
+        f"**Where it comes from.** Written {record['written']} by {commit}."
+        f" Python {machine['python']}, {versions}; {machine['processor']},"
+        f" {machine['processors']} processors, {machine['accelerator'] or 'no accelerator'}."
+        f" Seeds: {seeds}. Settings: SHA-256 ``{settings[:16]}``."
+        f" ``{path}`` holds all settings, the hash of each rule's code, and the SHA-256 sums of the"
+        f" {len(checksums)} files that the results rest on and of {len(record['results'])} tables and"
+        " figures.\n"
+    )
 
 
 def _seeds(config: Mapping) -> dict:

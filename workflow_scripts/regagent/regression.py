@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from regagent.augmentation import augment_pairs
 from regagent.checkpoints import (
@@ -19,7 +19,7 @@ from regagent.checkpoints import (
     save_state,
 )
 from regagent.environment import Pairs, observe, read_pairs, to_states
-from regagent.files import UserError, read_table, write_table
+from regagent.files import UserError, clock, read_table, write_table
 from regagent.geometry import invert
 from regagent.metrics import registration_table
 from regagent.networks import RegressionNetwork, choose_device, precision
@@ -100,21 +100,29 @@ def train_regressor(
         recent = saved["recent"]
         logger.info("%s: goes on from step %d", variant, first)
     started = last_saved = time.monotonic()
+    clock_started = clock()
     for step in range(first, settings.steps):
         states, target = cases.draw(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
         predicted = network(states)
         loss = F.mse_loss(predicted / network.units, target / network.units)
         optimiser.zero_grad()
         loss.backward()
+        if not torch.isfinite(nn.utils.get_total_norm(p.grad for p in network.parameters())):
+            raise UserError(
+                f"{variant}: the gradient is not finite (loss {loss.item():.4g}) at step {step};"
+                " try a smaller learning_rate"
+            )
         optimiser.step()
         schedule.step()
         recent.append(loss.item())
-        if not np.isfinite(recent[-1]):
-            raise UserError(f"{variant}: the loss is not finite at step {step}; try a smaller learning_rate")
         now = time.monotonic()
         if (step + 1) % 100 == 0 or step + 1 == settings.steps:
             records.append(
-                {"step": step + 1, "seconds": round(spent + now - started, 2), "loss": np.mean(recent)}
+                {
+                    "step": step + 1,
+                    "seconds": round(spent + clock() - clock_started, 2),
+                    "loss": np.mean(recent),
+                }
             )
             recent.clear()
         if (step + 1) % 500 == 0:
@@ -132,7 +140,7 @@ def train_regressor(
             )
         if now - last_saved > settings.checkpoint_seconds:
             contents = {name: part.state_dict() for name, part in parts.items()}
-            seconds = spent + now - started
+            seconds = spent + clock() - clock_started
             save_state(
                 state,
                 {
@@ -171,7 +179,7 @@ def register_regressor(perturbations: str, slices: list[str], model: str, output
     network.to(choose_device())
     cases, cohort = read_table(perturbations), read_cohort(slices)
     fixed, moving = perturbed_pairs(cases, cohort)
-    started = time.perf_counter()
+    started = clock()
     pose = regress(network, fixed, moving)
-    seconds = (time.perf_counter() - started) / len(cases)
+    seconds = (clock() - started) / len(cases)
     write_table(registration_table(cases, pose, cohort, 1, seconds, "registered"), output)

@@ -270,6 +270,7 @@ class Baselines(Model):
 class Settings(Model):
     """The whole configuration of a run."""
 
+    deterministic: bool = False
     run: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] = "default"
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)] = [1]
     cohort: Cohort = Cohort()
@@ -332,9 +333,23 @@ def load(config: dict) -> Settings:
         variants = {name: keys for name, keys in config["variants"].items() if keys is not None}
         config = {**config, "variants": variants}
     try:
-        return Settings.model_validate(config)
+        settings = Settings.model_validate(config)
     except ValidationError as error:
         raise UserError("\n".join(map(_message, error.errors()))) from error
+    return _deterministic(settings) if settings.deterministic else settings
+
+
+def _deterministic(settings: Settings) -> Settings:
+    """Return the settings with one worker a training, which gets the episodes of all of them."""
+    variants = {
+        name: variant.model_copy(
+            update={"workers": 1, "environments": variant.workers * variant.environments}
+        )
+        if isinstance(variant, Agent)
+        else variant
+        for name, variant in settings.variants.items()
+    }
+    return settings.model_copy(update={"variants": variants})
 
 
 def _message(fault: dict) -> str:

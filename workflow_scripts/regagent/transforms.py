@@ -11,7 +11,7 @@ import pandas as pd
 import SimpleITK as sitk
 
 from regagent.files import UserError, read_text_table, write_table, write_whole
-from regagent.images import read_image
+from regagent.images import read_image, write_image
 
 TRANSFORM_SUFFIXES = (".tfm", ".txt", ".h5")
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
@@ -35,15 +35,19 @@ def read_transform(path: str | Path, inverse: bool = False) -> sitk.Transform:
 
 
 def write_transform(transform: sitk.Transform, path: str | Path) -> None:
-    """Write a transform whole."""
+    """Write a transform whole. Raises ``UserError``, as ITK does not where the disk is full."""
     with write_whole(path) as temporary:
-        sitk.WriteTransform(transform, str(temporary))
+        try:
+            sitk.WriteTransform(transform, str(temporary))
+            whole = np.allclose(_numbers(sitk.ReadTransform(str(temporary))), _numbers(transform))
+        except (RuntimeError, ValueError):
+            whole = False
+        if not whole:
+            raise UserError(f"{path}: cannot be written whole; is the disk full?")
 
 
-def write_image(image: sitk.Image, path: str | Path) -> None:
-    """Write an image whole, in the format of its suffix."""
-    with write_whole(path) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=True)
+def _numbers(transform: sitk.Transform) -> list[float]:
+    return [*transform.GetParameters(), *transform.GetFixedParameters()]
 
 
 def transform_image(

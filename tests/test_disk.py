@@ -1,0 +1,107 @@
+"""A full disk, a folder that cannot be written, a log that cannot: one message, and the old file stays."""
+
+import os
+import resource
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+from matplotlib.figure import Figure
+from workflow import ROOT
+
+from regagent.checkpoints import save
+from regagent.drawing import save as save_figure
+from regagent.files import UserError, write_json, write_table, write_whole
+from regagent.images import write_image, write_png
+from regagent.transforms import write_transform
+
+NOISE = np.random.default_rng(0).integers(0, 255, (20, 20, 20), np.uint8)
+VOLUME = sitk.GetImageFromArray(NOISE)
+
+WRITERS = {
+    "a.nii.gz": lambda path: write_image(VOLUME, path),
+    "a.nii": lambda path: write_image(VOLUME, path),
+    "a.mha": lambda path: write_image(VOLUME, path),
+    "a.nrrd": lambda path: write_image(VOLUME, path),
+    "a.tfm": lambda path: write_transform(sitk.Euler3DTransform((1, 2, 3), 0.1), path),
+    "a.png": lambda path: write_png(NOISE[0], path),
+    "a.pt": lambda path: save({"noise": "a" * 1000}, path),
+    "a.csv": lambda path: write_table(pd.DataFrame({"noise": NOISE.ravel()}), path),
+    "a.json": lambda path: write_json({"noise": "a" * 1000}, path),
+}
+
+
+@contextmanager
+def full_disk():
+    """Let no file grow beyond 100 bytes, as a quota does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_leaves_the_old_file(tmp_path, name):
+    path = tmp_path / name
+    WRITERS[name](path)
+    before = path.read_bytes()
+    with full_disk(), pytest.raises(UserError, match=f"{name}: cannot be written"):
+        WRITERS[name](path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [name]  # nothing half-written beside it
+
+
+def test_a_full_disk_leaves_the_old_figure(tmp_path):
+    figure = Figure()
+    figure.subplots().plot([1, 2])
+    save_figure(figure, [tmp_path / "a.pdf", tmp_path / "a.png"])
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with full_disk(), pytest.raises(UserError, match="cannot be written"):
+        save_figure(figure, [tmp_path / "a.pdf", tmp_path / "a.png"])
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_file_in_a_folders_place_is_named(tmp_path):
+    (tmp_path / "results").write_text("")
+    with pytest.raises(UserError, match="results/a.csv: cannot be written: "):
+        write_table(pd.DataFrame({"a": [1]}), tmp_path / "results" / "a.csv")
+
+
+def test_what_the_body_cannot_read_is_not_said_to_be_unwritable(tmp_path):
+    with pytest.raises(FileNotFoundError), write_whole(tmp_path / "a.txt"):
+        (tmp_path / "elsewhere" / "absent.txt").read_text()
+
+
+def run_logged(log, body):
+    program = f"from regagent.files import UserError, logged\nwith logged({str(log)!r}):\n    {body}\n"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "workflow_scripts")}
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+
+
+def test_a_log_that_cannot_be_written_ends_in_one_message(tmp_path):
+    (tmp_path / "logs").write_text("")
+    result = run_logged(tmp_path / "logs" / "job.log", "print('done')")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: {tmp_path}/logs/job.log: the log cannot be written: ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
+def test_a_log_without_room_does_not_hide_the_message():
+    result = run_logged("/dev/full", "raise UserError('patient P1: no such file')")
+    assert (result.returncode, result.stderr) == (1, "error: patient P1: no such file\n")
+    result = run_logged("/dev/full", "raise ValueError('what')")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: ValueError: what")
+
+
+def test_what_the_system_refuses_is_one_message_without_traceback(tmp_path):
+    result = run_logged(tmp_path / "job.log", "open('/nowhere/file')")
+    assert (result.returncode, result.stderr) == (1, "error: /nowhere/file: No such file or directory\n")
+    assert "Traceback" not in (tmp_path / "job.log").read_text()
