@@ -47,7 +47,7 @@ def jobs(run: subprocess.Popen) -> list[psutil.Process]:
     """Return the processes of the run that run a rule's script."""
     try:
         children = psutil.Process(run.pid).children(recursive=True)
-        return [child for child in children if "workflow_scripts" in " ".join(child.cmdline())]
+        return [child for child in children if ".snakemake/scripts/" in " ".join(child.cmdline())]
     except psutil.NoSuchProcess:
         return []
 
@@ -135,6 +135,7 @@ def main() -> None:
     print(f"{killed.total()} kills of {KILLS} survived in {rounds} runs: {dict(killed)}")
     print(f"trainings that went on from a checkpoint: {resumed}")
     assert resumed, "no kill met a training that had a checkpoint"
+    assert killed["a job, SIGTERM"] and killed["a job, SIGKILL"], "no job was killed by itself"
 
 
 if __name__ == "__main__":

@@ -3,9 +3,12 @@ import pandas as pd
 import pytest
 import torch
 
+from regagent import perturbations
 from regagent.files import UserError, read_table, write_table
-from regagent.perturbations import perturb_slices, sample_perturbations, stream_seed
+from regagent.images import warp
+from regagent.perturbations import perturb_slices, perturbed_pairs, sample_perturbations, stream_seed
 from regagent.settings import Perturbations
+from regagent.slices import read_cohort
 
 SETTINGS = Perturbations(per_slice=16)
 
@@ -53,7 +56,7 @@ def cohort(tmp_path):
                 tmp_path / f"{patient}.npz",
                 patient=np.array(patient),
                 mr=np.zeros((3, 8, 8), np.float32),
-                ct=np.zeros((3, 8, 8), np.float32),
+                ct=np.random.default_rng(0).random((3, 8, 8), np.float32),
                 head=np.ones((3, 8, 8), bool),
                 slice_index=np.arange(3),
                 mm_per_px=np.array(1.5),
@@ -97,6 +100,18 @@ def test_the_sets_differ(cohort, tmp_path):
     one = cases(cohort, {"P001": "test", "P002": "train"}, tmp_path / "E1.csv", "E1")
     two = cases(cohort, {"P001": "test", "P002": "train"}, tmp_path / "E2.csv", "E2")
     assert not set(one["seed"]) & set(two["seed"])
+
+
+def test_the_images_of_cases_are_made_when_they_are_asked_for(cohort, tmp_path, monkeypatch):
+    table = cases(cohort, {"P001": "test", "P002": "train"}, tmp_path / "E1.csv")
+    slices = read_cohort([tmp_path / "P001.npz"])
+    warped = []
+    monkeypatch.setattr(perturbations, "warp", lambda image, pose: warped.append(pose) or warp(image, pose))
+    fixed, moving = perturbed_pairs(table, slices)
+    assert len(fixed) == len(moving) == 48 and not warped
+    assert fixed[40:].shape == moving[40:].shape == (8, 8, 8) and len(warped) == 8
+    expected = warp(slices["P001"].ct[2], table.iloc[41][["tx", "ty", "angle", "scale"]].to_numpy(float))
+    assert np.array_equal(moving[41], expected) and np.array_equal(moving[40:][1], expected)
 
 
 def test_a_test_patient_without_slices_is_named(cohort, tmp_path):

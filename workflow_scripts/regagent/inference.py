@@ -17,7 +17,7 @@ from regagent.geometry import IDENTITY, act
 from regagent.images import Image
 from regagent.metrics import registration_table, summarise
 from regagent.networks import ACTION_COUNT, AgentNetwork, choose_device
-from regagent.perturbations import perturbed_pairs
+from regagent.perturbations import Images, perturbed_pairs
 from regagent.returns import unscale
 from regagent.settings import Inference
 from regagent.slices import read_cohort
@@ -163,14 +163,14 @@ def look_ahead(walk: Walk, settings: Inference, rng: np.random.Generator) -> Arr
 def register(
     network: AgentNetwork,
     rescaled: bool,
-    fixed: Image,
-    moving: Image,
+    fixed: Image | Images,
+    moving: Image | Images,
     threshold: float,
     settings: Inference,
     lookahead: bool,
     seed: int = 0,
 ) -> Registrations:
-    """Register the moving images (N, H, H) to the fixed ones.
+    """Register the moving images (N, H, H) to the fixed ones, batch by batch.
 
     Greedy actions until the value reaches ``threshold``; there the look-ahead, if wanted, gives the pose.
     A pair whose value never reaches it gets, after ``maximum_steps``, the pose of its highest value.

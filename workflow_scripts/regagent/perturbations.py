@@ -1,7 +1,7 @@
 """Perturbations of the moving image, drawn from the lattices of §4."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from regagent.files import UserError, read_table, write_table
-from regagent.images import warp
+from regagent.images import Image, warp
 from regagent.settings import PerturbationRange, Perturbations
 from regagent.slices import SlicePairs, read_cohort
 
@@ -73,11 +73,27 @@ def perturb_slices(
     write_table(pd.DataFrame(rows, columns=columns), output)
 
 
-def perturbed_pairs(
-    cases: pd.DataFrame, cohort: Mapping[str, SlicePairs]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the fixed and the perturbed moving images (N, H, H) of the cases of a perturbation table."""
+class Images(Sequence[Image]):
+    """The images (N, H, H) of N cases, each made when it is asked for: all at once would fill the memory.
+
+    A number gives one image (H, H), a slice an array (n, H, H).
+    """
+
+    def __init__(self, cases: Sequence, make: Callable[..., Image]):
+        self.cases, self.make = cases, make
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, which: int | slice) -> Image:
+        if isinstance(which, slice):
+            return np.stack([self.make(*case) for case in self.cases[which]])
+        return self.make(*self.cases[which])
+
+
+def perturbed_pairs(cases: pd.DataFrame, cohort: Mapping[str, SlicePairs]) -> tuple[Images, Images]:
+    """Return the fixed and the perturbed moving images of the cases of a perturbation table."""
     rows = list(cases[["patient", "slice", "tx", "ty", "angle", "scale"]].itertuples(index=False))
-    fixed = np.stack([cohort[patient].mr[number] for patient, number, *_ in rows])
-    moving = np.stack([warp(cohort[patient].ct[number], pose) for patient, number, *pose in rows])
+    fixed = Images(rows, lambda patient, number, *_: cohort[patient].mr[number])
+    moving = Images(rows, lambda patient, number, *pose: warp(cohort[patient].ct[number], pose))
     return fixed, moving

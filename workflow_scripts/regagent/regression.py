@@ -21,9 +21,10 @@ from regagent.checkpoints import (
 from regagent.environment import Pairs, observe, read_pairs, to_states
 from regagent.files import UserError, clock, read_table, write_table
 from regagent.geometry import invert
+from regagent.images import Image
 from regagent.metrics import registration_table
 from regagent.networks import RegressionNetwork, choose_device, precision
-from regagent.perturbations import perturbed_pairs, sample_perturbations
+from regagent.perturbations import Images, perturbed_pairs, sample_perturbations
 from regagent.settings import PerturbationRange, Regressor
 from regagent.slices import read_cohort
 
@@ -159,7 +160,9 @@ def train_regressor(
 
 
 @torch.no_grad()
-def regress(network: RegressionNetwork, fixed: np.ndarray, moving: np.ndarray, batch: int = 64) -> np.ndarray:
+def regress(
+    network: RegressionNetwork, fixed: Image | Images, moving: Image | Images, batch: int = 64
+) -> np.ndarray:
     """Return the poses (N, 4) of pairs of images (N, H, H)."""
     device = network.units.device
     poses = []
