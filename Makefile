@@ -6,8 +6,8 @@ INSTALLED := $(VENV)/.installed
 SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help reproduce report check_report docs accuracy literal few_patients smoke test sheet_check faults lint benchmark \
-	time_to_accuracy clean
+.PHONY: help reproduce report check_report docs accuracy literal few_patients smoke test sheet_check faults lint \
+	benchmark memory time_to_accuracy clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -58,6 +58,9 @@ benchmark: $(INSTALLED) ## training steps and registrations a second on this mac
 	PYTHONPATH=workflow_scripts python benchmarks/training.py
 	PYTHONPATH=workflow_scripts python benchmarks/registration.py
 	PYTHONPATH=workflow_scripts python benchmarks/figure.py
+
+memory: $(INSTALLED) ## peak memory of paper-sized jobs beside their rules' mem_mb, after `make reproduce`
+	PYTHONPATH=workflow_scripts python benchmarks/memory.py
 
 time_to_accuracy: $(INSTALLED) ## wall time of a training until its validation error is 1 px, after `make reproduce`
 	PYTHONPATH=workflow_scripts python benchmarks/time_to_accuracy.py

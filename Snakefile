@@ -17,7 +17,7 @@ report: "rules/captions/workflow.rst"
 
 sys.path.insert(0, str(Path(workflow.basedir, "workflow_scripts")))
 
-from regagent.files import DETERMINISTIC, UserError
+from regagent.files import DETERMINISTIC, UserError, check_writable
 from regagent.settings import load
 
 try:
@@ -35,6 +35,10 @@ wildcard_constraints:
     patient=r"[A-Za-z0-9_.-]+",
     seed=r"\d+",
     set="E1|E2",
+
+
+onstart:
+    check_writable(f"results/{SETTINGS.run}")
 
 
 include: "rules/common.smk"

@@ -1,7 +1,9 @@
 """A full disk, a folder that cannot be written, a log that cannot: one message, and the old file stays."""
 
+import hashlib
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 from matplotlib.figure import Figure
-from workflow import ROOT
+from workflow import ROOT, copy_workflow, snakemake
 
 from regagent.checkpoints import save
 from regagent.drawing import save as save_figure
@@ -105,3 +107,54 @@ def test_what_the_system_refuses_is_one_message_without_traceback(tmp_path):
     result = run_logged(tmp_path / "job.log", "open('/nowhere/file')")
     assert (result.returncode, result.stderr) == (1, "error: /nowhere/file: No such file or directory\n")
     assert "Traceback" not in (tmp_path / "job.log").read_text()
+
+
+#: Where a small file system of its own may be mounted, a run is started in it; else these tests are left out.
+MOUNTS = subprocess.run(
+    ["unshare", "--mount", "--map-root-user", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True
+).returncode == 0 if shutil.which("unshare") else False  # fmt: skip
+VOLUMES = "results/smoke/volumes"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A copy of the workflow whose results hold the split and one patient."""
+    folder = copy_workflow(tmp_path_factory.mktemp("disk"))
+    targets = ["results/smoke/split.tsv", f"{VOLUMES}/P001/mr.nii.gz"]
+    result = snakemake(folder, *targets, "--configfile", "config/smoke.yaml")
+    assert result.returncode == 0, result.stdout
+    return folder
+
+
+def run_mounted(folder, options):
+    """Ask for a second patient with results on a small file system; return what is said and what is left."""
+    mount = f"""
+        cp -a results keep && mount -t tmpfs -o size=4m none results && cp -a keep/. results && rm -r keep
+        {options}
+        {sys.executable} -m snakemake {VOLUMES}/P00{{1,2}}/mr.nii.gz --configfile config/smoke.yaml
+        echo "ended with $?"; find results -type f | sort; cat {VOLUMES}/P001/mr.nii.gz | sha256sum
+    """
+    command = ["unshare", "--mount", "--map-root-user", "bash", "-c", mount]
+    return subprocess.run(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
+    ).stdout
+
+
+@pytest.mark.skipif(not MOUNTS, reason="needs file systems of its own (unshare)")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            "head -c 3500000 /dev/zero > results/filler",
+            "P002/mr.nii.gz: cannot be written whole; is the disk full?",
+        ),
+        ("mount -o remount,ro results", "error: results/smoke: cannot be written: Read-only file system"),
+    ],
+)
+def test_a_run_without_room_says_so_and_keeps_what_was_there(folder, options, message):
+    checksum = hashlib.sha256((folder / VOLUMES / "P001" / "mr.nii.gz").read_bytes()).hexdigest()
+    said = run_mounted(folder, options)
+    assert message in said and "Traceback" not in said and "ended with 1" in said, said
+    assert checksum in said
+    left = said.partition("ended with")[2]
+    assert f"{VOLUMES}/P002/mr.nii.gz" not in left and ".partial-" not in left

@@ -109,6 +109,15 @@ def write_whole(path: str | Path) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
+def check_writable(folder: str | Path) -> None:
+    """End the process with one message if no file can be written in a folder, which is made if need be."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        sys.exit(f"error: {folder}: cannot be written: {error.strerror}")
+
+
 def _separator(path: str | Path) -> str:
     return "\t" if Path(path).suffix == ".tsv" else ","
 
