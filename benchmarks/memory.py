@@ -1,8 +1,8 @@
 """Peak memory of the paper-sized jobs that grow with the cohort, beside the ``mem_mb`` of their rules.
 
 The inputs of the 99 patients of config/paper.yaml, with 64 perturbations a slice, are made from a finished
-default run, whose patients and registrations stand there several times under other names. Trainings are short:
-their memory does not grow. Jobs that see one patient or one case at a time are measured by every run, in
+default run, whose patients and registrations stand there several times under other names. Trainings are
+short: their memory does not grow. Jobs that see one patient or one case at a time are measured by every run, in
 results/{run}/benchmarks/. Writes results/benchmarks/memory.csv and ends with status 1 where a job takes more
 than its rule says.
 """
@@ -100,7 +100,8 @@ def peak_of(rule: str, target: str) -> dict:
         said = process.stdout.read()
     if process.returncode:
         sys.exit(said)
-    allowed = int(re.search(r"mem_mb=(\d+)", said)[1])
+    rules = "".join(path.read_text() for path in Path("rules").glob("*.smk"))
+    allowed = int(re.search(rf"rule {rule}:.*?mem_mb=(\d+)", rules, re.DOTALL)[1])
     return {"rule": rule, "peak_mb": round(peak / 1e6), "mem_mb": allowed}
 
 
