@@ -2,9 +2,9 @@
 
 The inputs of the 99 patients of config/paper.yaml, with 64 perturbations a slice, are made from a finished
 default run, whose patients and registrations stand there several times under other names. Trainings are
-short: their memory does not grow. Jobs that see one patient or one case at a time are measured by every run, in
-results/{run}/benchmarks/. Writes results/benchmarks/memory.csv and ends with status 1 where a job takes more
-than its rule says.
+short: their memory does not grow. Jobs that see one patient or one case at a time are measured by every run,
+in results/{run}/benchmarks/. Writes results/benchmarks/memory.csv and ends with status 1 where a job takes
+more than its rule says.
 """
 
 import re

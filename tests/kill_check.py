@@ -6,13 +6,13 @@ there must be, byte for byte, the file of a run that nobody disturbed, and so mu
 """
 
 import random
-import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -24,6 +24,7 @@ SEED = 6
 #: The longest time that a run is left alone, in seconds.
 LONGEST_PEACE = 25.0
 #: Written by Snakemake or by the clock.
+START = "--- started ---\n"
 NEVER_THE_SAME = ("logs", "benchmarks", "state", "provenance.json", "provenance.rst")
 
 SETTINGS = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text()) | {"deterministic": True}
@@ -38,6 +39,8 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen:
     (folder / "overlay.yaml").write_text(yaml.safe_dump(SETTINGS))
     command = [sys.executable, "-m", "snakemake", "--configfile", "overlay.yaml", *arguments]
     with (folder / "run.log").open("a") as log:
+        log.write(START)
+        log.flush()
         return subprocess.Popen(
             command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -53,22 +56,20 @@ def jobs(run: subprocess.Popen) -> list[psutil.Process]:
 
 
 def kill(run: subprocess.Popen, rng: random.Random) -> str:
-    """Kill something of the run and return what; wait until Snakemake has ended."""
+    """Kill something of the run and return what. Unless it was only a job, wait until Snakemake has ended."""
     victims = jobs(run)
     kinds = ["Snakemake, SIGTERM", "Snakemake, SIGKILL", "everything, SIGKILL"]
     kind = rng.choice(kinds + (["a job, SIGTERM", "a job, SIGKILL"] if victims else []))
     number = signal.SIGTERM if kind.endswith("TERM") else signal.SIGKILL
     if kind.startswith("a job"):
-        victim = rng.choice(victims)
-        if victim.is_running():
-            victim.send_signal(number)
-    elif kind.startswith("everything"):
-        everything = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
-        for process in everything:
-            if process.is_running():
+        with suppress(psutil.NoSuchProcess):
+            rng.choice(victims).send_signal(number)
+        return kind
+    if kind.startswith("everything"):
+        for process in psutil.Process(run.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
-    else:
-        run.send_signal(number)
+    run.send_signal(number)
     run.wait(timeout=300)
     return kind
 
@@ -94,8 +95,8 @@ def assert_none_differs(folder: Path, expected: dict[str, bytes], after: str) ->
 def disturb(folder: Path, expected: dict[str, bytes], kills: int, rng: random.Random) -> Counter:
     """Start the run until it ends well, killing it up to ``kills`` times; return what was killed, counted."""
     killed: Counter = Counter()
+    run = start(folder)
     while True:
-        run = start(folder)
         try:
             status = run.wait(rng.uniform(2.0, LONGEST_PEACE) if killed.total() < kills else 1800)
         except subprocess.TimeoutExpired:
@@ -103,13 +104,14 @@ def disturb(folder: Path, expected: dict[str, bytes], kills: int, rng: random.Ra
             killed[kind] += 1
             assert_none_differs(folder, expected, kind)
             print(f"kill {killed.total()}: {kind}; {len(outputs(folder))} files so far", flush=True)
-            continue
-        if status == 0:
-            return killed
-        said = (folder / "run.log").read_text()
-        assert "--unlock" in said, said[-2000:]
-        assert start(folder, "--unlock").wait(120) == 0
-        (folder / "run.log").rename(folder / f"run-{time.time_ns()}.log")
+            if run.poll() is None:
+                continue  # the other jobs go on without the one that was killed
+        else:
+            if status == 0:
+                return killed
+            if "--unlock" in (folder / "run.log").read_text().rpartition(START)[2]:
+                assert start(folder, "--unlock").wait(120) == 0
+        run = start(folder)
 
 
 def main() -> None:
@@ -128,9 +130,9 @@ def main() -> None:
             killed += disturb(folder, expected, KILLS - killed.total(), rng)
             assert outputs(folder) == expected
             assert start(folder, "--dry-run").wait(120) == 0
-            assert "Nothing to be done" in (folder / "run.log").read_text().rpartition("Building DAG")[2]
-            logs = "\n".join(path.read_text() for path in folder.glob("run*.log"))
-            resumed += len(re.findall(r"goes on from step", logs))
+            log = (folder / "run.log").read_text()
+            assert "Nothing to be done" in log.rpartition(START)[2]
+            resumed += log.count("goes on from step")
             rounds += 1
     print(f"{killed.total()} kills of {KILLS} survived in {rounds} runs: {dict(killed)}")
     print(f"trainings that went on from a checkpoint: {resumed}")
