@@ -68,7 +68,8 @@ def network_alone(pairs: Pairs, batch: int, acting: bool) -> Maker:
 
     def make(index: int) -> Callable[[], int]:
         network = AgentNetwork(AGENT.network, AGENT.values, pairs.size)
-        states = torch.rand(batch, pairs.size, pairs.size, 2).permute(0, 3, 1, 2)
+        images = networks.to_blocks(torch.rand(batch, pairs.size, pairs.size))
+        states = networks.to_states(images, images)
         memory = network.initial_memory(batch)
 
         def step() -> int:

@@ -10,7 +10,7 @@ from regagent.agent_file import export_agent
 from regagent.checkpoints import save_model
 from regagent.environment import Pairs
 from regagent.files import write_json
-from regagent.networks import AgentNetwork
+from regagent.networks import AgentNetwork, to_blocks, to_states
 from regagent.settings import Inference, PerturbationRange, ReinforcementAgent, Slices, SupervisedAgent
 
 PLAIN = {"augmentation": {"enabled": False}}
@@ -31,6 +31,11 @@ def make_pairs(count: int = 3, size: int = 168, seed: int = 0) -> Pairs:
     landmarks = rng.uniform(-0.25 * size, 0.25 * size, (count, 20, 2))
     landmarks[0, 15:] = np.nan
     return Pairs(mr, ct, landmarks, rng.uniform(-0.25 * size, 0.25 * size, (count, 15, 2)))
+
+
+def random_states(count: int, size: int = 168) -> torch.Tensor:
+    """Return states of noise as the networks take them."""
+    return to_states(*map(to_blocks, torch.rand(2, count, size, size)))
 
 
 def reinforcement(**keys) -> ReinforcementAgent:

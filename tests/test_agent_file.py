@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from agents import export
+from agents import export, random_states
 
 from regagent.agent_file import import_agent, load_agent
 from regagent.checkpoints import load_model
@@ -25,7 +25,7 @@ def agent(tmp_path_factory):
 def test_the_agent_comes_back_as_it_was(agent):
     network, _ = load_model(agent.parent / "model.pt", "agent")
     trained = load_agent(agent)
-    states = torch.rand(2, 2, 168, 168)
+    states = random_states(2)
     for one, two in zip(
         network(states, network.initial_memory(2)),
         trained.network(states, trained.network.initial_memory(2)),

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from agents import RANGES, make_pairs, reinforcement
 from gymnasium.utils.env_checker import check_env
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
@@ -12,7 +13,7 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTenso
 from regagent import environment, images, rewards
 from regagent.environment import Episodes, RegistrationEnvironment
 from regagent.geometry import IDENTITY, act, invert, landmark_distance, matrix_distance
-from regagent.networks import AgentNetwork
+from regagent.networks import BLOCK, AgentNetwork, to_blocks
 from regagent.rollout import Actor
 
 
@@ -70,12 +71,16 @@ def test_what_a_step_told_stays_when_the_next_episode_starts(pairs):
 def test_the_true_pose_shows_the_aligned_image(pairs):
     batch = episodes(pairs)
     batch.pose = invert(batch.perturbation)
-    shown = batch.states()[:, 0].numpy()
     aligned = pairs.ct[batch.index]
     centre = slice(50, 118)
-    difference = np.abs(shown - aligned)[:, centre, centre].mean()
+
+    def difference():
+        shown = F.pixel_shuffle(batch.states().float(), BLOCK)[:, 0].numpy()
+        return np.abs(shown - aligned)[:, centre, centre].mean()
+
+    at_the_truth = difference()
     batch.pose = torch.tensor(IDENTITY).repeat(4, 1)
-    assert difference < 0.25 * np.abs(batch.states()[:, 0].numpy() - aligned)[:, centre, centre].mean()
+    assert at_the_truth < 0.25 * difference()
 
 
 def test_a_pair_stays_for_two_episodes_with_another_perturbation(pairs):
@@ -157,13 +162,12 @@ def test_following_the_best_actions_registers(pairs, distance):
     assert np.nanmean(error) < 1.6
 
 
-def test_states_of_chosen_pairs_are_the_warped_and_the_fixed_images(pairs):
+def test_states_are_the_warped_and_the_fixed_images(pairs):
     fixed, moving = (torch.from_numpy(images) for images in (pairs.mr, pairs.ct))
-    which, pose = torch.tensor([2, 0, 2]), torch.tensor([[3.0, -2.0, 10.0, 1.1]]).repeat(3, 1).double()
-    states = environment.observe(fixed, moving, pose, which)
-    expected = environment.to_states(images.warp_images(moving[which], pose), fixed[which])
-    assert torch.equal(states, expected)
-    assert torch.equal(environment.observe(fixed[which], moving[which], pose), expected)
+    pose = torch.tensor([[3.0, -2.0, 10.0, 1.1]]).repeat(len(fixed), 1).double()
+    states = environment.observe(to_blocks(fixed), moving, pose)
+    expected = torch.stack([images.warp_images(moving, pose), fixed], 1).to(states.dtype)
+    assert torch.equal(F.pixel_shuffle(states, BLOCK), expected)
     assert states.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -181,17 +185,13 @@ def test_the_accelerators_path_gives_what_the_cpus_gives(pairs, monkeypatch):
 
     pose, shown, steps = play()
     monkeypatch.setattr(environment, "warp_images", images.warp_by_grid)
-    monkeypatch.setattr(
-        environment,
-        "observe",
-        lambda fixed, moving, pose: environment.to_states(images.warp_by_grid(moving, pose), fixed),
-    )
     other_pose, other_shown, other_steps = play()
     assert torch.equal(pose, other_pose)
     for one, other in zip(steps, other_steps, strict=True):
         assert torch.equal(one.distance, other.distance) and torch.equal(one.terminated, other.terminated)
-    assert torch.equal(shown[:, :, 1], other_shown[:, :, 1])  # the fixed images are not warped
-    difference = (shown - other_shown).abs()
+    fixed, other_fixed = shown[:, :, BLOCK**2 :], other_shown[:, :, BLOCK**2 :]
+    assert torch.equal(fixed, other_fixed)  # they are not warped
+    difference = (shown.float() - other_shown.float()).abs()
     assert 0 < difference.mean() < 1e-3 and np.quantile(difference, 0.99) < 0.02
 
 
@@ -199,11 +199,6 @@ def on_an_accelerator(monkeypatch):
     """Let the CPU take the accelerator's path: the grid's warp, and nobody asks what a tensor holds."""
     monkeypatch.setattr(environment, "host_knows", lambda tensor: False)
     monkeypatch.setattr(environment, "warp_images", images.warp_by_grid)
-    monkeypatch.setattr(
-        environment,
-        "observe",
-        lambda fixed, moving, pose: environment.to_states(images.warp_by_grid(moving, pose), fixed),
-    )
 
 
 def test_an_accelerator_starts_an_eighth_of_the_episodes_anew_and_leaves_the_others(pairs, monkeypatch):

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
+from agents import random_states
 from torch import nn
 
 from regagent import networks
-from regagent.networks import AgentNetwork, RegressionNetwork
+from regagent.networks import AgentNetwork, RegressionNetwork, to_blocks, to_states
 
 
 def shapes(network, states):
@@ -25,8 +27,8 @@ def shapes(network, states):
 
 def test_the_convolutions_are_those_of_table_1():
     network = AgentNetwork("CNN-LSTM")
-    assert shapes(network, torch.zeros(2, 2, 168, 168)) == [
-        ("Conv2d", (16, 41, 41)),
+    assert shapes(network, random_states(2)) == [
+        ("BlockConvolution", (16, 41, 41)),
         ("Conv2d", (16, 19, 19)),
         ("Conv2d", (32, 16, 16)),
         ("MaxPool2d", (32, 8, 8)),
@@ -35,6 +37,14 @@ def test_the_convolutions_are_those_of_table_1():
     ]
     linear = [layer for layer in network.features if isinstance(layer, nn.Conv2d | nn.Linear)]
     assert sum(isinstance(layer, nn.ELU) for layer in network.features) == len(linear)
+
+
+def test_layer_1_on_blocks_is_the_convolution_of_table_1(monkeypatch):
+    monkeypatch.setattr(networks, "precision", lambda _: torch.float32)
+    layer, (moving, fixed) = AgentNetwork("CNN").features[0], torch.rand(2, 3, 168, 168)
+    found = layer(to_states(to_blocks(moving), to_blocks(fixed)))
+    expected = F.conv2d(torch.stack([moving, fixed], 1), layer.weight, layer.bias, stride=4)
+    assert torch.allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +65,7 @@ def test_parameter_counts(kind, expected):
 def test_outputs_and_memory(kind):
     network = AgentNetwork(kind, values=2)
     memory = network.initial_memory(3)
-    states = torch.rand(3, 2, 168, 168)
+    states = random_states(3)
     logits, values, after = network(states, memory)
     assert logits.shape == (3, 8) and values.shape == (3, 2) and after.shape == memory.shape
     again = network(states, after)[1]
@@ -64,7 +74,7 @@ def test_outputs_and_memory(kind):
 
 def test_one_episode_does_not_see_another():
     network = AgentNetwork("CNN-LSTM")
-    states = torch.rand(4, 2, 168, 168)
+    states = random_states(4)
     whole = network(states, network.initial_memory(4))[0]
     alone = network(states[2:3], network.initial_memory(1))[0]
     assert torch.allclose(whole[2:3], alone, atol=1e-6)
@@ -72,17 +82,17 @@ def test_one_episode_does_not_see_another():
 
 def test_the_regressor_shares_the_convolutions():
     network = RegressionNetwork()
-    assert network(torch.rand(2, 2, 168, 168)).shape == (2, 4)
+    assert network(random_states(2)).shape == (2, 4)
     agent = AgentNetwork("CNN-LSTM")
     assert [p.shape for p in network.features.parameters()] == [p.shape for p in agent.features.parameters()]
 
 
 def test_lower_precision_changes_features_less_than_another_state_does(monkeypatch):
-    network, states = AgentNetwork("CNN-LSTM"), torch.rand(8, 2, 168, 168)
+    network, (moving, fixed) = AgentNetwork("CNN-LSTM"), torch.rand(2, 8, 168, 168)
     found = {}
     for kind in (torch.float32, torch.bfloat16):
         monkeypatch.setattr(networks, "precision", lambda _, kind=kind: kind)
-        found[kind] = network.features(states)
+        found[kind] = network.features(to_states(to_blocks(moving), to_blocks(fixed)))
         assert found[kind].dtype == torch.float32
     error = (found[torch.bfloat16] - found[torch.float32]).abs().mean()
     assert 0 < error < 0.05 * found[torch.float32].std(0).mean()

@@ -4,18 +4,19 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import gymnasium
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from regagent import rewards
 from regagent.augmentation import augment_pairs
 from regagent.files import UserError, read_table
-from regagent.geometry import IDENTITY, act, corner_matrix, invert
+from regagent.geometry import IDENTITY, act, invert
 from regagent.images import Image, warp_images
+from regagent.networks import BLOCK, to_blocks, to_states
 from regagent.perturbations import sample_perturbations
 from regagent.settings import Agent, PerturbationRange
 from regagent.slices import read_slices
@@ -66,35 +67,12 @@ def read_pairs(slices: list[str | Path], split: str | Path, subset: str) -> Pair
     )
 
 
-def observe(fixed: Tensor, moving: Tensor, pose: Tensor, which: Tensor | None = None) -> Tensor:
-    """Return the states (B, 2, H, H): moving images (N, H, H) warped by the poses (B, 4), and the fixed ones.
+def observe(fixed: Tensor, moving: Tensor, pose: Tensor) -> Tensor:
+    """Return the states (B, 32, H/4, H/4) of moving images (B, H, H) at the poses (B, 4).
 
-    ``which`` (B,) tells which of the N pairs is meant by each pose; without it, each has its own.
+    The fixed images are already in blocks (B, H/4, H/4, 16).
     """
-    if moving.device.type == "cpu":
-        return _observe_one_by_one(fixed, moving, pose, which)
-    if which is not None:
-        fixed, moving = fixed[which], moving[which]
-    return to_states(warp_images(moving, pose), fixed)
-
-
-def _observe_one_by_one(fixed: Tensor, moving: Tensor, pose: Tensor, which: Tensor | None) -> Tensor:
-    """Do what ``observe`` does with one warped image in the CPU's cache instead of a batch in memory."""
-    size, arrays = moving.shape[-1], (moving.numpy(), fixed.numpy())
-    pairs = zip(*arrays, strict=True) if which is None else ([a[i] for a in arrays] for i in which.tolist())
-    warped, states = np.empty((size, size), np.float32), torch.empty(len(pose), size, size, 2)
-    for (image, other), forward, state in zip(
-        pairs, corner_matrix(pose, size).numpy(), states.numpy(), strict=True
-    ):
-        cv2.warpAffine(image, forward, warped.shape, dst=warped, flags=cv2.INTER_LINEAR)
-        cv2.merge((warped, other), dst=state)
-    return states.permute(0, 3, 1, 2)
-
-
-def to_states(moving: Tensor, fixed: Tensor) -> Tensor:
-    """Return the states (B, 2, H, H) of two batches of images (B, H, H), channels last in memory."""
-    # Complex numbers lie in memory as wanted, and are built eight times as fast as by ``stack``.
-    return torch.view_as_real(torch.complex(moving, fixed)).permute(0, 3, 1, 2)
+    return to_states(to_blocks(warp_images(moving, pose)), fixed)
 
 
 #: The part of the episodes that an accelerator treats as ended in each step.
@@ -170,7 +148,8 @@ class Episodes:
         self.perturbation = torch.tensor(IDENTITY, device=self.device).repeat(count, 1)
         self.pose = self.perturbation.clone()
         # The pair as it was drawn, and the CT after its perturbation.
-        self.fixed, self.aligned, self.landmarks = (array[self.index] for array in self.pool)
+        fixed, self.aligned, self.landmarks = (array[self.index] for array in self.pool)
+        self.fixed = to_blocks(fixed)
         self.moving = self.aligned.clone()
         self.distance, self.candidates = self.measure()
 
@@ -235,7 +214,8 @@ class Episodes:
                 return
         self.index[rows] = _chosen(chosen, self._integers(len(self.pool[0]), len(rows)), self.index[rows])
         drawn = (array[self.index[rows]] for array in self.pool)
-        drawn = augment_pairs(*drawn, self.settings.augmentation, self.generator)
+        fixed, *drawn = augment_pairs(*drawn, self.settings.augmentation, self.generator)
+        drawn = to_blocks(fixed), *drawn
         for array, new in zip((self.fixed, self.aligned, self.landmarks), drawn, strict=True):
             array[rows] = _chosen(chosen, new, array[rows])
 
@@ -251,7 +231,7 @@ class Episodes:
         return torch.cat([part[:, :3] * truth[:, :3], truth[:, 3:] ** part[:, 3:]], 1)
 
     def states(self, which: Tensor | slice = slice(None)) -> Tensor:
-        """Return the states (B, 2, H, H), or of the episodes where ``which`` (B,) is true."""
+        """Return the states (B, 32, H/4, H/4), or those of the chosen episodes."""
         return observe(self.fixed[which], self.moving[which], self.pose[which])
 
     def step(self, actions: Tensor) -> Step:
@@ -267,7 +247,7 @@ class Episodes:
 
 
 class RegistrationEnvironment(gymnasium.Env):
-    """One episode behind Gymnasium's interface: state (H, H, 2) in [0, 1], eight actions.
+    """One episode behind Gymnasium's interface: eight actions, state (H, H, 2) in [0, 1] as learned from.
 
     ``reward`` is 'paper' (-D, Eq. 4) or 'potential' (the fall of D). ``info`` holds the pose, D and the
     perturbation.
@@ -288,7 +268,8 @@ class RegistrationEnvironment(gymnasium.Env):
             "perturbation": episodes.perturbation[0].clone().numpy(),
             "distance": float(episodes.distance[0]),
         }
-        return episodes.states()[0].permute(1, 2, 0).numpy(), info
+        state = F.pixel_shuffle(episodes.states().float(), BLOCK)[0]
+        return state.permute(1, 2, 0).numpy(), info
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Image, dict]:
         """Perturb a pair anew; the same seed gives the same pair and perturbation."""

@@ -125,8 +125,10 @@ def landmark_distance(pose: ArrayLike, perturbation: ArrayLike, points: ArrayLik
 def displacement(pose: ArrayLike, points: ArrayLike) -> Array:
     """Return the mean distance (...) px that poses (..., 4) move points (..., N, 2); NaN is padding."""
     xp, points, pose = _arrays(points, pose)
-    moved = transform(pose, points) - points
-    return xp.nanmean(xp.sqrt(moved[..., 0] ** 2 + moved[..., 1] ** 2), -1)
+    m, x, y = matrix(pose)[..., None, :, :], points[..., 0], points[..., 1]
+    # Written out: it is asked for in every step, and products of so small matrices take longer.
+    dx, dy = (m[..., row, 0] * x + m[..., row, 1] * y + m[..., row, 2] for row in (0, 1))
+    return xp.nanmean(xp.sqrt((dx - x) ** 2 + (dy - y) ** 2), -1)
 
 
 def matrix_distance(pose: ArrayLike, perturbation: ArrayLike, scale_weight: float) -> Array:

@@ -16,7 +16,7 @@ from regagent.files import clock, read_table, write_table
 from regagent.geometry import IDENTITY, act
 from regagent.images import Image
 from regagent.metrics import registration_table, summarise
-from regagent.networks import ACTION_COUNT, AgentNetwork, choose_device
+from regagent.networks import ACTION_COUNT, AgentNetwork, choose_device, to_blocks
 from regagent.perturbations import Images, perturbed_pairs
 from regagent.returns import unscale
 from regagent.settings import Inference
@@ -54,7 +54,7 @@ class Walk:
 
     network: AgentNetwork
     rescaled: bool
-    fixed: Tensor  # (N, H, H)
+    fixed: Tensor  # (N, H/4, H/4, 16)
     moving: Tensor  # (N, H, H)
     case: NDArray[np.int64]  # (B,) which of the N pairs of images
     pose: Array  # (B, 4)
@@ -66,8 +66,9 @@ class Walk:
     def start(cls, network: AgentNetwork, rescaled: bool, fixed: Image, moving: Image) -> "Walk":
         """Return the walk at the identity in every pair of the images (N, H, H)."""
         count, memory = len(fixed), network.initial_memory(len(fixed))
-        images = (torch.as_tensor(images, device=memory.device) for images in (fixed, moving))
+        fixed, moving = (torch.as_tensor(images, device=memory.device) for images in (fixed, moving))
         pose, logits = np.tile(IDENTITY, (count, 1)), memory.new_zeros(count, ACTION_COUNT)
+        images = to_blocks(fixed), moving
         return cls(network, rescaled, *images, np.arange(count), pose, memory, logits, {})
 
     def select(self, chosen: NDArray) -> "Walk":
@@ -104,7 +105,7 @@ class Walk:
         for part in (rows[first : first + size] for first in range(0, len(rows), size)):
             case = torch.as_tensor(self.case[part], device=device)
             pose = torch.as_tensor(self.pose[part], device=device)
-            features = self.network.features(observe(self.fixed, self.moving, pose, case))
+            features = self.network.features(observe(self.fixed[case], self.moving[case], pose))
             self.seen.update(zip((keys[row] for row in part), features, strict=True))
         return torch.stack([self.seen[key] for key in keys])
 

@@ -18,12 +18,12 @@ from regagent.checkpoints import (
     save_model,
     save_state,
 )
-from regagent.environment import Pairs, observe, read_pairs, to_states
+from regagent.environment import Pairs, observe, read_pairs
 from regagent.files import UserError, clock, read_table, write_table
 from regagent.geometry import invert
 from regagent.images import Image
 from regagent.metrics import registration_table
-from regagent.networks import RegressionNetwork, choose_device, precision
+from regagent.networks import RegressionNetwork, choose_device, precision, to_blocks, to_states
 from regagent.perturbations import Images, perturbed_pairs, sample_perturbations
 from regagent.settings import PerturbationRange, Regressor
 from regagent.slices import read_cohort
@@ -45,7 +45,7 @@ class _Cases:
         self.pool = pairs.tensors(generator.device)
 
     def draw(self, seed: int) -> tuple[Tensor, Tensor]:
-        """Return the states (B, 2, H, H) and the true parameters (B, 4) of the batch that the seed gives."""
+        """Return the states (B, 32, H/4, H/4) and true parameters (B, 4) of the batch that the seed gives."""
         generator, count = self.generator.manual_seed(seed), self.settings.batch
         device = generator.device
         drawn = torch.randint(
@@ -57,7 +57,7 @@ class _Cases:
         perturbation = sample_perturbations(uniform, self.ranges)
         truth = invert(perturbation)
         truth[:, 3] = truth[:, 3].log()
-        return observe(fixed, aligned, perturbation), truth.float()
+        return observe(to_blocks(fixed), aligned, perturbation), truth.float()
 
 
 def train_regressor(
@@ -168,8 +168,8 @@ def regress(
     poses = []
     for first in range(0, len(fixed), batch):
         part = slice(first, first + batch)
-        images = (torch.from_numpy(images[part]).to(device) for images in (moving, fixed))
-        poses.append(network(to_states(*images)).double().cpu())
+        blocks = (to_blocks(torch.from_numpy(images[part]).to(device)) for images in (moving, fixed))
+        poses.append(network(to_states(*blocks)).double().cpu())
     pose = torch.cat(poses).numpy()
     pose[:, 3] = np.exp(pose[:, 3])
     return pose

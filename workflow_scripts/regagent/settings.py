@@ -83,7 +83,7 @@ class Slices(Model):
     """The slice pairs of a patient, their landmarks and evaluation points (§3.3, §4)."""
 
     count: Positive = 6
-    size: Annotated[int, Field(ge=64)] = 168
+    size: Annotated[int, Field(ge=64, multiple_of=4)] = 168
     ct_window_hu: Range = (-200.0, 1000.0)
     mr_percentiles: Range = (1.0, 99.5)
     minimum_gap_mm: NonNegative = 9.0
