@@ -6,8 +6,8 @@ INSTALLED := $(VENV)/.installed
 SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help reproduce report check_report docs accuracy literal few_patients smoke test sheet_check faults lint \
-	benchmark memory time_to_accuracy clean
+.PHONY: help reproduce report check_report docs accuracy literal few_patients repeats smoke test sheet_check \
+	faults lint benchmark memory time_to_accuracy clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -33,7 +33,7 @@ check_report: $(INSTALLED) ## report.html in a real browser: every picture shows
 docs: $(INSTALLED) ## README's table and pictures and docs/results.md from a finished run (RUN=default)
 	PYTHONPATH=workflow_scripts python docs/fill.py results/$(or $(RUN),default)
 
-accuracy literal few_patients: $(INSTALLED) ## longer experiments, see the files of these names in config/
+accuracy literal few_patients repeats: $(INSTALLED) ## longer experiments, see the files of these names in config/
 	snakemake --configfile config/$@.yaml
 
 smoke: $(INSTALLED) ## every rule and method once, on a tiny cohort, in minutes

@@ -79,7 +79,7 @@ def test_the_papers_run(folder):
     assert jobs == expected_jobs(patients=99, seeds=3)
 
 
-@pytest.mark.parametrize("name", ["accuracy", "literal", "few_patients"])
+@pytest.mark.parametrize("name", ["accuracy", "literal", "few_patients", "repeats"])
 def test_the_longer_experiments_can_be_planned(folder, name):
     jobs = planned(folder, "--configfile", f"config/{name}.yaml")
     assert jobs["train_agent"] >= 2 and jobs["make_table2"] == 1
