@@ -17,7 +17,7 @@ report: "rules/captions/workflow.rst"
 
 sys.path.insert(0, str(Path(workflow.basedir, "workflow_scripts")))
 
-from regagent.files import DETERMINISTIC, UserError, check_writable
+from regagent.files import DETERMINISTIC, RUN_PROCESS, UserError, check_writable
 from regagent.settings import load
 
 try:
@@ -29,6 +29,8 @@ if (
     SETTINGS.deterministic
 ):  # the jobs inherit it; the second is what PyTorch asks for on a GPU
     os.environ |= {DETERMINISTIC: "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+
+os.environ.setdefault(RUN_PROCESS, str(os.getpid()))  # a job's Snakemake inherits it
 
 
 wildcard_constraints:

@@ -69,7 +69,7 @@ def write_overlay() -> dict:
 
 def write_slices(patients: int) -> None:
     """Write the default run's slices under the names of as many patients."""
-    known = sorted(DEFAULT.glob("slices/*.npz"))
+    known = sorted(DEFAULT.glob("slices/[!.]*.npz"))
     for number in range(patients):
         name = f"P{number + 1:03d}"
         with np.load(known[number % len(known)], allow_pickle=False) as archive:
@@ -80,7 +80,7 @@ def write_slices(patients: int) -> None:
 
 def write_registrations(config: dict) -> None:
     """Write the default run's registrations of every method as often as the paper's cases need."""
-    for path in sorted(DEFAULT.glob("registrations/*/*/*.csv")):
+    for path in sorted(DEFAULT.glob("registrations/*/*/[!.]*.csv")):
         cases, known = read_table(RUN / "perturbations" / path.name), read_table(path)
         table = known.iloc[np.arange(len(cases)) % len(known)].reset_index(drop=True)
         table[["case", "patient", "slice"]] = cases[["case", "patient", "slice"]]

@@ -38,7 +38,7 @@ def main() -> None:
     folder = Path("results") / arguments.run
     cases = read_table(folder / "perturbations/E1.csv")
     cases = cases.iloc[:: max(1, len(cases) // arguments.cases)][: arguments.cases]
-    cohort = read_cohort(sorted(folder.glob("slices/*.npz")))
+    cohort = read_cohort(sorted(folder.glob("slices/[!.]*.npz")))
     fixed, moving = (images[:] for images in perturbed_pairs(cases, cohort))
     network, facts = load_model(folder / "models/RL-LME/seed1/model.pt", "agent")
     thresholds = json.loads((folder / "models/RL-LME/seed1/threshold.json").read_text())

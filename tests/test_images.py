@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from regagent.files import UserError
 from regagent.geometry import invert, transform
-from regagent.images import normalise, read_volume, to_uint8, warp
+from regagent.images import normalise, read_image, read_volume, to_uint8, warp, write_image
 
 SIZE = 65
 
@@ -159,3 +159,11 @@ def test_a_file_that_is_cut_off(volume, name, part):
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * part)])
     assert "cut off" in fault(path)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mha"])
+def test_an_image_with_nan_beyond_its_edge_is_written(tmp_path, name):
+    values = np.full((4, 5), np.nan, np.float32)
+    write_image(sitk.GetImageFromArray(values), tmp_path / name)
+    with pytest.raises(UserError, match="NaN"):
+        read_image(tmp_path / name)

@@ -1,11 +1,14 @@
 """Two runs at once in one folder: the same one is refused, another one goes on; what a killed run leaves."""
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
+import psutil
 import pytest
 from workflow import copy_workflow, snakemake, write_overlay
 
@@ -32,13 +35,22 @@ def running(folder):
         assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
         time.sleep(0.05)
     yield process
-    process.kill()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # with its jobs
     process.wait()
     process.stdout.close()
+    for lock in (folder / ".snakemake" / "locks").glob("*"):
+        lock.unlink()
 
 
 def first(folder, *arguments):
     return snakemake(folder, VOLUME.format(run="first"), "--configfile", folder / "overlay.yaml", *arguments)
+
+
+def wait_for_job(folder, running):
+    while not list((folder / "results" / "first" / "logs").rglob("P001.log")):
+        assert running.poll() is None
+        time.sleep(0.05)
 
 
 def test_the_same_run_is_refused_and_another_is_not(folder, running):
@@ -52,9 +64,12 @@ def test_the_same_run_is_refused_and_another_is_not(folder, running):
     assert (folder / "results" / "other" / "split.tsv").exists()
 
 
-def test_a_killed_run_asks_to_be_unlocked_and_goes_on(folder, running):
+def test_a_killed_run_takes_its_jobs_along_asks_to_be_unlocked_and_goes_on(folder, running):
+    wait_for_job(folder, running)
+    jobs = psutil.Process(running.pid).children(recursive=True)
     running.send_signal(signal.SIGKILL)
     running.wait()
+    assert not psutil.wait_procs(jobs, timeout=30)[1]
     refused = first(folder)
     assert refused.returncode == 1 and "--unlock" in refused.stdout, refused.stdout
     assert first(folder, "--unlock").returncode == 0
@@ -63,9 +78,7 @@ def test_a_killed_run_asks_to_be_unlocked_and_goes_on(folder, running):
 
 
 def test_a_terminated_run_needs_nothing(folder, running):
-    while not list((folder / "results" / "first" / "logs").rglob("P001.log")):
-        assert running.poll() is None
-        time.sleep(0.05)
+    wait_for_job(folder, running)
     running.send_signal(signal.SIGTERM)  # Snakemake waits for its job
     assert running.wait(120) != 0
     assert first(folder).returncode == 0

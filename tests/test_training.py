@@ -2,9 +2,11 @@
 
 import os
 import signal
+import time
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from agents import RANGES, make_pairs, reinforcement, supervised
@@ -12,10 +14,10 @@ from agents import RANGES, make_pairs, reinforcement, supervised
 from regagent import a3c, regression
 from regagent.a3c import SharedLearner, train_agent
 from regagent.checkpoints import load_model, load_state, save_model, save_state
-from regagent.files import UserError
+from regagent.files import DETERMINISTIC, UserError
 from regagent.geometry import IDENTITY
 from regagent.networks import AgentNetwork
-from regagent.settings import PerturbationRange, Regressor
+from regagent.settings import PerturbationRange, Regressor, load
 
 COLUMNS = ["worker", "episode", "env_step", "seconds", "steps", "reward", "distance", "success"]
 
@@ -75,6 +77,20 @@ def test_the_shared_adam_counts_every_update(pairs):
     assert state["adam"]["exp_avg"][0].item() == pytest.approx(0.19)
     assert state["adam"]["exp_avg_sq"][0].item() == pytest.approx(1 - 0.999**2, rel=1e-4)
     assert (shared.weights < before).all()
+
+
+def test_the_learning_rate_rises_and_falls_linearly(pairs):
+    settings = reinforcement(
+        steps=1000, learning_rate=1e-3, warmup_fraction=0.2, final_learning_rate_fraction=0.1
+    )
+    shared = SharedLearner(AgentNetwork("CNN"), settings, torch.device("cpu"))
+    gradient = torch.ones_like(shared.weights)
+    rates = []
+    for _ in range(10):
+        shared.update(gradient, 100)
+        rates.append(shared.optimiser.param_groups[0]["lr"])
+    falling = [1e-3 * (1 - 0.9 * part / 10) for part in range(1, 11)]
+    assert rates == pytest.approx([falling[0] / 2, *falling[1:]])
 
 
 @pytest.mark.parametrize("make", [reinforcement, supervised])
@@ -140,6 +156,55 @@ def test_a_dying_worker_ends_the_training_with_its_reason(pairs, tmp_path, monke
     monkeypatch.setattr(a3c.Worker, "update", fail)
     with pytest.raises(UserError, match="no such thing"):
         train(tmp_path / "failed", settings)
+
+
+def test_the_workers_of_a_killed_training_end(pairs):
+    """Also where it is killed while it holds the weights' lock, and the workers wait for that."""
+    settings = reinforcement(workers=2, steps=10**6, network="CNN")
+    shared, make_worker = a3c.start_training(pairs, RANGES, settings, 1, 4, torch.device("cpu"))
+    holds_the_lock = shared.context.Event()
+
+    def train_until_killed():
+        inbox = shared.context.Queue()
+        for index in range(2):
+            arguments = (index, inbox, make_worker, os.getpid())
+            shared.context.Process(target=a3c._run_worker, args=arguments).start()
+        inbox.get()
+        with shared.lock:
+            holds_the_lock.set()
+            time.sleep(60)
+
+    training = shared.context.Process(target=train_until_killed)
+    training.start()
+    assert holds_the_lock.wait(60)
+    crew = psutil.Process(training.pid).children()
+    assert len(crew) == 2
+    training.kill()
+    training.join()
+    left = psutil.wait_procs(crew, timeout=30)[1]
+    for worker in left:
+        worker.kill()
+    assert not left
+
+
+def test_a_worker_that_dies_with_the_weights_in_hand_does_not_hang_the_training(pairs, monkeypatch):
+    shared = SharedLearner(AgentNetwork("CNN"), reinforcement(), torch.device("cpu"))
+    monkeypatch.setattr(a3c, "LOCK_SECONDS", 0.1)
+    shared.lock.acquire()
+    with pytest.raises(UserError, match="died while it wrote the weights"):
+        shared.state()
+
+
+def test_a_deterministic_training_writes_the_same_bytes_twice(pairs, tmp_path, monkeypatch):
+    variants = {"RL": {"learner": "reinforcement", "workers": 2, "environments": 3}}
+    settings = load({"deterministic": True, "variants": variants, "methods": ["RL"]}).variants["RL"]
+    assert (settings.workers, settings.environments) == (1, 6)
+    monkeypatch.setenv(DETERMINISTIC, "1")
+    for folder in ("one", "two"):
+        train(tmp_path / folder, settings.model_copy(update={"steps": 1_500, "episode_steps": 15}))
+    for name in ("model.pt", "training.csv"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    torch.use_deterministic_algorithms(False)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(pairs, tmp_path, monkeypatch):

@@ -23,13 +23,16 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from regagent.checkpoints import fingerprint, forget_state, load_state, save_model, save_state
 from regagent.environment import Episodes, Pairs, read_pairs
-from regagent.files import UserError, clock, write_table
+from regagent.files import UserError, clock, end_with, write_table
 from regagent.losses import reinforcement_loss, supervised_loss
 from regagent.networks import AgentNetwork, choose_device, precision
 from regagent.rollout import Actor
 from regagent.settings import PerturbationRange, ReinforcementAgent, SupervisedAgent
 
 logger = logging.getLogger("regagent")
+
+#: An update takes a hundredth of a second: after so many, whoever holds the weights' lock is dead.
+LOCK_SECONDS = 60.0
 
 AgentSettings = ReinforcementAgent | SupervisedAgent
 
@@ -57,13 +60,16 @@ class SharedLearner:
         """Apply one worker's gradient; return the environment steps of all workers so far."""
         settings = self.settings
         with self.lock:
-            done = min(1.0, self.steps.value / settings.steps)
+            total = self.steps.value + steps
+            done = min(1.0, total / settings.steps)
             rate = settings.learning_rate * (1 - done * (1 - settings.final_learning_rate_fraction))
+            if done < settings.warmup_fraction:
+                rate *= done / settings.warmup_fraction
             self.optimiser.param_groups[0]["lr"] = rate
             self.weights.grad = gradient
             self.optimiser.step()
-            self.steps.value += steps
-            return self.steps.value
+            self.steps.value = total
+            return total
 
     def current_network(self) -> AgentNetwork:
         """Return this process's network, brought to a copy of the shared weights."""
@@ -71,14 +77,18 @@ class SharedLearner:
         return self.network
 
     def state(self) -> dict:
-        """Return a consistent copy of all of it."""
-        with self.lock:
+        """Return a consistent copy of all of it. Raises ``UserError`` if a worker died in an update."""
+        if not self.lock.acquire(timeout=LOCK_SECONDS):
+            raise UserError("training: a worker died while it wrote the weights")
+        try:
             moments = {k: v.cpu().clone() for k, v in self.optimiser.state[self.weights].items()}
             return {
                 "weights": self.weights.detach().cpu().clone(),
                 "adam": moments,
                 "steps": self.steps.value,
             }
+        finally:
+            self.lock.release()
 
     def restore(self, state: dict) -> None:
         """Go on from a copy."""
@@ -133,15 +143,15 @@ class Worker:
         return records
 
 
-def _run_worker(index: int, inbox: processes.Queue, make_worker) -> None:
+def _run_worker(index: int, inbox: processes.Queue, make_worker, parent: int) -> None:
     """Run a worker in a process of its own; what it has to say goes to the parent's ``inbox``."""
+    end_with(parent)
+    if os.getppid() != parent:  # it has ended already
+        raise SystemExit(1)
     torch.set_num_threads(1)
-    parent = os.getppid()
     try:
         worker = make_worker(index)
         while worker.shared.steps.value < worker.shared.settings.steps:
-            if os.getppid() != parent:  # it was killed: nobody would ever take what this worker learns
-                raise SystemExit(1)
             inbox.put(worker.update())
     except BaseException as error:
         message = str(error) if isinstance(error, UserError) else traceback.format_exc()
@@ -253,7 +263,8 @@ def train_agent(
         *(variant, len(pairs), workers, environments, device, precision(device.type)),
     )
     shared, make_worker = start_training(pairs, ranges, settings, seed, environments, device)
-    mark = fingerprint(pairs, version, settings.model_dump(), ranges.model_dump(), seed, device.type)
+    where = device.type, str(precision(device.type))
+    mark = fingerprint(pairs, version, settings.model_dump(), ranges.model_dump(), seed, *where)
     progress = _Progress(shared, variant, Path(state), mark)
     if workers == 1:
         worker = make_worker(0)
@@ -274,8 +285,8 @@ def train_agent(
         settings=settings.model_dump(),
         workers=workers,
         environments=environments,
-        device=device.type,
-        precision=str(precision(device.type)),
+        device=where[0],
+        precision=where[1],
     )
     forget_state(state)
 
@@ -283,7 +294,7 @@ def train_agent(
 def _train_with_processes(shared: SharedLearner, count: int, make_worker, progress: _Progress) -> None:
     inbox = shared.context.Queue()
     crew = [
-        shared.context.Process(target=_run_worker, args=(i, inbox, make_worker), daemon=True)
+        shared.context.Process(target=_run_worker, args=(i, inbox, make_worker, os.getpid()), daemon=True)
         for i in range(count)
     ]
     for process in crew:

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
+import psutil
 
 logger = logging.getLogger("regagent")
 
@@ -23,6 +25,25 @@ class UserError(Exception):
 
 #: Set in the environment of a run with ``deterministic: true``.
 DETERMINISTIC = "REGAGENT_DETERMINISTIC"
+
+#: Tells the jobs of a run which process runs it.
+RUN_PROCESS = "REGAGENT_RUN_PROCESS"
+
+
+def end_with(ancestor: int) -> None:
+    """End this process at once when the process of that number, one of those above it, has ended.
+
+    What a killed run or training has started would go on without it, and write what the next run writes too.
+    Nothing happens where the process is not above this one, as in a job on another machine.
+    """
+    above = next((process for process in psutil.Process().parents() if process.pid == ancestor), None)
+
+    def watch() -> None:
+        above.wait()
+        os._exit(1)
+
+    if above:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def clock() -> float:
@@ -36,8 +57,9 @@ def logged(log: str | Path) -> Iterator[logging.Logger]:
 
     A ``UserError`` ends the process with status 1 and its one message, and so does what the system refuses
     (a full disk, a folder that cannot be written); any other exception does the same with the traceback kept
-    in the log.
+    in the log. The process ends with the run that it is part of.
     """
+    end_with(int(os.environ.get(RUN_PROCESS, 0)))
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     try:
         Path(log).parent.mkdir(parents=True, exist_ok=True)

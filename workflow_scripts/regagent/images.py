@@ -107,11 +107,11 @@ def _spacing(reader: sitk.ImageFileReader, path: str | Path, where: str) -> tupl
     return _nifti_spacing(path, where) if name.endswith((".nii", ".nii.gz")) else reader.GetSpacing()
 
 
-def _nifti_spacing(path: str | Path, where: str) -> tuple[float, ...]:
+def _nifti_spacing(path: str | Path, where: str, finite: bool = True) -> tuple[float, ...]:
     """Return the spacing in mm that a NIfTI file's header states, having looked at the file itself.
 
     ITK tells nobody: it takes 1 mm where the header says 0 or NaN, and zeros for voxels that are missing
-    or not finite. Raises ``UserError`` for such voxels.
+    or not finite. Raises ``UserError`` for such voxels, for those not finite if they must be ``finite``.
     """
     with (gzip.open if str(path).lower().endswith(".gz") else open)(path, "rb") as file:
         try:
@@ -146,7 +146,7 @@ def _nifti_spacing(path: str | Path, where: str) -> tuple[float, ...]:
         raise UserError(
             f"{where}: cut off: holds {len(content)} bytes, expected {expected}; copy or export it again"
         )
-    if kind in NIFTI_FLOATS:
+    if finite and kind in NIFTI_FLOATS:
         values = np.frombuffer(content, order + NIFTI_FLOATS[kind], voxels, start)
         if not np.isfinite(values).all():
             raise UserError(f"{where}: holds NaN or infinite voxels, expected finite intensities only")
@@ -162,7 +162,7 @@ def write_image(image: sitk.Image, path: str | Path, compression_level: int = -1
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=compression_level)
             if temporary.name.lower().endswith((".nii", ".nii.gz")):
-                _nifti_spacing(temporary, f"{path}")
+                _nifti_spacing(temporary, f"{path}", finite=False)
         except (RuntimeError, UserError) as error:
             raise UserError(f"{path}: cannot be written whole; is the disk full?") from error
 

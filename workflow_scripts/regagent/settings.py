@@ -158,6 +158,7 @@ class Agent(Model):
     terminal_reward: float = 10.0
     learning_rate: PositiveFloat = 1.3e-3
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    warmup_fraction: Fraction = 0.06
     final_learning_rate_fraction: Fraction = 0.1
     gradient_clip: PositiveFloat = 0.5
     rescale_values: bool = True
