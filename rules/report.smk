@@ -53,7 +53,7 @@ rule make_table2_statistics:
         "../envs/regagent.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=2000,
     params:
         code=code("make_table2_statistics"),
         methods=SETTINGS.methods,

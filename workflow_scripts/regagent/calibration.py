@@ -87,15 +87,16 @@ class _Walks:
         moving = np.stack([warp(pairs.ct[i], p) for i, p in zip(chosen, perturbation, strict=True)])
         self.walk = Walk.start(network, rescaled, pairs.mr[chosen], moving)
         self.perturbation, self.points = perturbation, pairs.evaluation_points[chosen]
-        value, pose, memory, logits = [], [], [], []
-        for _ in range(steps):
+        self.memory, self.logits = (
+            start.new_empty(steps, *start.shape) for start in (self.walk.memory, self.walk.logits)
+        )
+        value, pose = [], []
+        for step in range(steps):
             value.append(self.walk.look())
             pose.append(self.walk.pose)
-            memory.append(self.walk.memory)
-            logits.append(self.walk.logits)
+            self.memory[step], self.logits[step] = self.walk.memory, self.walk.logits
             self.walk.move()
         self.value, self.pose = np.stack(value), np.stack(pose)
-        self.memory, self.logits = torch.stack(memory), torch.stack(logits)
 
     def candidates(self, count: int, minimum_stopped: float) -> np.ndarray:
         """Return thresholds between those at which every case and ``minimum_stopped`` of them stop."""
