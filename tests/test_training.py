@@ -79,7 +79,7 @@ def test_the_shared_adam_counts_every_update(pairs):
     assert (shared.weights < before).all()
 
 
-def test_the_learning_rate_rises_and_falls_linearly(pairs):
+def test_the_learning_rate_rises_and_falls_linearly():
     settings = reinforcement(
         steps=1000, learning_rate=1e-3, warmup_fraction=0.2, final_learning_rate_fraction=0.1
     )
@@ -167,8 +167,7 @@ def test_the_workers_of_a_killed_training_end(pairs):
     def train_until_killed():
         inbox = shared.context.Queue()
         for index in range(2):
-            arguments = (index, inbox, make_worker, os.getpid())
-            shared.context.Process(target=a3c._run_worker, args=arguments).start()
+            shared.context.Process(target=a3c._run_worker, args=(index, inbox, make_worker)).start()
         inbox.get()
         with shared.lock:
             holds_the_lock.set()
@@ -187,7 +186,7 @@ def test_the_workers_of_a_killed_training_end(pairs):
     assert not left
 
 
-def test_a_worker_that_dies_with_the_weights_in_hand_does_not_hang_the_training(pairs, monkeypatch):
+def test_a_worker_that_dies_with_the_weights_in_hand_does_not_hang_the_training(monkeypatch):
     shared = SharedLearner(AgentNetwork("CNN"), reinforcement(), torch.device("cpu"))
     monkeypatch.setattr(a3c, "LOCK_SECONDS", 0.1)
     shared.lock.acquire()

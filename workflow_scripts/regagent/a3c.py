@@ -143,8 +143,9 @@ class Worker:
         return records
 
 
-def _run_worker(index: int, inbox: processes.Queue, make_worker, parent: int) -> None:
+def _run_worker(index: int, inbox: processes.Queue, make_worker) -> None:
     """Run a worker in a process of its own; what it has to say goes to the parent's ``inbox``."""
+    parent = processes.parent_process().pid
     end_with(parent)
     if os.getppid() != parent:  # it has ended already
         raise SystemExit(1)
@@ -263,8 +264,7 @@ def train_agent(
         *(variant, len(pairs), workers, environments, device, precision(device.type)),
     )
     shared, make_worker = start_training(pairs, ranges, settings, seed, environments, device)
-    where = device.type, str(precision(device.type))
-    mark = fingerprint(pairs, version, settings.model_dump(), ranges.model_dump(), seed, *where)
+    mark = fingerprint(pairs, device, version, settings.model_dump(), ranges.model_dump(), seed)
     progress = _Progress(shared, variant, Path(state), mark)
     if workers == 1:
         worker = make_worker(0)
@@ -285,8 +285,8 @@ def train_agent(
         settings=settings.model_dump(),
         workers=workers,
         environments=environments,
-        device=where[0],
-        precision=where[1],
+        device=device.type,
+        precision=str(precision(device.type)),
     )
     forget_state(state)
 
@@ -294,7 +294,7 @@ def train_agent(
 def _train_with_processes(shared: SharedLearner, count: int, make_worker, progress: _Progress) -> None:
     inbox = shared.context.Queue()
     crew = [
-        shared.context.Process(target=_run_worker, args=(i, inbox, make_worker, os.getpid()), daemon=True)
+        shared.context.Process(target=_run_worker, args=(i, inbox, make_worker), daemon=True)
         for i in range(count)
     ]
     for process in crew:

@@ -11,7 +11,7 @@ import torch
 
 from regagent.environment import Pairs
 from regagent.files import UserError, write_whole
-from regagent.networks import AgentNetwork, RegressionNetwork
+from regagent.networks import AgentNetwork, RegressionNetwork, precision
 
 NETWORKS = {"agent": AgentNetwork, "regression": RegressionNetwork}
 
@@ -45,11 +45,12 @@ def load_model(path: str | Path, kind: str) -> tuple[AgentNetwork | RegressionNe
     return network.eval(), content["facts"]
 
 
-def fingerprint(pairs: Pairs, *parts: Any) -> str:
-    """Return a digest of the training pairs and of JSON-like values.
+def fingerprint(pairs: Pairs, device: torch.device, *parts: Any) -> str:
+    """Return a digest of the training pairs, of the device and its precision, and of JSON-like values.
 
     It is what a training's state must agree with to go on from it.
     """
+    parts = *parts, device.type, precision(device.type)
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
     for array in (pairs.mr, pairs.ct, pairs.landmarks):
         digest.update(np.ascontiguousarray(array))

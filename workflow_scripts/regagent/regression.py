@@ -88,8 +88,7 @@ def train_regressor(
     network = RegressionNetwork(pairs.size).to(device)
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
-    where = device.type, str(precision(device.type))
-    mark = fingerprint(pairs, version, settings.model_dump(), ranges.model_dump(), seed, *where)
+    mark = fingerprint(pairs, device, version, settings.model_dump(), ranges.model_dump(), seed)
     cases = _Cases(pairs, ranges, settings, torch.Generator(device))
     parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
     records, first, spent = [], 0, 0.0
