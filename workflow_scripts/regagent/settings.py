@@ -149,8 +149,8 @@ class Agent(Model):
     matrix_scale_weight: PositiveFloat = 20.0
     steps: Positive = 400_000
     workers: Positive = 1
-    environments: Positive = 32
-    unroll: Positive = 5
+    environments: Positive = 64
+    unroll: Positive = 3
     episode_steps: Positive = 100
     episodes_per_pair: Positive = 2
     exploring_starts: Fraction = 0.75
