@@ -127,15 +127,31 @@ def test_one_seed_gives_one_episode(pairs):
 
 
 def test_the_two_rewards_differ_by_the_shaping_term_alone(pairs):
+    """The potential is -D/(1-γ), the whole times 1-γ; a terminal adds its reward to the fall of D."""
     batch = episodes(pairs, count=8)
-    for _ in range(20):
-        step = batch.step(torch.randint(8, (8,), generator=batch.generator))
-        going = ~step.terminated
+    discount = 0.9
+    for turn in range(20):
+        put(batch, act(invert(batch.perturbation), everywhere(turn % 8, 8)) if turn % 2 else batch.pose)
+        step = batch.step(batch.candidates.argmin(1) if turn % 2 else everywhere(turn % 8, 8))
+        assert step.terminated.all() == turn % 2
         paper = rewards.paper_reward(step.distance, step.terminated, 10.0)
         shaped = rewards.potential_reward(step.before, step.distance, step.terminated, 10.0)
-        assert np.allclose((shaped - paper)[going], step.before[going])
-        assert (paper[step.terminated] == 10).all()
+        if turn % 2:
+            assert (paper == 10).all() and np.allclose(shaped, step.before - step.distance + 10)
+        else:
+            potential, next_potential = (-d / (1 - discount) for d in (step.before, step.distance))
+            assert np.allclose(shaped, (1 - discount) * (paper + discount * next_potential - potential))
         batch.reset(step.terminated)
+
+
+@pytest.mark.parametrize("reward", ["paper", "potential"])
+def test_gymnasium_gives_the_reward_that_was_asked_for(pairs, reward):
+    environment = RegistrationEnvironment(pairs, RANGES, reinforcement(exploring_starts=0.0), reward)
+    before = environment.reset(seed=1)[1]["distance"]
+    _, given, terminated, _, info = environment.step(0)
+    assert not terminated
+    fall = before - info["distance"]
+    assert given == pytest.approx(-info["distance"] if reward == "paper" else fall)
 
 
 def test_in_the_matrix_distance_one_action_of_any_kind_is_one_unit():
@@ -189,6 +205,7 @@ def test_the_accelerators_path_gives_what_the_cpus_gives(pairs, monkeypatch):
     assert torch.equal(pose, other_pose)
     for one, other in zip(steps, other_steps, strict=True):
         assert torch.equal(one.distance, other.distance) and torch.equal(one.terminated, other.terminated)
+        assert torch.equal(one.candidates, other.candidates) and torch.equal(one.truncated, other.truncated)
     fixed, other_fixed = shown[:, :, BLOCK**2 :], other_shown[:, :, BLOCK**2 :]
     assert torch.equal(fixed, other_fixed)  # they are not warped
     difference = (shown.float() - other_shown.float()).abs()
@@ -216,6 +233,44 @@ def test_an_accelerator_starts_an_eighth_of_the_episodes_anew_and_leaves_the_oth
     expected = rewards.distance(batch.settings, batch.pose, batch.perturbation, batch.landmarks)
     assert torch.allclose(batch.distance, expected)
     assert batch.reset(torch.ones(32, dtype=torch.bool)).sum() == 4  # the rest waits for the next step
+
+
+def test_an_accelerator_lets_the_truncations_wait_that_it_has_no_room_for(pairs, monkeypatch):
+    batch = episodes(pairs, count=32, episode_steps=7)
+    on_an_accelerator(monkeypatch)
+    batch.elapsed += 6
+    step = batch.step(everywhere(0, 32))
+    assert step.truncated.sum() == 4
+    assert torch.equal(batch.reset(step.ended), step.truncated)
+
+
+def test_a_step_on_an_accelerator_gives_what_it_gives_on_the_cpu(pairs, monkeypatch):
+    """One episode of sixteen terminates, one is truncated: the network sees both where they ended."""
+
+    def collect():
+        batch = episodes(pairs, count=16, terminal_value_weight=0.25)
+        torch.manual_seed(0)
+        actor = Actor(AgentNetwork("CNN-LSTM", 2), batch)
+        pose = batch.pose.clone()
+        pose[3] = act(invert(batch.perturbation[3:4]), everywhere(0, 1))[0]
+        put(batch, pose)
+        batch.elapsed[:], batch.elapsed[5] = 0, batch.settings.episode_steps - 1
+        actor.states = batch.states()
+        best = batch.candidates.argmin(1)
+        memory = actor.network(actor.states, actor.memory)[2]
+        reached = environment.observe(batch.fixed, batch.moving, act(batch.pose, best))
+        return actor.collect(1, lambda logits: best), actor.network(reached, memory)[1]
+
+    cpu, values = collect()
+    monkeypatch.setattr(environment, "host_knows", lambda tensor: False)
+    accelerator, _ = collect()
+    for name in ("candidates", "after", "terminated", "truncated"):
+        assert torch.equal(getattr(cpu, name), getattr(accelerator, name)), name
+    assert cpu.terminated[0].nonzero().tolist() == [[3]] and cpu.truncated[0].nonzero().tolist() == [[5]]
+    for one in (cpu, accelerator):
+        assert one.truncation_values[0].any(1).tolist() == one.truncated[0].tolist()
+        assert torch.allclose(one.truncation_values[0, 5], values[5], atol=1e-3)
+        assert torch.allclose(one.terminal_values[one.terminal], values[3:4], atol=1e-3)
 
 
 @pytest.mark.parametrize("knows", [False, True])

@@ -31,6 +31,11 @@ def test_the_better_path_wins_whatever_the_signs(values):
     assert weighted_pose(POSES, np.array([values]))[0][0] == pytest.approx(4.0)
 
 
+def test_values_whose_sum_is_nothing_weigh_by_how_far_they_are_above_the_lowest():
+    poses = np.array([[[9.0, 0, 0, 1], [3.0, 0, 0, 1], [6.0, 0, 0, 1]]])
+    assert weighted_pose(poses, np.array([[-1.0, 0.0, 1.0]]))[0][0] == pytest.approx(3 / 3 + 6 * 2 / 3)
+
+
 @pytest.mark.parametrize("value", [-2.0, 0.0, 5.0])
 def test_equal_values_weigh_the_same(value):
     pose = weighted_pose(POSES, np.full((1, 2), value))[0]

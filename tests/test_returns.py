@@ -10,7 +10,7 @@ from regagent import losses
 from regagent.environment import Episodes
 from regagent.networks import AgentNetwork
 from regagent.returns import advantages, rescale, unscale
-from regagent.rollout import Actor
+from regagent.rollout import Actor, Rollout
 
 REWARDS = torch.tensor([[1.0], [2.0], [3.0]])
 VALUES = torch.tensor([[0.5], [1.0], [1.5], [4.0]])
@@ -35,18 +35,81 @@ def test_a_terminated_episode_has_no_future():
     assert returns[:, 0].tolist() == pytest.approx([2.0, 2.0, 5.0])
 
 
-def test_a_truncated_episode_is_worth_the_value_where_it_was_cut():
-    # The value there, 6, joins the reward: R1 = 2 + 0.5·6 = 5, R0 = 1 + 0.5·5 = 3.5
-    rewards = REWARDS + 0.5 * torch.tensor([[0.0], [6.0], [0.0]])
-    returns = advantages(rewards, VALUES, ended(1), 0.5) + VALUES[:-1]
-    assert returns[:, 0].tolist() == pytest.approx([3.5, 5.0, 5.0])
-
-
 def test_trace_decay_mixes_the_one_step_errors():
     # errors: 3 + 0.5·4 - 1.5 = 3.5; 2 + 0.5·1.5 - 1 = 1.75; 1 + 0.5·1 - 0.5 = 1
     # advantages: 3.5; 1.75 + 0.25·3.5 = 2.625; 1 + 0.25·2.625 = 1.65625
     found = advantages(REWARDS, VALUES, ended(), 0.5, 0.5)
     assert found[:, 0].tolist() == pytest.approx([1.65625, 2.625, 3.5])
+
+
+def rollout(cut, **keys):
+    """Return three steps, D going 4, 3, 2, 1, with an episode's end after the second; both values alike."""
+    marks = ended(1).bool()
+    given = {
+        "logits": torch.zeros(3, 1, 8),
+        "values": VALUES[:-1, :, None].repeat(1, 1, 2),
+        "actions": torch.tensor([[2], [0], [7]]),
+        "before": torch.tensor([[4.0], [3.0], [2.0]]),
+        "candidates": torch.tensor([[3.0], [2.0], [1.0]])[..., None].repeat(1, 1, 8),
+        "after": torch.tensor([[3.0], [2.0], [1.0]]),
+        "terminated": marks & (not cut),
+        "truncated": marks & cut,
+        "truncation_values": 6.0 * (marks & cut)[..., None].repeat(1, 1, 2),
+        "final_values": VALUES[-1, :, None].repeat(1, 2),
+        "terminal_values": torch.zeros(0, 2),
+        "terminal": torch.zeros(0, dtype=torch.bool),
+    }
+    return Rollout(**given | keys)
+
+
+@pytest.mark.parametrize(
+    ("cut", "returns"),
+    [
+        # R2 = -1 + 0.5·4 = 1; cut: R1 = -2 + 0.5·6 = 1; R0 = -3 + 0.5·1 = -2.5
+        (True, [-2.5, 1.0, 1.0]),
+        # at the terminal: R1 = 10; R0 = -3 + 0.5·10 = 2
+        (False, [2.0, 10.0, 1.0]),
+    ],
+)
+def test_a_truncated_episode_is_worth_the_value_where_it_was_cut(cut, returns):
+    settings = reinforcement(rescale_values=False, terminal_value_weight=0.0)
+    advantage, loss = losses._paper_advantages(rollout(cut), settings, 0.5, 10.0)
+    errors = torch.tensor(returns) - VALUES[:-1, 0]
+    assert advantage[:, 0].tolist() == pytest.approx(errors.tolist())
+    assert loss.item() == pytest.approx(0.5 * errors.square().mean().item())
+
+
+def test_the_shaped_reward_is_cut_alike():
+    # D falls by 1 a step: R2 = 1 + 0.5·4 = 3; cut: R1 = 1 + 0.5·6 = 4; R0 = 1 + 0.5·4 = 3
+    settings = reinforcement(discount=0.5, trace_decay=1.0, reward_scale=1.0, terminal_distance=0.5)
+    steps = rollout(True)
+    reward = losses._potential_rewards(steps, settings)[..., 0]
+    assert (reward == 1).all()
+    advantage, _ = losses._potential_advantages(steps, reward, settings)
+    assert (advantage + VALUES[:-1])[:, 0].tolist() == pytest.approx([3.0, 4.0, 3.0])
+
+
+@pytest.mark.parametrize("reward", ["paper", "potential"])
+def test_the_policys_gradient_is_that_of_equation_1(reward):
+    """For a uniform policy: (π - e_a) A / T, less π (r - mean r) / T where every action's r is known."""
+    logits = torch.zeros(3, 1, 8, requires_grad=True)
+    candidates = torch.arange(24.0).reshape(3, 1, 8) + 1
+    steps = rollout(True, logits=logits, candidates=candidates)
+    settings = reinforcement(
+        reward=reward, discount=0.5, trace_decay=1.0, reward_scale=1.0, entropy_weight=0.0,
+        normalise_advantages=False, rescale_values=False, stopping_weight=0.0,
+    )  # fmt: skip
+    losses.reinforcement_loss(steps, settings).backward()
+    policy = torch.full((3, 1, 8), 1 / 8)
+    known = torch.zeros_like(policy)
+    advantage = losses._paper_advantages(steps, settings, 0.5, 10.0)[0]
+    chosen = torch.nn.functional.one_hot(steps.actions, 8)
+    if reward == "potential":
+        known = steps.before[..., None] - candidates
+        taken = (known * chosen).sum(-1)
+        advantage = losses._potential_advantages(steps, taken, settings)[0] - taken
+    expected = (policy - chosen) * advantage[..., None] - policy * (known - known.mean(-1, keepdim=True))
+    assert torch.allclose(logits.grad, expected / 3, atol=1e-5)
 
 
 @given(st.floats(-5000, 10))

@@ -59,18 +59,25 @@ def test_the_other_kinds_train_too(pairs, tmp_path, keys):
     assert torch.isfinite(weights(network)).all() and len(record)
 
 
-def test_two_workers_share_one_optimiser(pairs, tmp_path):
-    network, record = train(tmp_path, reinforcement(workers=2, steps=400, episode_steps=15))
+def test_two_workers_train_one_network(pairs, tmp_path):
+    settings = reinforcement(workers=2, steps=400, episode_steps=15)
+    network, record = train(tmp_path, settings)
+    start = a3c.start_training(pairs, RANGES, settings, 1, 4, torch.device("cpu"))[0].weights
     assert set(record.worker) == {0, 1}
     assert record.env_step.max() >= 400 and torch.isfinite(weights(network)).all()
+    assert not torch.equal(weights(network), start)
 
 
-def test_the_shared_adam_counts_every_update(pairs):
+def test_two_workers_updates_reach_one_adam():
     network = AgentNetwork("CNN")
     shared = SharedLearner(network, reinforcement(adam_beta1=0.9), torch.device("cpu"))
     before = shared.weights.detach().clone()
     gradient = torch.ones_like(before)
-    assert [shared.update(gradient, 40), shared.update(gradient, 40)] == [40, 80]
+    for _ in range(2):
+        worker = shared.context.Process(target=shared.update, args=(gradient, 40))
+        worker.start()
+        worker.join()
+        assert worker.exitcode == 0
     state = shared.state()
     assert state["adam"]["step"] == 2 and state["steps"] == 80
     # Adam's means after two equal gradients of 1: 1 - 0.9² and 1 - 0.999²
