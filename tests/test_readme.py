@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from regagent.settings import load
@@ -47,6 +48,11 @@ def test_make_targets_exist():
     assert {"reproduce", "report", "smoke", "test"} <= named <= targets
 
 
-def test_linked_files_exist():
-    links = re.findall(r"(?<!!)\[[^]]*\]\(((?!http)[^)#]+)\)", TEXT)
-    assert links and not [link for link in links if not (ROOT / link).exists()]
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "config/README.md", *(f"docs/{page.name}" for page in sorted(ROOT.glob("docs/*.md")))],
+)
+def test_linked_files_exist(page):
+    path = ROOT / page
+    links = re.findall(r"\[[^]]*\]\(((?!http)[^)#]+)[^)]*\)", path.read_text(encoding="utf-8"))
+    assert not [link for link in links if not (path.parent / link).exists()]
