@@ -126,32 +126,43 @@ def test_one_seed_gives_one_episode(pairs):
         one.step(3)
 
 
+def both_rewards(step):
+    steps = step.distance, step.terminated, 10.0
+    return rewards.paper_reward(*steps), rewards.potential_reward(step.before, *steps)
+
+
 def test_the_two_rewards_differ_by_the_shaping_term_alone(pairs):
-    """The potential is -D/(1-γ), the whole times 1-γ; a terminal adds its reward to the fall of D."""
-    batch = episodes(pairs, count=8)
-    discount = 0.9
-    for turn in range(20):
-        put(batch, act(invert(batch.perturbation), everywhere(turn % 8, 8)) if turn % 2 else batch.pose)
-        step = batch.step(batch.candidates.argmin(1) if turn % 2 else everywhere(turn % 8, 8))
-        assert step.terminated.all() == turn % 2
-        paper = rewards.paper_reward(step.distance, step.terminated, 10.0)
-        shaped = rewards.potential_reward(step.before, step.distance, step.terminated, 10.0)
-        if turn % 2:
-            assert (paper == 10).all() and np.allclose(shaped, step.before - step.distance + 10)
-        else:
-            potential, next_potential = (-d / (1 - discount) for d in (step.before, step.distance))
-            assert np.allclose(shaped, (1 - discount) * (paper + discount * next_potential - potential))
+    """The potential is -D/(1-γ), and the whole is taken times 1-γ."""
+    batch, discount = episodes(pairs, count=8), 0.9
+    for _ in range(20):
+        step = batch.step(torch.randint(8, (8,), generator=batch.generator))
+        going = ~step.terminated
+        paper, shaped = both_rewards(step)
+        potential, next_potential = (-d / (1 - discount) for d in (step.before, step.distance))
+        expected = (1 - discount) * (paper + discount * next_potential - potential)
+        assert np.allclose(shaped[going], expected[going])
+        assert np.allclose((shaped - paper)[going], step.before[going])
+        assert (paper[step.terminated] == 10).all()
         batch.reset(step.terminated)
+
+
+def test_both_rewards_hold_the_terminals(pairs):
+    batch = episodes(pairs, count=8)
+    put(batch, act(invert(batch.perturbation), torch.arange(8)))  # one action from the truth
+    step = batch.step(batch.candidates.argmin(1))
+    assert step.terminated.all()
+    paper, shaped = both_rewards(step)
+    assert (paper == 10).all() and np.allclose(shaped, step.before - step.distance + 10)
 
 
 @pytest.mark.parametrize("reward", ["paper", "potential"])
 def test_gymnasium_gives_the_reward_that_was_asked_for(pairs, reward):
-    environment = RegistrationEnvironment(pairs, RANGES, reinforcement(exploring_starts=0.0), reward)
-    before = environment.reset(seed=1)[1]["distance"]
-    _, given, terminated, _, info = environment.step(0)
+    made = RegistrationEnvironment(pairs, RANGES, reinforcement(exploring_starts=0.0), reward)
+    before = made.reset(seed=1)[1]["distance"]
+    _, given, terminated, _, info = made.step(0)
     assert not terminated
-    fall = before - info["distance"]
-    assert given == pytest.approx(-info["distance"] if reward == "paper" else fall)
+    after = info["distance"]
+    assert given == pytest.approx(-after if reward == "paper" else before - after)
 
 
 def test_in_the_matrix_distance_one_action_of_any_kind_is_one_unit():

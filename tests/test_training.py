@@ -73,11 +73,12 @@ def test_two_workers_updates_reach_one_adam():
     shared = SharedLearner(network, reinforcement(adam_beta1=0.9), torch.device("cpu"))
     before = shared.weights.detach().clone()
     gradient = torch.ones_like(before)
-    for _ in range(2):
-        worker = shared.context.Process(target=shared.update, args=(gradient, 40))
+    totals = shared.context.Queue()
+    for total in (40, 80):
+        worker = shared.context.Process(target=lambda: totals.put(shared.update(gradient, 40)))
         worker.start()
+        assert totals.get(timeout=60) == total
         worker.join()
-        assert worker.exitcode == 0
     state = shared.state()
     assert state["adam"]["step"] == 2 and state["steps"] == 80
     # Adam's means after two equal gradients of 1: 1 - 0.9² and 1 - 0.999²

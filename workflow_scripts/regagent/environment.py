@@ -242,6 +242,7 @@ class Episodes:
         self.distance = candidates.gather(1, actions[:, None])[:, 0]
         self.candidates = rewards.distances_after(self.settings, self.pose, self.perturbation, self.landmarks)
         terminated = self.distance < self.settings.terminal_distance
+        # What an accelerator has no room for goes on, and is truncated a step later.
         rows, late = rows_where(~terminated & (self.elapsed >= self.settings.episode_steps))
         truncated = torch.zeros_like(terminated).index_copy(0, rows, late)
         return Step(before, candidates, self.distance, terminated, truncated)
