@@ -17,7 +17,8 @@ report: "rules/captions/workflow.rst"
 
 sys.path.insert(0, str(Path(workflow.basedir, "workflow_scripts")))
 
-from regagent.files import DETERMINISTIC, RUN_PROCESS, UserError, check_writable
+from regagent.files import UserError
+from regagent.jobs import DETERMINISTIC, RUN_PROCESS, check_writable
 from regagent.settings import load
 
 try:

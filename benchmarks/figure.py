@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from regagent.drawing import BLUE, FULL_WIDTH, GREY, save, styled
+from regagent.figures.style import BLUE, FULL_WIDTH, GREY, save, styled
 
 FOLDER = "results/benchmarks"
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from regagent.environment import Pairs
-from regagent.images import read_volume
-from regagent.phantom import simulate_patient
-from regagent.preregistration import resample
+from regagent.pairs.slices import read_slices, select_slices
+from regagent.pairs.training_pairs import Pairs
+from regagent.patients.preregistration import resample
+from regagent.phantom.scanners import simulate_patient
 from regagent.settings import Phantom, Slices
-from regagent.slices import read_slices, select_slices
+from regagent.volumes import read_volume
 
 
 def simulated_pairs() -> Pairs:

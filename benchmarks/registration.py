@@ -14,14 +14,14 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from regagent.baselines import itk_pose, sift_pose
-from regagent.checkpoints import load_model
-from regagent.elastix import elastix
+from regagent.agent.checkpoints import load_model
+from regagent.agent.inference import register
+from regagent.conventional.baselines import itk_pose, sift_pose
 from regagent.files import read_table, write_table
-from regagent.inference import register
-from regagent.perturbations import perturbed_pairs
+from regagent.pairs.perturbations import perturbed_pairs
+from regagent.pairs.slices import read_cohort
+from regagent.patients.elastix import elastix
 from regagent.settings import Baselines, Inference
-from regagent.slices import read_cohort
 
 ROUNDS = 5
 #: Pairs a round that are registered one by one.

@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from regagent.a3c import start_training
-from regagent.calibration import try_thresholds
-from regagent.environment import Pairs, read_pairs
+from regagent.agent.a3c import start_training
+from regagent.agent.calibration import try_thresholds
+from regagent.agent.inference import register
+from regagent.agent.networks import AgentNetwork, choose_device
 from regagent.files import read_table, write_table
 from regagent.geometry import landmark_distance
 from regagent.images import warp
-from regagent.inference import register
-from regagent.networks import AgentNetwork, choose_device
-from regagent.perturbations import sample_perturbations
+from regagent.pairs.perturbations import sample_perturbations
+from regagent.pairs.training_pairs import Pairs, read_pairs
 from regagent.settings import Calibration, Inference, Perturbations, ReinforcementAgent
 
 VALIDATION_PATIENTS = 4

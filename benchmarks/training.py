@@ -16,11 +16,12 @@ import torch
 from pairs import simulated_pairs
 from tqdm import tqdm
 
-from regagent import a3c, networks
-from regagent.a3c import SharedLearner
-from regagent.environment import Episodes, Pairs
+from regagent.agent import a3c, networks
+from regagent.agent.a3c import SharedLearner
+from regagent.agent.environment import Episodes
+from regagent.agent.networks import AgentNetwork
 from regagent.files import write_table
-from regagent.networks import AgentNetwork
+from regagent.pairs.training_pairs import Pairs
 from regagent.settings import Perturbations, ReinforcementAgent
 
 CORES = len(os.sched_getaffinity(0))

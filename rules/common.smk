@@ -3,17 +3,10 @@
 import re
 import shutil
 
-from regagent.code_hash import code_hash
-from regagent.results import NO_AGENT
-from regagent.settings import (
-    CONVENTIONAL,
-    REFINED,
-    Pretrained,
-    Regressor,
-    ReinforcementAgent,
-    SupervisedAgent,
-    variant_of,
-)
+from regagent.reproduction.code_hash import code_hash
+from regagent.methods import NO_AGENT
+from regagent.methods import CONVENTIONAL, REFINED, variant_of
+from regagent.settings import Pretrained, Regressor, ReinforcementAgent, SupervisedAgent
 
 SETS = ["E1", "E2"]
 
@@ -143,7 +136,7 @@ SHEET = SETTINGS.cohort.sheet
 if SHEET is None:
     PATIENTS = [f"P{number:03d}" for number in range(1, SETTINGS.cohort.patients + 1)]
 else:
-    from regagent.cohort import read_patients
+    from regagent.patients.sheet import read_patients
 
     try:
         ROWS = {row.patient: row for row in read_patients(SHEET).itertuples()}

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import torch
 
-from regagent.agent_file import export_agent
-from regagent.checkpoints import save_model
-from regagent.environment import Pairs
+from regagent.agent.agent_file import export_agent
+from regagent.agent.checkpoints import save_model
+from regagent.agent.networks import AgentNetwork, to_blocks, to_states
 from regagent.files import write_json
-from regagent.networks import AgentNetwork, to_blocks, to_states
+from regagent.pairs.training_pairs import Pairs
 from regagent.settings import Inference, PerturbationRange, ReinforcementAgent, Slices, SupervisedAgent
 
 PLAIN = {"augmentation": {"enabled": False}}

@@ -5,8 +5,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from regagent.agent.inference import Registrations
 from regagent.geometry import pose_of
-from regagent.inference import Registrations
 
 #: Discs: centre in mm about the centre of the MR, in the directions of its x and y axes, and radius.
 DISCS = ((-22.0, -35.0, 13.0), (28.0, -18.0, 11.0), (-30.0, 25.0, 9.0), (18.0, 40.0, 7.0))

@@ -9,11 +9,11 @@ import pytest
 import torch
 from agents import export, random_states
 
-from regagent.agent_file import import_agent, load_agent
-from regagent.checkpoints import load_model
+from regagent.agent.agent_file import import_agent, load_agent
+from regagent.agent.checkpoints import load_model
 from regagent.files import UserError
 from regagent.geometry import ACTIONS
-from regagent.provenance import PACKAGES
+from regagent.reproduction.provenance import PACKAGES
 from regagent.settings import Slices
 
 

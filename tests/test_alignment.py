@@ -9,10 +9,10 @@ import SimpleITK as sitk
 from heads import head
 from scans import thick_stack
 
-from regagent.alignment import align_patient, in_plane
 from regagent.files import UserError
+from regagent.pairs.slices import read_slices, select_slices
+from regagent.patients.alignment import align_patient, in_plane
 from regagent.settings import Slices
-from regagent.slices import read_slices, select_slices
 
 
 def align(folder, mr, ct, **keys):

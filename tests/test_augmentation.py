@@ -6,8 +6,8 @@ import pytest
 import torch
 from agents import make_pairs, reinforcement
 
-from regagent.augmentation import augment_pairs
-from regagent.environment import Episodes
+from regagent.agent.environment import Episodes
+from regagent.pairs.augmentation import augment_pairs
 from regagent.settings import Augmentation, PerturbationRange
 
 SIZE = 168

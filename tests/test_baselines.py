@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from regagent.baselines import (
+from regagent.conventional.baselines import (
     itk_pose,
     mattes,
     multistart_pose,
@@ -17,12 +17,11 @@ from regagent.baselines import (
     register_simpleitk,
     sift_pose,
 )
-from regagent.elastix import RegistrationFailed, elastix
+from regagent.conventional.mutual_information import mutual_information, search_pose
 from regagent.files import UserError, read_table, write_table
-from regagent.geometry import compose, invert, landmark_distance
+from regagent.geometry import POSE, compose, invert, landmark_distance
 from regagent.images import warp
-from regagent.metrics import POSE
-from regagent.mutual_information import mutual_information, search_pose
+from regagent.patients.elastix import RegistrationFailed, elastix
 from regagent.settings import Baselines, Search
 
 SIZE = 168

@@ -4,19 +4,26 @@ from textwrap import dedent
 
 import pytest
 
-from regagent import code_hash as room
+from regagent.reproduction import code_hash as room
+
+
+def clear():
+    room._module.cache_clear()
+    room._names.cache_clear()
 
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A library of two modules and a script that uses one function of one of them."""
+    """A library with a package in it, and a script that uses one function of a module."""
     monkeypatch.setattr(room, "PACKAGE", tmp_path)
 
     def write(name, text):
-        (tmp_path / f"{name}.py").write_text(dedent(text))
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(dedent(text))
 
     def digest():
-        room._module.cache_clear()
+        clear()
         return room.code_hash(tmp_path / "script.py")
 
     write("script", "from regagent.alpha import used\nused()\n")
@@ -34,10 +41,16 @@ def package(tmp_path, monkeypatch):
             return LIMIT
         ''',
     )
-    write("beta", "LIMIT = 3\ndef deep(x):\n    from regagent.gamma import far\n    return far(x)\n")
-    write("gamma", "def far(x):\n    return x\ndef other(x):\n    return x\n")
+    write("__init__", '"""The library."""\n')
+    write("beta", "LIMIT = 3\ndef deep(x):\n    from regagent.house.gamma import far\n    return far(x)\n")
+    write("house/__init__", '"""The house."""\nfrom regagent.house.attic import roof\n')
+    write(
+        "house/gamma",
+        "from regagent.house import roof\ndef far(x):\n    return roof(x)\ndef other(x):\n    return x\n",
+    )
+    write("house/attic", "def roof(x):\n    return x\ndef chimney(x):\n    return x\n")
     yield tmp_path, digest
-    room._module.cache_clear()
+    clear()
 
 
 def replaced(folder, name, old, new):
@@ -54,7 +67,9 @@ def replaced(folder, name, old, new):
         ("alpha", '"""Alpha."""', '"""The first module."""'),
         ("alpha", "return LIMIT", "return 0"),  # not reached from the script
         ("beta", "LIMIT = 3", "LIMIT = 4"),
-        ("gamma", "def other(x):\n    return x", "def other(x):\n    return 1"),
+        ("house/gamma", "def other(x):\n    return x", "def other(x):\n    return 1"),
+        ("house/attic", "def chimney(x):\n    return x", "def chimney(x):\n    return 1"),
+        ("house/__init__", '"""The house."""', '"""The house, new."""'),
     ],
 )
 def test_what_the_script_does_not_run_leaves_the_hash(package, name, old, new):
@@ -72,7 +87,11 @@ def test_what_the_script_does_not_run_leaves_the_hash(package, name, old, new):
         ("alpha", "+ np.pi", "- np.pi"),
         ("alpha", "import numpy as np", "import torch as np"),
         ("beta", "far(x)", "far(x + 1)"),
-        ("gamma", "def far(x):\n    return x", "def far(x):\n    return -x"),
+        ("house/gamma", "return roof(x)", "return -roof(x)"),
+        ("house/attic", "def roof(x):\n    return x", "def roof(x):\n    return -x"),
+        ("house/__init__", "import roof", "import chimney as roof"),
+        ("house/__init__", '"""The house."""', 'print("a side effect")'),
+        ("__init__", '"""The library."""', 'print("a side effect")'),
         ("beta", "LIMIT = 3", "LIMIT = 3\nprint('a side effect')"),
     ],
 )
@@ -89,8 +108,36 @@ def test_a_module_taken_whole_counts_whole(package):
         folder,
         "script",
         "from regagent.alpha import used",
-        "from regagent import gamma\nfrom regagent.alpha import used",
+        "from regagent.house import gamma\nfrom regagent.alpha import used",
     )
     before = digest()
-    replaced(folder, "gamma", "def other(x):\n    return x", "def other(x):\n    return 1")
+    replaced(folder, "house/gamma", "def other(x):\n    return x", "def other(x):\n    return 1")
     assert digest() != before
+
+
+@pytest.mark.parametrize(
+    "form", ["from . import gamma", "from .gamma import far", "import regagent.house.gamma as g"]
+)
+def test_every_form_of_an_import_is_followed(package, form):
+    folder, digest = package
+    replaced(folder, "house/attic", "def roof(x):", f"{form}\ndef roof(x):\n    {form.split()[-1]}")
+    before = digest()
+    replaced(folder, "house/gamma", "return roof(x)", "return -roof(x)")
+    assert digest() != before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from regagent.house import cellar",
+        "from regagent.cellar import used",
+        "from regagent.house.gamma import nothing",
+        "import regagent.cellar",
+        "def late():\n    from regagent.house import cellar",
+    ],
+)
+def test_an_import_of_what_is_not_there_is_an_error(package, line):
+    folder, digest = package
+    (folder / "script.py").write_text(f"{line}\n")
+    with pytest.raises(ImportError, match=r"script\.py, line \d: regagent\..* is nothing that"):
+        digest()

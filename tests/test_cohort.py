@@ -3,8 +3,10 @@ import pytest
 import SimpleITK as sitk
 from heads import head
 
-from regagent.cohort import import_patient, read_sheet, split_patients
 from regagent.files import UserError, read_table
+from regagent.patients.importing import import_patient
+from regagent.patients.sheet import read_sheet
+from regagent.patients.split import split_patients
 from regagent.settings import Split
 
 HEADER = "patient\tmr\tct\n"

@@ -14,8 +14,8 @@ from heads import head
 from markers import grid, make_pair, perfect_register
 from workflow import ROOT
 
-from regagent import registration
-from regagent.command import main
+from regagent.command import pair as registration
+from regagent.command.main import main
 
 CENTRE = (30.0, -20.0, 700.0)
 README = (ROOT / "README.md").read_text(encoding="utf-8")

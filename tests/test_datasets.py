@@ -7,9 +7,10 @@ import pytest
 import SimpleITK as sitk
 from heads import head
 
-from regagent.cohort import import_patient, read_patients
-from regagent.datasets import DIRECTIONS, LAYOUTS, main, write_rire_header, write_sheet
 from regagent.files import UserError
+from regagent.patients.datasets import DIRECTIONS, LAYOUTS, main, write_rire_header, write_sheet
+from regagent.patients.importing import import_patient
+from regagent.patients.sheet import read_patients
 
 SOURCE = "data 'of' a \"set\""
 

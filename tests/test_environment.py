@@ -10,11 +10,12 @@ from agents import RANGES, make_pairs, reinforcement
 from gymnasium.utils.env_checker import check_env
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
-from regagent import environment, images, rewards
-from regagent.environment import Episodes, RegistrationEnvironment
+from regagent import images
+from regagent.agent import environment, rewards
+from regagent.agent.environment import Episodes, RegistrationEnvironment
+from regagent.agent.networks import BLOCK, AgentNetwork, to_blocks
+from regagent.agent.rollout import Actor
 from regagent.geometry import IDENTITY, act, invert, landmark_distance, matrix_distance
-from regagent.networks import BLOCK, AgentNetwork, to_blocks
-from regagent.rollout import Actor
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,15 @@ from agents import make_pairs
 from PIL import Image
 from test_figures import STYLE, write_phantom
 
-from regagent.checkpoints import save_model
-from regagent.episode import HIGHEST_VALUE, LOOKED_AHEAD, START, walk_case, walk_episode
-from regagent.episode_figure import FRAMES_A_SECOND, LAST_FRAME_SECONDS, animate_episode, draw_episode
+from regagent.agent.checkpoints import save_model
+from regagent.agent.episode import HIGHEST_VALUE, LOOKED_AHEAD, START, walk_case, walk_episode
+from regagent.agent.inference import register
+from regagent.agent.networks import AgentNetwork
+from regagent.figures.episode import FRAMES_A_SECOND, LAST_FRAME_SECONDS, animate_episode, draw_episode
 from regagent.files import UserError
-from regagent.geometry import IDENTITY, landmark_distance
-from regagent.inference import register
-from regagent.metrics import POSE
-from regagent.networks import AgentNetwork
+from regagent.geometry import IDENTITY, POSE, landmark_distance
+from regagent.pairs.slices import read_slices
 from regagent.settings import Inference
-from regagent.slices import read_slices
 
 SMALL = Inference(maximum_steps=5, simulations=3, depth=2, batch=4)
 

@@ -9,9 +9,10 @@ from heads import head
 from scans import write_series
 from workflow import copy_workflow, snakemake, write_overlay
 
-from regagent.alignment import align_patient
-from regagent.cohort import import_patient, read_patients
 from regagent.files import UserError
+from regagent.patients.alignment import align_patient
+from regagent.patients.importing import import_patient
+from regagent.patients.sheet import read_patients
 
 PATIENTS = ("broken", "headless", "sound")
 #: The sound patient's folder: none of this may mean anything to anybody on the way.

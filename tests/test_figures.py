@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regagent.comparison import (
+from regagent.evaluation.registrations import registration_table
+from regagent.evaluation.run_tables import read_models
+from regagent.figures.examples import (
+    choose_examples,
+    draw_figure4,
+    draw_worst_cases,
+    summarise_preregistration,
+)
+from regagent.figures.methods import (
     capture_range,
     draw_accuracy_time,
     draw_capture_range,
@@ -17,13 +25,10 @@ from regagent.comparison import (
     looks,
     wilson_interval,
 )
-from regagent.curves import draw_calibration, draw_figure5, draw_training, over_seeds, smooth
-from regagent.figures import choose_examples, draw_figure4, draw_worst_cases, summarise_preregistration
+from regagent.figures.training import draw_calibration, draw_figure5, draw_training, over_seeds, smooth
 from regagent.files import UserError
-from regagent.geometry import IDENTITY, compose, invert
-from regagent.metrics import POSE, registration_table
-from regagent.results import read_models
-from regagent.slices import read_cohort
+from regagent.geometry import IDENTITY, POSE, compose, invert
+from regagent.pairs.slices import read_cohort
 
 STYLE = Path(__file__).parent.parent / "config" / "figures.mplstyle"
 SIZE = 168
@@ -262,7 +267,9 @@ def test_several_seeds_become_a_band(tmp_path):
 
 def test_the_worst_cases_are_those_of_the_highest_error(run, tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr("regagent.figures._draw_case", lambda _, __, case, *rest: shown.append(case.name))
+    monkeypatch.setattr(
+        "regagent.figures.examples._draw_case", lambda _, __, case, *rest: shown.append(case.name)
+    )
     draw("worst_cases", run, tmp_path, ("png",))
     errors = pd.read_csv(run / "registrations/RL-LME-MC/seed1/E2.csv").set_index("case")["tre_px"]
     assert shown == errors.nlargest(5).index.tolist()

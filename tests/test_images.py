@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from regagent.files import UserError
 from regagent.geometry import invert, transform
-from regagent.images import normalise, read_image, read_volume, to_uint8, warp, write_image
+from regagent.images import normalise, to_uint8, warp
+from regagent.volumes import read_image, read_volume, write_image
 
 SIZE = 65
 

@@ -5,8 +5,9 @@ import pytest
 import SimpleITK as sitk
 from scans import write_series
 
-from regagent.cohort import import_patient, read_patients
-from regagent.phantom import simulate_patient
+from regagent.patients.importing import import_patient
+from regagent.patients.sheet import read_patients
+from regagent.phantom.scanners import simulate_patient
 from regagent.settings import Phantom
 
 MODALITIES = ("mr", "ct")

@@ -5,8 +5,8 @@ import pytest
 import torch
 from agents import make_pairs
 
-from regagent.inference import Walk, look_ahead, register, weighted_pose
-from regagent.networks import AgentNetwork
+from regagent.agent.inference import Walk, look_ahead, register, weighted_pose
+from regagent.agent.networks import AgentNetwork
 from regagent.settings import Inference
 
 POSES = np.array([[[0.0, 0.0, -179.0, 1.0], [4.0, 8.0, 179.0, 1.2]]])

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from regagent.landmarks import (
+from regagent.pairs.landmarks import (
     evaluation_grid,
     grid_landmarks,
     masked_grid,

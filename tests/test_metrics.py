@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from regagent.evaluation.registrations import registration_table, summarise
 from regagent.geometry import invert
-from regagent.metrics import registration_table, summarise
-from regagent.slices import SlicePairs
+from regagent.pairs.slices import SlicePairs
 
 POINTS = np.array([[[0.0, 0.0], [30.0, 0.0], [np.nan, np.nan]], [[0.0, 40.0], [-10.0, 5.0], [3.0, 3.0]]])
 PAIRS = SlicePairs(

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from agents import random_states
 from torch import nn
 
-from regagent import networks
-from regagent.networks import AgentNetwork, RegressionNetwork, to_blocks, to_states
+from regagent.agent import networks
+from regagent.agent.networks import AgentNetwork, RegressionNetwork, to_blocks, to_states
 
 
 def shapes(network, states):

@@ -3,12 +3,12 @@ import pandas as pd
 import pytest
 import torch
 
-from regagent import perturbations
 from regagent.files import UserError, read_table, write_table
 from regagent.images import warp
-from regagent.perturbations import perturb_slices, perturbed_pairs, sample_perturbations, stream_seed
+from regagent.pairs import perturbations
+from regagent.pairs.perturbations import perturb_slices, perturbed_pairs, sample_perturbations, stream_seed
+from regagent.pairs.slices import read_cohort
 from regagent.settings import Perturbations
-from regagent.slices import read_cohort
 
 SETTINGS = Perturbations(per_slice=16)
 

@@ -7,11 +7,11 @@ import pytest
 import SimpleITK as sitk
 from scipy.ndimage import binary_closing, binary_fill_holes
 
-from regagent.anatomy import build_head
-from regagent.cohort_figure import draw_cohort
+from regagent.figures.cohort import draw_cohort
 from regagent.files import UserError
-from regagent.phantom import METAL_HU, draw_pose, simulate_patient
-from regagent.phantom import truth as truth_of
+from regagent.phantom.head import build_head
+from regagent.phantom.scanners import METAL_HU, draw_pose, simulate_patient
+from regagent.phantom.scanners import truth as truth_of
 from regagent.settings import Phantom
 
 COARSE = Phantom(spacing_mr_mm=3.0, mr_noise=0.03, metal_fraction=0.0)

@@ -7,9 +7,10 @@ import pytest
 import SimpleITK as sitk
 from heads import head
 
-from regagent.elastix import RegistrationFailed
 from regagent.files import UserError
-from regagent.preregistration import preregister, quality, resample
+from regagent.patients.elastix import RegistrationFailed
+from regagent.patients.preregistration import preregister, resample
+from regagent.patients.quality import quality
 
 MAP = Path(__file__).parents[1] / "config/elastix/rigid3d.txt"
 
@@ -74,7 +75,7 @@ def test_the_transform_is_elastixs(patient, registered):
     """Elastix's own resampled image equals SimpleITK's with the converted transform."""
     import itk
 
-    from regagent.elastix import _to_itk
+    from regagent.patients.elastix import _to_itk
 
     folder, _ = registered
     mr, ct = (sitk.ReadImage(str(patient / f"{name}.nii.gz")) for name in ("mr", "ct"))
@@ -125,7 +126,7 @@ def test_elastix_that_gives_up_fails_by_name(patient, tmp_path, monkeypatch):
     def gives_up(fixed, moving):
         raise RegistrationFailed("too many samples map outside")
 
-    monkeypatch.setattr("regagent.preregistration.elastix", lambda parameter_map: gives_up)
+    monkeypatch.setattr("regagent.patients.preregistration.elastix", lambda parameter_map: gives_up)
     with pytest.raises(UserError, match="patient P001: Elastix could not register .*too many samples"):
         run(patient, tmp_path)
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from regagent.provenance import PACKAGES, write_provenance
+from regagent.reproduction.provenance import PACKAGES, write_provenance
 
 
 def test_the_record(tmp_path):

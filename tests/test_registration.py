@@ -9,15 +9,15 @@ from agents import export
 from heads import head
 from markers import disc_centres, grid, make_pair, perfect_register
 
-from regagent import registration
-from regagent.agent_file import load_agent
+from regagent.agent.agent_file import load_agent
+from regagent.agent.inference import Registrations
+from regagent.command import pair as registration
+from regagent.command.pair import physical_transform, place, read_pair, register_pair
 from regagent.files import UserError
 from regagent.geometry import IDENTITY
 from regagent.images import warp
-from regagent.inference import Registrations
-from regagent.registration import physical_transform, place, read_pair, register_pair
+from regagent.pairs.slices import read_slices, select_slices
 from regagent.settings import Slices
-from regagent.slices import read_slices, select_slices
 
 CENTRE = (30.0, -20.0, 700.0)
 

@@ -89,12 +89,12 @@ def test_a_comment_in_the_library_reruns_nothing(run):
 
 
 def test_the_metrics_rerun_the_evaluation_and_the_tables(run):
-    change_code(library(run, "metrics"))
+    change_code(library(run, "evaluation/registrations"))
     assert set(counted_jobs(plan(run))) == REGISTRATIONS | EPISODE | TABLES | {"export_agent"}
 
 
 def test_a_figure_reruns_itself(run):
-    change_code(library(run, "curves"))
+    change_code(library(run, "figures/training"))
     assert set(counted_jobs(plan(run))) == {"draw_figure5", "draw_training", "draw_calibration", *FACE}
 
 

@@ -9,12 +9,12 @@ import pytest
 from test_tables import REFERENCE, write
 from workflow import ROOT
 
-from regagent.cases import SCHEMA_VERSION, make_case_table
-from regagent.claims import make_claims
+from regagent.evaluation.case_table import SCHEMA_VERSION, make_case_table
+from regagent.evaluation.claims import make_claims
+from regagent.evaluation.results_page import write_results
+from regagent.evaluation.table2 import make_table2
+from regagent.evaluation.table2_statistics import make_table2_statistics
 from regagent.files import UserError
-from regagent.findings import write_results
-from regagent.statistics_table import make_table2_statistics
-from regagent.tables import make_table2
 
 METHODS = {
     "Initial": [20.0, 20.0, 20.0, 20.0],

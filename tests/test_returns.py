@@ -6,11 +6,11 @@ from agents import RANGES, make_pairs, reinforcement
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regagent import losses
-from regagent.environment import Episodes
-from regagent.networks import AgentNetwork
-from regagent.returns import advantages, rescale, unscale
-from regagent.rollout import Actor, Rollout
+from regagent.agent import losses
+from regagent.agent.environment import Episodes
+from regagent.agent.networks import AgentNetwork
+from regagent.agent.returns import advantages, rescale, unscale
+from regagent.agent.rollout import Actor, Rollout
 
 REWARDS = torch.tensor([[1.0], [2.0], [3.0]])
 VALUES = torch.tensor([[0.5], [1.0], [1.5], [4.0]])

@@ -5,10 +5,11 @@ import pytest
 import SimpleITK as sitk
 from heads import head
 
+from regagent.anatomy import head_mask
 from regagent.files import UserError
-from regagent.images import warp
+from regagent.images import square, warp
+from regagent.pairs.slices import choose_slices, read_slices, select_slices
 from regagent.settings import Slices
-from regagent.slices import choose_slices, head_mask, read_slices, select_slices, square
 
 SETTINGS = Slices()
 

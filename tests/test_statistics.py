@@ -8,8 +8,7 @@ import pytest
 from scipy import stats
 from test_tables import REFERENCE, row_of, write
 
-from regagent.files import UserError, read_table
-from regagent.statistics import (
+from regagent.evaluation.statistics import (
     CaseErrors,
     holm,
     signed_rank,
@@ -17,7 +16,8 @@ from regagent.statistics import (
     summarise_statistics,
     worst_mean,
 )
-from regagent.statistics_table import make_table2_statistics
+from regagent.evaluation.table2_statistics import make_table2_statistics
+from regagent.files import UserError, read_table
 
 
 def registrations(errors, method="A", set_name="E1", seed=1):

@@ -6,9 +6,9 @@ import pandas as pd
 from docutils.core import publish_parts
 from test_tables import write
 
+from regagent.evaluation.report_summary import write_summary
 from regagent.files import write_table
-from regagent.results import NO_AGENT
-from regagent.summary import write_summary
+from regagent.methods import NO_AGENT
 
 FAMILIES = {"Initial": NO_AGENT, "SIFT": NO_AGENT, "SL-LME": "supervised", "RL-LME-MC": "reinforcement"}
 

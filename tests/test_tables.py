@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from regagent.evaluation.table2 import make_table2
 from regagent.files import UserError, read_table
-from regagent.tables import make_table2
 
 REFERENCE = Path(__file__).parent.parent / "config" / "reference" / "table2.csv"
 METHODS = ["Initial", "SIFT", "RL-LME-MC"]

@@ -11,12 +11,13 @@ import pytest
 import torch
 from agents import RANGES, make_pairs, reinforcement, supervised
 
-from regagent import a3c, regression
-from regagent.a3c import SharedLearner, train_agent
-from regagent.checkpoints import load_model, load_state, save_model, save_state
-from regagent.files import DETERMINISTIC, UserError
+from regagent.agent import a3c, regression
+from regagent.agent.a3c import SharedLearner, train_agent
+from regagent.agent.checkpoints import load_model, load_state, save_model, save_state
+from regagent.agent.networks import AgentNetwork
+from regagent.files import UserError
 from regagent.geometry import IDENTITY
-from regagent.networks import AgentNetwork
+from regagent.jobs import DETERMINISTIC
 from regagent.settings import PerturbationRange, Regressor, load
 
 COLUMNS = ["worker", "episode", "env_step", "seconds", "steps", "reward", "distance", "success"]

@@ -5,8 +5,8 @@ Inputs: ``mr``, ``ct``, ``parameter_map``, and ``transform`` where the sheet giv
 Outputs: ``ct`` (on the MR's grid), ``transform``, ``quality``, ``overlay``.
 """
 
-from regagent.alignment import align_patient
-from regagent.files import logged
+from regagent.jobs import logged
+from regagent.patients.alignment import align_patient
 from regagent.settings import Preregistration
 
 with logged(snakemake.log[0]):

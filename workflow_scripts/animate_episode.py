@@ -4,8 +4,8 @@ Input: style, episode (every pose, as walk_episode writes it), slices (slices/{p
 patients), perturbations (the cases of its set). Output: gif, page (a web page that holds the GIF).
 """
 
-from regagent.episode_figure import animate_episode
-from regagent.files import logged
+from regagent.figures.episode import animate_episode
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     animate_episode(

@@ -4,8 +4,8 @@ Settings: ``calibration``, ``inference`` and the range ``perturbations.E1``.
 Inputs: ``slices`` (every patient's), ``split``, ``model``. Outputs: ``threshold``, ``calibration``.
 """
 
-from regagent.calibration import calibrate_threshold
-from regagent.files import logged
+from regagent.agent.calibration import calibrate_threshold
+from regagent.jobs import logged
 from regagent.settings import Calibration, Inference, PerturbationRange
 
 with logged(snakemake.log[0]):

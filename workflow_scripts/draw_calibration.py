@@ -3,8 +3,8 @@
 Input: style, calibrations (models/{variant}/seed{n}/calibration.csv, any number). Output: pdf, png.
 """
 
-from regagent.curves import draw_calibration
-from regagent.files import logged
+from regagent.figures.training import draw_calibration
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     draw_calibration(

@@ -4,8 +4,8 @@ Input: style, registrations (registrations/{method}/seed{n}/{set}.csv, any numbe
 Params: methods (the lines in their order). Output: pdf, png.
 """
 
-from regagent.comparison import draw_capture_range
-from regagent.files import logged
+from regagent.figures.methods import draw_capture_range
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     draw_capture_range(

@@ -3,8 +3,8 @@
 Input: style, mr (volumes), ct (the volumes pre-registered to them), patient by patient. Output: pdf, png.
 """
 
-from regagent.cohort_figure import draw_cohort
-from regagent.files import logged
+from regagent.figures.cohort import draw_cohort
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     draw_cohort(

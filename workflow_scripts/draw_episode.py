@@ -4,8 +4,8 @@ Input: style, episode (every pose, as walk_episode writes it), slices (slices/{p
 patients), perturbations (the cases of its set). Output: pdf, png.
 """
 
-from regagent.episode_figure import draw_episode
-from regagent.files import logged
+from regagent.figures.episode import draw_episode
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     draw_episode(

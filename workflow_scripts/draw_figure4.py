@@ -5,8 +5,8 @@ registrations (registrations/{method}/seed{n}/{set}.csv, one a method). Params: 
 after the ground truth, in their order). Output: pdf, png.
 """
 
-from regagent.figures import draw_figure4
-from regagent.files import logged
+from regagent.figures.examples import draw_figure4
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     draw_figure4(

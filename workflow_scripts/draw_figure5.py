@@ -4,8 +4,8 @@ Input: style, training (models/{variant}/seed{n}/training.csv of RL-LME, CNN-LME
 Output: pdf, png (all four panels), panels_pdf, panels_png (lists of four files, panels a to d).
 """
 
-from regagent.curves import draw_figure5
-from regagent.files import logged
+from regagent.figures.training import draw_figure5
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     draw_figure5(

@@ -3,8 +3,8 @@
 Input: style, training (models/{variant}/seed{n}/training.csv, any number). Output: pdf, png.
 """
 
-from regagent.curves import draw_training
-from regagent.files import logged
+from regagent.figures.training import draw_training
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     draw_training(

@@ -5,8 +5,8 @@ Inputs: ``model``, ``threshold``, ``slices`` (every patient's), ``split``, ``reg
 of the test sets, with look-ahead). Output: ``agent``.
 """
 
-from regagent.agent_file import export_agent
-from regagent.files import logged
+from regagent.agent.agent_file import export_agent
+from regagent.jobs import logged
 from regagent.settings import Inference, Slices
 
 with logged(snakemake.log[0]):

@@ -3,8 +3,8 @@
 Settings: ``slices``. Input: ``agent`` (the file that the variant names). Outputs: ``model``, ``threshold``.
 """
 
-from regagent.agent_file import import_agent
-from regagent.files import logged
+from regagent.agent.agent_file import import_agent
+from regagent.jobs import logged
 from regagent.settings import Slices
 
 with logged(snakemake.log[0]):

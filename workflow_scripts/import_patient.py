@@ -4,8 +4,8 @@ Wildcard: ``patient``. Parameter: ``sheet``, whose row of the patient a fault na
 Inputs: ``mr``, ``ct`` (files or DICOM folders that the sample sheet names). Outputs: ``mr``, ``ct``.
 """
 
-from regagent.cohort import import_patient
-from regagent.files import logged
+from regagent.jobs import logged
+from regagent.patients.importing import import_patient
 
 with logged(snakemake.log[0]):
     import_patient(

@@ -4,8 +4,8 @@ Input: registrations (registrations/{method}/seed{n}/{set}.csv, any number), per
 (perturbations/{set}.csv). Output: cases.
 """
 
-from regagent.cases import make_case_table
-from regagent.files import logged
+from regagent.evaluation.case_table import make_case_table
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     make_case_table(

@@ -4,8 +4,8 @@ Input: registrations (registrations/{method}/seed{n}/{set}.csv, any number), tra
 (models/{variant}/seed{n}/training.csv of Figure 5's variants). Output: csv, markdown, html.
 """
 
-from regagent.claims import make_claims
-from regagent.files import logged
+from regagent.evaluation.claims import make_claims
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     make_claims(

@@ -4,8 +4,8 @@ Input: registrations (registrations/{method}/seed{n}/{set}.csv, any number), ref
 numbers). Params: methods (the rows in their order). Output: csv, markdown, latex, html.
 """
 
-from regagent.files import logged
-from regagent.tables import make_table2
+from regagent.evaluation.table2 import make_table2
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     make_table2(

@@ -4,8 +4,8 @@ Input: registrations (registrations/{method}/seed{n}/{set}.csv, any number), ref
 numbers). Params: methods (the rows in their order). Output: csv, markdown, latex, html.
 """
 
-from regagent.files import logged
-from regagent.statistics_table import make_table2_statistics
+from regagent.evaluation.table2_statistics import make_table2_statistics
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     make_table2_statistics(

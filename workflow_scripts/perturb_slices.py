@@ -4,8 +4,8 @@ Settings: ``perturbations``. Wildcard: ``set``.
 Inputs: ``slices`` (every patient's), ``split``. Output: ``perturbations``.
 """
 
-from regagent.files import logged
-from regagent.perturbations import perturb_slices
+from regagent.jobs import logged
+from regagent.pairs.perturbations import perturb_slices
 from regagent.settings import Perturbations
 
 with logged(snakemake.log[0]):

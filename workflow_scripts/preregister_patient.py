@@ -5,8 +5,8 @@ Inputs: ``mr``, ``ct``, ``parameter_map``, and ``truth`` where the true alignmen
 Outputs: ``ct`` (on the MR's grid), ``transform``, ``quality``, ``overlay``.
 """
 
-from regagent.files import logged
-from regagent.preregistration import preregister
+from regagent.jobs import logged
+from regagent.patients.preregistration import preregister
 from regagent.settings import Preregistration
 
 with logged(snakemake.log[0]):

@@ -4,8 +4,8 @@ Inputs: ``registrations`` (the other method's), ``perturbations``, ``slices`` (e
 ``parameter_map``. Output: ``registrations``.
 """
 
-from regagent.baselines import refine_registrations
-from regagent.files import logged
+from regagent.conventional.baselines import refine_registrations
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     refine_registrations(

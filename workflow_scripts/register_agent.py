@@ -4,8 +4,8 @@ Settings: ``inference``.
 Inputs: ``perturbations``, ``slices`` (every patient's), ``model``, ``threshold``. Output: ``registrations``.
 """
 
-from regagent.files import logged
-from regagent.inference import register_agent
+from regagent.agent.inference import register_agent
+from regagent.jobs import logged
 from regagent.settings import Inference
 
 with logged(snakemake.log[0]):

@@ -4,8 +4,8 @@ Settings: ``baselines.multistart_rotations_deg`` and ``baselines.multistart_scal
 Inputs: ``perturbations``, ``slices`` (every patient's), ``parameter_map``. Output: ``registrations``.
 """
 
-from regagent.baselines import register_multistart
-from regagent.files import logged
+from regagent.conventional.baselines import register_multistart
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     register_multistart(

@@ -3,8 +3,8 @@
 Inputs: ``perturbations``, ``slices`` (every patient's), ``model``. Output: ``registrations``.
 """
 
-from regagent.files import logged
-from regagent.regression import register_regressor
+from regagent.agent.regression import register_regressor
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     register_regressor(

@@ -4,8 +4,8 @@ Settings: ``baselines.search``.
 Inputs: ``perturbations``, ``slices`` (every patient's). Output: ``registrations``.
 """
 
-from regagent.baselines import register_search
-from regagent.files import logged
+from regagent.conventional.baselines import register_search
+from regagent.jobs import logged
 from regagent.settings import Search
 
 with logged(snakemake.log[0]):

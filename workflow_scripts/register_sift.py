@@ -4,8 +4,8 @@ Settings: ``baselines``.
 Inputs: ``perturbations``, ``slices`` (every patient's). Output: ``registrations``.
 """
 
-from regagent.baselines import register_sift
-from regagent.files import logged
+from regagent.conventional.baselines import register_sift
+from regagent.jobs import logged
 from regagent.settings import Baselines
 
 with logged(snakemake.log[0]):

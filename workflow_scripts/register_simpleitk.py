@@ -3,8 +3,8 @@
 Inputs: ``perturbations``, ``slices`` (every patient's). Output: ``registrations``.
 """
 
-from regagent.baselines import register_simpleitk
-from regagent.files import logged
+from regagent.conventional.baselines import register_simpleitk
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     register_simpleitk(

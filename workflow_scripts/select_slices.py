@@ -4,9 +4,9 @@ Settings: ``slices``. Wildcard: ``patient``.
 Inputs: ``mr``, ``ct`` (pre-registered, on the MR's grid). Output: ``slices``.
 """
 
-from regagent.files import logged
+from regagent.jobs import logged
+from regagent.pairs.slices import select_slices
 from regagent.settings import Slices
-from regagent.slices import select_slices
 
 with logged(snakemake.log[0]):
     select_slices(

@@ -4,8 +4,8 @@ Settings: cohort.seed and the section phantom.
 Outputs: mr and ct (NIfTI), truth (.tfm, maps MR points to CT points in mm).
 """
 
-from regagent.files import logged
-from regagent.phantom import simulate_patient
+from regagent.jobs import logged
+from regagent.phantom.scanners import simulate_patient
 from regagent.settings import Phantom
 
 with logged(snakemake.log[0]):

@@ -5,8 +5,8 @@ Input: ``sheet``, where the patients come from a sample sheet (its column ``set`
 Output: ``split``.
 """
 
-from regagent.cohort import split_patients
-from regagent.files import logged
+from regagent.jobs import logged
+from regagent.patients.split import split_patients
 from regagent.settings import Split
 
 with logged(snakemake.log[0]):

@@ -3,8 +3,8 @@
 Input: style, quality (preregistered/{patient}/quality.json, any number). Output: table, pdf, png.
 """
 
-from regagent.figures import summarise_preregistration
-from regagent.files import logged
+from regagent.figures.examples import summarise_preregistration
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     summarise_preregistration(

@@ -4,8 +4,8 @@ Settings: one entry of ``variants`` and the range ``perturbations.E1``.
 Inputs: ``slices`` (every patient's), ``split``. Outputs: ``model``, ``training``.
 """
 
-from regagent.a3c import train_agent
-from regagent.files import logged
+from regagent.agent.a3c import train_agent
+from regagent.jobs import logged
 from regagent.settings import PerturbationRange, ReinforcementAgent
 
 with logged(snakemake.log[0]):

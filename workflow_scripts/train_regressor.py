@@ -4,8 +4,8 @@ Settings: one entry of ``variants`` and the range ``perturbations.E1``.
 Inputs: ``slices`` (every patient's), ``split``. Outputs: ``model``, ``training``.
 """
 
-from regagent.files import logged
-from regagent.regression import train_regressor
+from regagent.agent.regression import train_regressor
+from regagent.jobs import logged
 from regagent.settings import PerturbationRange, Regressor
 
 with logged(snakemake.log[0]):

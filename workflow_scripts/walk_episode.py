@@ -4,8 +4,8 @@ Settings: ``inference``.
 Inputs: ``perturbations``, ``slices`` (every patient's), ``model``, ``threshold``. Output: ``episode``.
 """
 
-from regagent.episode import walk_episode
-from regagent.files import logged
+from regagent.agent.episode import walk_episode
+from regagent.jobs import logged
 from regagent.settings import Inference
 
 with logged(snakemake.log[0]):

@@ -5,8 +5,8 @@ code). Inputs: ``data`` (volumes, split, perturbations, models), ``results`` (ta
 Outputs: ``provenance``, and ``footer``, what the report says of it.
 """
 
-from regagent.files import logged
-from regagent.provenance import write_provenance
+from regagent.jobs import logged
+from regagent.reproduction.provenance import write_provenance
 
 with logged(snakemake.log[0]):
     write_provenance(

@@ -3,8 +3,8 @@
 Input: table2, table2_markdown, statistics, statistics_markdown, claims. Params: run (its name). Output: page.
 """
 
-from regagent.files import logged
-from regagent.findings import write_results
+from regagent.evaluation.results_page import write_results
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     write_results(

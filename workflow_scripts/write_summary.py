@@ -4,8 +4,8 @@ Input: registrations (registrations/{method}/seed{n}/{set}.csv of all methods), 
 Params: families (the family of each method, in the order of Table 2). Output: text.
 """
 
-from regagent.files import logged
-from regagent.summary import write_summary
+from regagent.evaluation.report_summary import write_summary
+from regagent.jobs import logged
 
 with logged(snakemake.log[0]):
     write_summary(

@@ -2,6 +2,6 @@
 
 import sys
 
-from regagent.command import main
+from regagent.command.main import main
 
 sys.exit(main())

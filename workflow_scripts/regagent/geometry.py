@@ -17,6 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
+#: The columns of a pose in every table.
+POSE = ["tx", "ty", "angle", "scale"]
+
 IDENTITY: Array = np.array([0.0, 0.0, 0.0, 1.0])
 
 #: The eight actions as poses: one pixel in x and y, one degree, 0.05 of scale, each in both directions.

@@ -1,12 +1,12 @@
 """The configuration: every key with its type, range and default, checked before any job starts."""
 
-import re
 from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from regagent.files import UserError
+from regagent.methods import CONVENTIONAL, LOOKAHEAD, REFINED, VARIANT_NAME, variant_of
 
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -289,7 +289,7 @@ class Settings(Model):
     @model_validator(mode="after")
     def _names_its_variants(self) -> "Settings":
         for name in self.variants:
-            if name in CONVENTIONAL or name.endswith("-MC") or not VARIANT_NAME.fullmatch(name):
+            if name in CONVENTIONAL or name.endswith(LOOKAHEAD) or not VARIANT_NAME.fullmatch(name):
                 raise ValueError(
                     f"variants: {name!r}: expected letters, digits, - and _, no ending -MC (it means the"
                     f" look-ahead) and none of {', '.join(CONVENTIONAL)}"
@@ -309,20 +309,9 @@ class Settings(Model):
                     f"methods: unknown variant {method!r}; known are {known}, agents also with -MC,"
                     f" and all of them with {REFINED}"
                 )
-            if start.endswith("-MC") and isinstance(variant, Regressor):
+            if start.endswith(LOOKAHEAD) and isinstance(variant, Regressor):
                 raise ValueError(f"methods: {method!r}: a regressor has no look-ahead")
         return self
-
-
-VARIANT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-CONVENTIONAL = ("Initial", "SIFT", "Elastix", "Multistart-Elastix", "MI-search", "SimpleITK")
-#: Ends the name of a method whose result a local Elastix registration finishes.
-REFINED = "+Elastix"
-
-
-def variant_of(method: str) -> str:
-    """Return the name of the variant, or of the conventional method, that a method's name begins with."""
-    return method.removesuffix(REFINED).removesuffix("-MC")
 
 
 def load(config: dict) -> Settings:

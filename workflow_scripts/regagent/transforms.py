@@ -11,7 +11,7 @@ import pandas as pd
 import SimpleITK as sitk
 
 from regagent.files import UserError, read_text_table, write_table, write_whole
-from regagent.images import read_image, write_image
+from regagent.volumes import read_image, write_image
 
 TRANSFORM_SUFFIXES = (".tfm", ".txt", ".h5")
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")

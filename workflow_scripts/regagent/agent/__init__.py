@@ -1,0 +1,1 @@
+"""The agents: environment, networks, training by A3C, the stop rule and the look-ahead (§3)."""

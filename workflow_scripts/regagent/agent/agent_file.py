@@ -1,0 +1,234 @@
+"""An agent in one file: what another cohort, or ``regagent register``, needs of a training (§3.6).
+
+The file holds weights and plain facts, and is read without unpickling anything else. Every fact that gives
+the numbers their meaning is checked on loading: an agent never runs under another meaning than its own.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+
+from regagent.agent.checkpoints import load_model, save, save_model
+from regagent.agent.networks import AgentNetwork
+from regagent.evaluation.registrations import SUCCESS_PX
+from regagent.evaluation.run_tables import read_registrations
+from regagent.files import UserError, read_table, write_json
+from regagent.geometry import ACTIONS
+from regagent.pairs.slices import read_cohort
+from regagent.reproduction.provenance import commit, package_versions
+from regagent.settings import Inference, Slices
+
+FORMAT = "regagent agent"
+VERSION = 1
+
+#: What must be equal for two slices to look alike to an agent.
+SAME_LOOK = ("size", "ct_window_hu", "mr_percentiles")
+
+
+class Fact(BaseModel):
+    """A part of an agent file: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Network(Fact):
+    """The arguments of ``AgentNetwork``."""
+
+    kind: Literal["CNN-LSTM", "CNN"]
+    values: Literal[1, 2]
+    size: int
+
+
+class Thresholds(Fact):
+    """The values at which the agent stops."""
+
+    greedy: FiniteFloat
+    lookahead: FiniteFloat
+
+
+class Evaluation(Fact):
+    """How often the agent, with look-ahead, ended within ``success_px`` of the truth on its run's test cases.
+
+    Counted apart for the cases whose value reached the threshold and for those where it never did.
+    """
+
+    success_px: FiniteFloat
+    patients: int
+    stopped: int
+    stopped_within: int
+    step_limit: int
+    step_limit_within: int
+
+
+class TrainingSettings(BaseModel):
+    """The settings of the variant; only the scale of the value matters to its use."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    rescale_values: bool
+
+
+class Training(BaseModel):
+    """What the training's own model file says."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    settings: TrainingSettings
+
+
+class AgentFacts(Fact):
+    """All that an agent file says beside the weights."""
+
+    network: Network
+    actions: list[list[FiniteFloat]]
+    slices: Slices
+    inference: Inference
+    thresholds: Thresholds
+    evaluation: Evaluation
+    training: Training
+    cohort: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainedAgent:
+    """A network that is ready for inference, and what its file says of it."""
+
+    network: AgentNetwork
+    facts: AgentFacts
+
+    @property
+    def rescaled(self) -> bool:
+        """Whether the network's value is on the compressed scale."""
+        return self.facts.training.settings.rescale_values
+
+
+def export_agent(
+    model: str | Path,
+    threshold: str | Path,
+    slices: Iterable[str | Path],
+    split: str | Path,
+    registrations: Iterable[str | Path],
+    run: Mapping[str, Any],
+    code: Mapping[str, str],
+    slice_settings: Slices,
+    inference: Inference,
+    output: str | Path,
+) -> None:
+    """Write the agent file of a trained and calibrated model.
+
+    ``registrations`` are the agent's own of the run's test sets, with look-ahead. ``run`` are plain facts
+    about the run, ``code`` the hashes of what trained and calibrated the agent. Patients are counted, not
+    named.
+    """
+    network, training = load_model(model, "agent")
+    members = set(read_table(split).query("set == 'train'").patient)
+    cohort = [pairs for pairs in read_cohort(slices).values() if pairs.patient in members]
+    widths = [pairs.mm_per_px for pairs in cohort]
+    facts = AgentFacts(
+        network=network.arguments,
+        actions=ACTIONS.tolist(),
+        slices=slice_settings,
+        inference=inference,
+        thresholds=json.loads(Path(threshold).read_text()),
+        evaluation=_evaluation(registrations),
+        training=training,
+        cohort={
+            **run,
+            "patients": len(cohort),
+            "pairs": sum(len(pairs.mr) for pairs in cohort),
+            "mm_per_px": [min(widths), max(widths)],
+        },
+        provenance={"code": dict(code), "packages": package_versions(), **commit()},
+    )
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "weights": {name: tensor.contiguous() for name, tensor in network.state_dict().items()},
+        "facts": facts.model_dump(),
+    }
+    save(content, output)
+
+
+def _evaluation(registrations: Iterable[str | Path]) -> Evaluation:
+    table = read_registrations(registrations)
+    within, stopped = table.tre_px <= SUCCESS_PX, table.status == "registered"
+    return Evaluation(
+        success_px=SUCCESS_PX,
+        patients=table.patient.nunique(),
+        stopped=int(stopped.sum()),
+        stopped_within=int((stopped & within).sum()),
+        step_limit=int((~stopped).sum()),
+        step_limit_within=int((~stopped & within).sum()),
+    )
+
+
+def load_agent(path: str | Path) -> TrainedAgent:
+    """Return the agent of a file, or of the ``agent.pt`` in a folder or beside a training's ``model.pt``.
+
+    Raises ``UserError`` when it is no agent file, or one that means something else than this software does.
+    """
+    path = Path(path)
+    path = path / "agent.pt" if path.is_dir() else path
+    if path.name == "model.pt" and path.with_name("agent.pt").exists():
+        path = path.with_name("agent.pt")
+    if not path.exists():
+        raise UserError(f"{path}: no such file, expected an agent (agent.pt)")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a broken file makes the unpickler say
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path}: not an agent file ({reason})") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        hint = ""
+        if isinstance(content, dict) and {"kind", "weights"} <= content.keys():
+            hint = ": it is a training's model, without its threshold; agent.pt beside it is made from it"
+        raise UserError(f"{path}: not an agent file{hint}")
+    if content.get("version") != VERSION:
+        raise UserError(
+            f"{path}: an agent file of version {content.get('version')}, expected version {VERSION}"
+        )
+    try:
+        facts = AgentFacts.model_validate(content.get("facts"))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"])) or "facts"
+        raise UserError(f"{path}: {key}: {fault['msg']} (found {fault['input']!r:.80})") from error
+    if np.shape(facts.actions) != ACTIONS.shape or not np.allclose(facts.actions, ACTIONS):
+        raise UserError(
+            f"{path}: its actions are {facts.actions}, expected those of this software, {ACTIONS.tolist()}"
+        )
+    if facts.network.size != facts.slices.size:
+        raise UserError(
+            f"{path}: a network for slices of {facts.network.size} px, but slices of {facts.slices.size} px"
+        )
+    network = AgentNetwork(**facts.network.model_dump())
+    try:
+        network.load_state_dict(content.get("weights"))
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: its weights are not those of a {facts.network.kind}") from error
+    if not all(torch.isfinite(tensor).all() for tensor in network.state_dict().values()):
+        raise UserError(f"{path}: holds weights that are not finite")
+    return TrainedAgent(network.eval(), facts)
+
+
+def import_agent(
+    agent: str | Path, slices: Slices, output_model: str | Path, output_threshold: str | Path
+) -> None:
+    """Lay an agent file into a run, as the model and the thresholds of a variant that was not trained there.
+
+    Raises ``UserError`` when the run's slices would look different from those that the agent was trained on.
+    """
+    trained = load_agent(agent)
+    for key in SAME_LOOK:
+        own, here = getattr(trained.facts.slices, key), getattr(slices, key)
+        if own != here:
+            raise UserError(f"{agent}: trained with slices.{key} {own}, but in the config it is {here}")
+    save_model(trained.network, output_model, **trained.facts.training.model_dump())
+    write_json(trained.facts.thresholds.model_dump(), output_threshold)

@@ -1,0 +1,138 @@
+"""The value at which an agent stops, found on training pairs with fresh perturbations (§3.6)."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from regagent.agent.checkpoints import load_model
+from regagent.agent.inference import Walk, look_ahead
+from regagent.agent.networks import AgentNetwork, choose_device
+from regagent.files import write_json, write_table
+from regagent.geometry import landmark_distance
+from regagent.images import warp
+from regagent.pairs.perturbations import sample_perturbations
+from regagent.pairs.training_pairs import Pairs, read_pairs
+from regagent.settings import Calibration, Inference, PerturbationRange
+
+logger = logging.getLogger("regagent")
+
+
+def calibrate_threshold(
+    slices: list[str],
+    split: str,
+    model: str,
+    ranges: PerturbationRange,
+    settings: Calibration,
+    inference: Inference,
+    output_threshold: str,
+    output_calibration: str,
+) -> None:
+    """Write the thresholds of a model, greedy and with look-ahead, and the error that each candidate gave.
+
+    The agent walks without stopping; every candidate is then tried on these walks. The best is the one of
+    the lowest mean error (TRE px). Candidates reach up to where ``minimum_stopped`` of the cases still stop.
+    """
+    torch.set_num_threads(1)
+    network, facts = load_model(model, "agent")
+    network.to(choose_device())
+    pairs = read_pairs(slices, split, "train")
+    table = try_thresholds(network, facts["settings"]["rescale_values"], pairs, ranges, settings, inference)
+    thresholds = {}
+    for lookahead, best in table[table.chosen].set_index("lookahead").iterrows():
+        thresholds["lookahead" if lookahead else "greedy"] = best.threshold
+        logger.info(
+            "%s: threshold %.3f, mean error %.2f px, %.0f %% stop",
+            *(model, best.threshold, best.mean_px, 100 * best.stopped),
+        )
+    write_table(table, output_calibration)
+    write_json(thresholds, output_threshold)
+
+
+def try_thresholds(
+    network: AgentNetwork,
+    rescaled: bool,
+    pairs: Pairs,
+    ranges: PerturbationRange,
+    settings: Calibration,
+    inference: Inference,
+) -> pd.DataFrame:
+    """Return a row a candidate, greedy and with look-ahead: its errors, and whether it was ``chosen``."""
+    rng = np.random.default_rng(settings.seed)
+    chosen = rng.choice(len(pairs), settings.cases, replace=len(pairs) < settings.cases)
+    perturbation = sample_perturbations(rng.random((settings.cases, 4)), ranges)
+    walks = _Walks(network, rescaled, pairs, chosen, perturbation, settings.steps)
+    greedy = walks.candidates(settings.candidates, settings.minimum_stopped)
+    ahead = walks.candidates(settings.lookahead_candidates, settings.minimum_stopped)
+    greedy = [walks.greedy(threshold) for threshold in greedy]
+    ahead = [walks.ahead(threshold, inference, rng) for threshold in ahead]
+    table = pd.DataFrame(greedy + ahead)
+    return table.assign(chosen=table.index.isin(table.groupby("lookahead").mean_px.idxmin()))
+
+
+class _Walks:
+    """Greedy walks of N cases over all T steps, without stopping."""
+
+    def __init__(
+        self,
+        network: AgentNetwork,
+        rescaled: bool,
+        pairs: Pairs,
+        chosen: np.ndarray,
+        perturbation: np.ndarray,
+        steps: int,
+    ):
+        moving = np.stack([warp(pairs.ct[i], p) for i, p in zip(chosen, perturbation, strict=True)])
+        self.walk = Walk.start(network, rescaled, pairs.mr[chosen], moving)
+        self.perturbation, self.points = perturbation, pairs.evaluation_points[chosen]
+        self.memory, self.logits = (
+            start.new_empty(steps, *start.shape) for start in (self.walk.memory, self.walk.logits)
+        )
+        value, pose = [], []
+        for step in range(steps):
+            value.append(self.walk.look())
+            pose.append(self.walk.pose)
+            self.memory[step], self.logits[step] = self.walk.memory, self.walk.logits
+            self.walk.move()
+        self.value, self.pose = np.stack(value), np.stack(pose)
+
+    def candidates(self, count: int, minimum_stopped: float) -> np.ndarray:
+        """Return thresholds between those at which every case and ``minimum_stopped`` of them stop."""
+        highest = self.value.max(0)
+        return np.unique(np.quantile(highest, np.linspace(0.0, 1.0 - minimum_stopped, count)))
+
+    def stops(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the step (N,) at which each case ends, and whether it stopped there by itself."""
+        reached = self.value >= threshold
+        stopped = reached.any(0)
+        return np.where(stopped, reached.argmax(0), self.value.argmax(0)), stopped
+
+    def greedy(self, threshold: float) -> dict:
+        step, stopped = self.stops(threshold)
+        return self._row(threshold, self.pose[step, np.arange(len(step))], step, stopped, lookahead=False)
+
+    def ahead(self, threshold: float, inference: Inference, rng: np.random.Generator) -> dict:
+        step, stopped = self.stops(threshold)
+        cases = np.arange(len(step))
+        pose = self.pose[step, cases]
+        ready = replace(
+            self.walk, pose=pose, memory=self.memory[step, cases], logits=self.logits[step, cases]
+        ).select(np.flatnonzero(stopped))
+        pose[stopped] = look_ahead(ready, inference, rng)
+        return self._row(threshold, pose, step, stopped, lookahead=True)
+
+    def _row(
+        self, threshold: float, pose: np.ndarray, step: np.ndarray, stopped: np.ndarray, lookahead: bool
+    ) -> dict:
+        error = landmark_distance(pose, self.perturbation, self.points)
+        return {
+            "lookahead": lookahead,
+            "threshold": threshold,
+            "mean_px": error.mean(),
+            "median_px": np.median(error),
+            "p90_px": np.quantile(error, 0.9),
+            "stopped": stopped.mean(),
+            "steps": step.mean(),
+        }

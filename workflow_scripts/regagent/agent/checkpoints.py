@@ -1,0 +1,79 @@
+"""Model files, and the state from which a killed training goes on."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from regagent.agent.networks import AgentNetwork, RegressionNetwork, precision
+from regagent.files import UserError, write_whole
+from regagent.pairs.training_pairs import Pairs
+
+NETWORKS = {"agent": AgentNetwork, "regression": RegressionNetwork}
+
+
+def save(content: dict[str, Any], path: str | Path) -> None:
+    """Write tensors and plain values whole as PyTorch does. Raises ``UserError``."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)  # PyTorch's own writer says nothing clear where the disk is full
+    with write_whole(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def save_model(network: AgentNetwork | RegressionNetwork, path: str | Path, **facts: Any) -> None:
+    """Write a model file: the network's kind, arguments and weights, and plain facts about its training."""
+    kind = next(name for name, cls in NETWORKS.items() if isinstance(network, cls))
+    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save({"kind": kind, "arguments": network.arguments, "weights": weights, "facts": facts}, path)
+
+
+def load_model(path: str | Path, kind: str) -> tuple[AgentNetwork | RegressionNetwork, dict[str, Any]]:
+    """Return the network of a model file, ready for inference, and the facts. Raises ``UserError``."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        found = content["kind"]
+    except Exception as error:  # whatever a broken file makes the unpickler say
+        raise UserError(f"{path}: not a model file of this software ({error})") from error
+    if found != kind:
+        raise UserError(f"{path}: holds a model of the kind {found!r}, expected {kind!r}")
+    network = NETWORKS[kind](**content["arguments"])
+    network.load_state_dict(content["weights"])
+    return network.eval(), content["facts"]
+
+
+def fingerprint(pairs: Pairs, device: torch.device, *parts: Any) -> str:
+    """Return a digest of the training pairs, of the device and its precision, and of JSON-like values.
+
+    It is what a training's state must agree with to go on from it.
+    """
+    parts = *parts, device.type, precision(device.type)
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
+    for array in (pairs.mr, pairs.ct, pairs.landmarks):
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def save_state(folder: str | Path, state: dict[str, Any]) -> None:
+    """Write a training's state whole into its folder."""
+    save(state, Path(folder) / "state.pt")
+
+
+def load_state(folder: str | Path, expected: str) -> dict[str, Any] | None:
+    """Return the saved state if there is one of the same fingerprint, else None."""
+    path = Path(folder) / "state.pt"
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception:  # a damaged state is no worse than none
+        return None
+    return state if state.get("fingerprint") == expected else None
+
+
+def forget_state(folder: str | Path) -> None:
+    """Remove a training's state: the next training of this name starts from the beginning."""
+    (Path(folder) / "state.pt").unlink(missing_ok=True)

@@ -1,0 +1,96 @@
+"""One registration step by step: where the agent went on one test case, and what it valued (§3.6)."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from regagent.agent.checkpoints import load_model
+from regagent.agent.inference import Walk, look_ahead
+from regagent.agent.networks import AgentNetwork
+from regagent.evaluation.registrations import registration_table
+from regagent.files import read_table, write_table
+from regagent.geometry import IDENTITY, POSE, landmark_distance
+from regagent.images import Image
+from regagent.jobs import logger
+from regagent.pairs.perturbations import perturbed_pairs
+from regagent.pairs.slices import read_cohort
+from regagent.settings import Inference
+
+#: The eight actions (§3.2), and the other ways in which a pose is reached.
+ACTION_NAMES = (
+    *("x + 1 px", "x − 1 px", "y + 1 px", "y − 1 px"),
+    *("turn + 1°", "turn − 1°", "scale × 1.05", "scale × 0.95"),
+)
+START, LOOKED_AHEAD, HIGHEST_VALUE = "start", "look-ahead", "highest value"
+
+
+def walk_case(
+    network: AgentNetwork,
+    rescaled: bool,
+    fixed: Image,
+    moving: Image,
+    threshold: float,
+    settings: Inference,
+    seed: int,
+) -> pd.DataFrame:
+    """Register one moving image (H, H) as ``inference.register`` does; return a row a pose.
+
+    Columns: step, the pose, value, reached_by (an action's name, or what gave the last pose: the look-ahead,
+    or the highest value where no value reached ``threshold``). The look-ahead's pose has no value.
+    """
+    walk, rows, reached_by = Walk.start(network, rescaled, fixed[None], moving[None]), [], START
+    for step in range(settings.maximum_steps + 1):
+        value = float(walk.look()[0])
+        rows.append((step, *walk.pose[0], value, reached_by))
+        if value >= threshold:
+            pose = look_ahead(walk, settings, np.random.default_rng([settings.seed, seed]))[0]
+            rows.append((step, *pose, np.nan, LOOKED_AHEAD))
+            break
+        reached_by = ACTION_NAMES[int(walk.logits.argmax())]
+        walk.move()
+    else:
+        _, *best, value, _ = max(rows, key=lambda row: row[-2])
+        rows.append((step, *best, value, HIGHEST_VALUE))
+    return pd.DataFrame(rows, columns=["step", *POSE, "value", "reached_by"])
+
+
+def walk_episode(
+    perturbations: str | Path,
+    slices: list[str | Path],
+    model: str | Path,
+    threshold: str | Path,
+    output: str | Path,
+    settings: Inference,
+    seed: int,
+) -> None:
+    """Walk the agent on the case whose initial error is the median of its set, and write every pose.
+
+    Beside the columns of ``walk_case``: case, threshold, and the errors in px of each pose, ``landmark_px``
+    on the SIFT landmarks (Eq. 4) and ``tre_px`` on the evaluation points.
+    """
+    torch.set_num_threads(1)
+    network, facts = load_model(model, "agent")
+    level = json.loads(Path(threshold).read_text())["lookahead"]
+    cases, cohort = read_table(perturbations), read_cohort(slices)
+    unmoved = np.tile(IDENTITY, (len(cases), 1))
+    initial = registration_table(cases, unmoved, cohort, 0, 0.0, "registered")["initial_px"]
+    row = int((initial - initial.quantile(0.5)).abs().idxmin())
+    case = cases.iloc[[row]]
+    (fixed,), (moving,) = perturbed_pairs(case, cohort)
+    table = walk_case(network, facts["settings"]["rescale_values"], fixed, moving, level, settings, seed)
+
+    pairs, number = cohort[case["patient"].item()], case["slice"].item()
+    pose, perturbation = table[POSE].to_numpy(), case[POSE].to_numpy(dtype=float)
+    table.insert(0, "case", case["case"].item())
+    table["threshold"] = level
+    table["landmark_px"] = landmark_distance(pose, perturbation, pairs.landmarks[number])
+    table["tre_px"] = landmark_distance(pose, perturbation, pairs.evaluation_points[number])
+    write_table(table, output)
+    first, last = table.iloc[0], table.iloc[-1]
+    logger.info(
+        "case %d: TRE from %.2f to %.2f px in %d steps, then %s",
+        *(first["case"], first["tre_px"], last["tre_px"], last["step"], last["reached_by"]),
+    )

@@ -1,0 +1,247 @@
+"""Registration by a trained agent: greedy steps, the stop rule, and the Monte Carlo look-ahead (§3.6)."""
+
+import json
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from regagent.agent.checkpoints import load_model
+from regagent.agent.environment import observe
+from regagent.agent.networks import ACTION_COUNT, AgentNetwork, choose_device, to_blocks
+from regagent.agent.returns import unscale
+from regagent.evaluation.registrations import registration_table, summarise
+from regagent.files import read_table, write_table
+from regagent.geometry import IDENTITY, act
+from regagent.images import Image
+from regagent.jobs import clock
+from regagent.pairs.perturbations import Images, perturbed_pairs
+from regagent.pairs.slices import read_cohort
+from regagent.settings import Inference
+
+logger = logging.getLogger("regagent")
+
+Array = NDArray[np.float64]
+
+#: Poses that agree when counted in these units, a quarter of an action's step, share one look at the images
+#: (px, px, degrees, scale): a shift before a turn ends close to a turn before a shift.
+SAME_VIEW = np.array([0.25, 0.25, 0.25, 0.0125])
+
+#: States that go through the convolutions at once: on a CPU as many as its cache holds.
+STATES_AT_ONCE = {"cpu": 16, "cuda": 1024}
+
+
+@dataclass
+class Registrations:
+    """What registering N pairs gave."""
+
+    pose: Array  # (N, 4)
+    steps: NDArray[np.int64]  # (N,)
+    value: Array  # (N,) the value at the pose, in the paper's units (at most the terminal reward)
+    stopped: NDArray[np.bool_]  # (N,) False where the value never reached the threshold
+
+
+@dataclass
+class Walk:
+    """The agent's way in B cases at once: look at the states, then move.
+
+    What the convolutions make of a state is kept: the look-ahead's paths share most of their poses, and a
+    greedy walk that has come near turns round there. The poses themselves stay exact.
+    """
+
+    network: AgentNetwork
+    rescaled: bool
+    fixed: Tensor  # (N, H/4, H/4, 16)
+    moving: Tensor  # (N, H, H)
+    case: NDArray[np.int64]  # (B,) which of the N pairs of images
+    pose: Array  # (B, 4)
+    memory: Tensor  # (B, 2, 256), or (B, 2, 0) without an LSTM
+    logits: Tensor  # (B, 8)
+    seen: dict[tuple[int, ...], Tensor]  # the features (256,) of a case's pose, counted in ``SAME_VIEW``
+
+    @classmethod
+    def start(cls, network: AgentNetwork, rescaled: bool, fixed: Image, moving: Image) -> "Walk":
+        """Return the walk at the identity in every pair of the images (N, H, H)."""
+        count, memory = len(fixed), network.initial_memory(len(fixed))
+        fixed, moving = (torch.as_tensor(images, device=memory.device) for images in (fixed, moving))
+        pose, logits = np.tile(IDENTITY, (count, 1)), memory.new_zeros(count, ACTION_COUNT)
+        images = to_blocks(fixed), moving
+        return cls(network, rescaled, *images, np.arange(count), pose, memory, logits, {})
+
+    def select(self, chosen: NDArray) -> "Walk":
+        """Return the walk in the chosen cases only; indices may repeat."""
+        rows = torch.as_tensor(chosen, device=self.memory.device)
+        return replace(
+            self,
+            case=self.case[chosen],
+            pose=self.pose[chosen],
+            memory=self.memory[rows],
+            logits=self.logits[rows],
+        )
+
+    def put(self, rows: NDArray, other: "Walk") -> None:
+        """Put another walk's cases into these rows."""
+        self.case[rows], self.pose[rows] = other.case, other.pose
+        there = torch.as_tensor(rows, device=self.memory.device)
+        self.memory[there], self.logits[there] = other.memory, other.logits
+
+    @torch.no_grad()
+    def look(self) -> Array:
+        """Take in the states; return their values (B,) in the paper's units."""
+        self.logits, values, self.memory = self.network.decide(self._features(), self.memory)
+        last = values[:, -1]
+        return (unscale(last) if self.rescaled else last).double().cpu().numpy()
+
+    def _features(self) -> Tensor:
+        """Return the features (B, 256) of the states, computed once for all like poses of a case."""
+        device = self.memory.device
+        views = np.column_stack([self.case, np.rint(self.pose / SAME_VIEW)]).astype(int)
+        keys = list(map(tuple, views.tolist()))
+        new = {key: row for row, key in enumerate(keys) if key not in self.seen}
+        rows, size = np.array(list(new.values()), int), STATES_AT_ONCE[device.type]
+        for part in (rows[first : first + size] for first in range(0, len(rows), size)):
+            case = torch.as_tensor(self.case[part], device=device)
+            pose = torch.as_tensor(self.pose[part], device=device)
+            features = self.network.features(observe(self.fixed[case], self.moving[case], pose))
+            self.seen.update(zip((keys[row] for row in part), features, strict=True))
+        return torch.stack([self.seen[key] for key in keys])
+
+    def move(self) -> None:
+        """Take the action of the highest probability everywhere."""
+        self.pose = act(self.pose, self.logits.argmax(-1).cpu().numpy())
+
+    def explore(self, rng: np.random.Generator, uniform: bool) -> None:
+        """Take an action drawn uniformly, or from the policy."""
+        if uniform:
+            actions = rng.integers(0, ACTION_COUNT, len(self.pose))
+        else:
+            probabilities = torch.softmax(self.logits.double(), -1).cpu().numpy()
+            drawn = rng.random((len(self.pose), 1))
+            actions = (probabilities.cumsum(-1) < drawn).sum(-1).clip(max=ACTION_COUNT - 1)
+        self.pose = act(self.pose, actions)
+
+
+def weighted_pose(poses: Array, values: Array) -> Array:
+    """Return the value-weighted mean poses (N, 4) of trajectories' poses (N, M, 4), values (N, M) (Eq. 5).
+
+    Eq. 5 divides by ΣV, which is an average only where all V have one sign, and prefers the worst path
+    where they are negative. So the V are used as they are where all are positive, else counted from the
+    lowest of them; where that leaves nothing, all weigh the same.
+    """
+    lowest = values.min(-1, keepdims=True)
+    weights = np.where(lowest > 0, values, values - lowest)
+    total = weights.sum(-1, keepdims=True)
+    weights = np.where(total > 1e-9, weights, 1.0)
+    weights = weights / weights.sum(-1, keepdims=True)
+    angle = np.deg2rad(poses[..., 2])
+    mean = (
+        weights[..., None] * np.stack([*np.moveaxis(poses, -1, 0), np.cos(angle), np.sin(angle)], -1)
+    ).sum(-2)
+    return np.stack(
+        [mean[..., 0], mean[..., 1], np.rad2deg(np.arctan2(mean[..., 5], mean[..., 4])), mean[..., 3]], -1
+    )
+
+
+def look_ahead(walk: Walk, settings: Inference, rng: np.random.Generator) -> Array:
+    """Return the poses (N, 4) that the Monte Carlo rollouts from the walk's states give (§3.6).
+
+    The walk has looked at its states. Each of the ``simulations`` rollouts takes a uniform action, then
+    actions drawn from the policy, ``depth`` in all; the values of the nodes on the way add up to V.
+    """
+    count = len(walk.pose)
+    paths = walk.select(np.repeat(np.arange(count), settings.simulations))
+    total = np.zeros(len(paths.pose))
+    for depth in range(settings.depth):
+        paths.explore(rng, uniform=depth == 0)
+        total += paths.look()
+    shape = (count, settings.simulations)
+    return weighted_pose(paths.pose.reshape(*shape, 4), total.reshape(shape))
+
+
+def register(
+    network: AgentNetwork,
+    rescaled: bool,
+    fixed: Image | Images,
+    moving: Image | Images,
+    threshold: float,
+    settings: Inference,
+    lookahead: bool,
+    seed: int = 0,
+) -> Registrations:
+    """Register the moving images (N, H, H) to the fixed ones, batch by batch.
+
+    Greedy actions until the value reaches ``threshold``; there the look-ahead, if wanted, gives the pose.
+    A pair whose value never reaches it gets, after ``maximum_steps``, the pose of its highest value.
+    """
+    rng = np.random.default_rng([settings.seed, seed])
+    parts = []
+    for first in range(0, len(fixed), settings.batch):
+        batch = slice(first, first + settings.batch)
+        walk = Walk.start(network, rescaled, fixed[batch], moving[batch])
+        parts.append(_register_batch(walk, threshold, settings, lookahead, rng))
+    return Registrations(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _register_batch(
+    walk: Walk, threshold: float, settings: Inference, lookahead: bool, rng: np.random.Generator
+) -> tuple[Array, NDArray, Array, NDArray]:
+    count = len(walk.pose)
+    active = np.arange(count)
+    ready = walk.select(active)  # the states that the stopped cases stopped at
+    pose, steps = walk.pose.copy(), np.zeros(count, int)
+    best, stopped = np.full(count, -np.inf), np.zeros(count, bool)
+    for step in range(settings.maximum_steps + 1):
+        value = walk.look()
+        better = value > best[active]
+        best[active[better]] = value[better]
+        pose[active[better]] = walk.pose[better]
+        steps[active] = step
+        stop = value >= threshold
+        if stop.any():
+            ready.put(active[stop], walk.select(np.flatnonzero(stop)))
+            stopped[active[stop]] = True
+            walk, active = walk.select(np.flatnonzero(~stop)), active[~stop]
+        if not len(active):
+            break
+        walk.move()
+    rows = np.flatnonzero(stopped)
+    if len(rows):
+        ready = ready.select(rows)
+        pose[rows] = look_ahead(ready, settings, rng) if lookahead else ready.pose
+    return pose, steps, best, stopped
+
+
+def register_agent(
+    perturbations: str,
+    slices: list[str],
+    model: str,
+    threshold: str,
+    output: str,
+    settings: Inference,
+    lookahead: bool,
+    seed: int,
+) -> None:
+    """Register every case by a trained agent and write the table of registrations."""
+    torch.set_num_threads(1)
+    network, facts = load_model(model, "agent")
+    network.to(choose_device())
+    rescaled = facts["settings"]["rescale_values"]
+    level = json.loads(Path(threshold).read_text())["lookahead" if lookahead else "greedy"]
+    cases, cohort = read_table(perturbations), read_cohort(slices)
+    fixed, moving = perturbed_pairs(cases, cohort)
+    started = clock()
+    found = register(network, rescaled, fixed, moving, level, settings, lookahead, seed)
+    seconds = (clock() - started) / len(cases)
+    status = np.where(found.stopped, "registered", "step_limit")
+    table = registration_table(cases, found.pose, cohort, found.steps, seconds, status)
+    write_table(table, output)
+    summary = summarise(table)
+    logger.info(
+        "%d cases: TRE %.2f ± %.2f px, median %.2f, 90th percentile %.2f; %d reached the step limit",
+        *(summary[name] for name in ("n", "mean", "std", "p50", "p90")),
+        (~found.stopped).sum(),
+    )

@@ -1,0 +1,150 @@
+"""The combined policy and value networks: CNN-LSTM (Table 1) and CNN (§5.1)."""
+
+import os
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from regagent.jobs import DETERMINISTIC
+
+IMAGE_SIZE = 168
+ACTION_COUNT = 8
+
+#: Layer 1 steps by 4 px: images are given to it in blocks of so many px.
+BLOCK = 4
+
+
+@cache
+def precision(device_type: str) -> torch.dtype:
+    """Return what the convolutions calculate in: bfloat16 where the hardware has it, else float32."""
+    if device_type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return torch.bfloat16 if native else torch.float32
+
+
+def to_blocks(images: Tensor) -> Tensor:
+    """Return images (B, H, H) in blocks of 4 × 4 px, (B, H/4, H/4, 16), in the convolutions' precision."""
+    images = images.to(precision(images.device.type))
+    count, blocks = len(images), images.shape[-1] // BLOCK
+    row = torch.complex128 if images.dtype == torch.float32 else torch.float64  # four px at once
+    return images.view(row).view(count, blocks, BLOCK, blocks).transpose(2, 3).contiguous().view(images.dtype)
+
+
+def to_states(moving: Tensor, fixed: Tensor) -> Tensor:
+    """Return the states (B, 32, H/4, H/4) of two batches of images in blocks (B, H/4, H/4, 16)."""
+    return torch.cat([moving, fixed], -1).permute(0, 3, 1, 2)
+
+
+class BlockConvolution(nn.Conv2d):
+    """A convolution whose stride is the blocks' 4 px, of images that lie in such blocks.
+
+    It is the same convolution with the same weights, and reads all of a block at once: in bfloat16 its
+    gradient takes half the time.
+    """
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return (B, 16, H/4 - 1, H/4 - 1) of states (B, 32, H/4, H/4)."""
+        return F.conv2d(states, F.pixel_unshuffle(self.weight, BLOCK), self.bias)
+
+
+class Features(nn.Sequential):
+    """Layers 1 to 4 of Table 1, their weights and what they return in float32."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return the features (B, 256) of states (B, 32, H/4, H/4)."""
+        kind = states.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=precision(kind) == torch.bfloat16):
+            return super().forward(states).float()
+
+
+def convolutions(size: int) -> Features:
+    """Return layers 1 to 4 of Table 1: states (B, 32, H/4, H/4) to features (B, 256), eLU after each.
+
+    Orthogonal weights keep what differs between two states visible at the top: under PyTorch's own
+    initial weights it shrinks by a factor of twenty on the way, and learning starts much later.
+    """
+    stem = nn.Sequential(
+        BlockConvolution(2, 16, kernel_size=8, stride=BLOCK),
+        nn.ELU(inplace=True),
+        nn.Conv2d(16, 16, kernel_size=4, stride=2),
+        nn.ELU(inplace=True),
+        nn.Conv2d(16, 32, kernel_size=4),
+        nn.MaxPool2d(2),  # before the eLU, with which it commutes: a quarter of the exponentials
+        nn.ELU(inplace=True),
+        nn.Flatten(),
+    )
+    with torch.no_grad():
+        width = stem(torch.zeros(1, 2 * BLOCK**2, size // BLOCK, size // BLOCK)).shape[1]
+    layers = Features(*stem, nn.Linear(width, 256), nn.ELU(inplace=True))
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.orthogonal_(layer.weight, 2**0.5)
+            nn.init.zeros_(layer.bias)
+    return layers
+
+
+class AgentNetwork(nn.Module):
+    """Policy π(a|s) over eight actions and state values, with or without an LSTM.
+
+    With ``values=2`` the network has two values: the critic of the training reward, and a value that is
+    trained on the paper's return and tells when to stop. The last value is always the one to stop by.
+    """
+
+    def __init__(self, kind: str, values: int = 1, size: int = IMAGE_SIZE):
+        super().__init__()
+        self.arguments = {"kind": kind, "values": values, "size": size}
+        self.features = convolutions(size)
+        self.lstm = nn.LSTMCell(256, 256) if kind == "CNN-LSTM" else None
+        self.hidden = None if self.lstm else nn.Sequential(nn.Linear(256, 128), nn.ELU())
+        width = 256 if self.lstm else 128
+        self.policy = nn.Linear(width, ACTION_COUNT)
+        self.value = nn.Linear(width, values)
+        for weight in self.lstm.parameters() if self.lstm else ():
+            nn.init.orthogonal_(weight) if weight.ndim == 2 else nn.init.zeros_(weight)
+        nn.init.orthogonal_(self.policy.weight, 0.01)
+        nn.init.zeros_(self.policy.bias)
+
+    def initial_memory(self, count: int) -> Tensor:
+        """Return the memory at an episode's start: hidden and cell state (B, 2, 256), (B, 2, 0) for CNN."""
+        return self.policy.weight.new_zeros(count, 2, 256 if self.lstm else 0)
+
+    def forward(self, states: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits (B, 8), values (B, V) and the next memory of states (B, 32, H/4, H/4)."""
+        return self.decide(self.features(states), memory)
+
+    def decide(self, features: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what ``forward`` returns from the states' features (B, 256), which hold no memory."""
+        if self.lstm is None:
+            x = self.hidden(features)
+        else:
+            x, cell = self.lstm(features, memory.unbind(1))
+            memory = torch.stack([x, cell], 1)
+        return self.policy(x), self.value(x), memory
+
+
+class RegressionNetwork(nn.Module):
+    """Pure SL: the same convolutions, then the four transform parameters at once (§4)."""
+
+    #: One unit of the output in px, px, degrees and log scale.
+    UNITS = (25.0, 25.0, 30.0, 0.25)
+
+    def __init__(self, size: int = IMAGE_SIZE):
+        super().__init__()
+        self.arguments = {"size": size}
+        self.features = convolutions(size)
+        self.pose = nn.Linear(256, 4)
+        self.register_buffer("units", torch.tensor(self.UNITS))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return (B, 4): tx px, ty px, angle degrees, log scale of states (B, 32, H/4, H/4)."""
+        return self.pose(self.features(states)) * self.units
+
+
+def choose_device() -> torch.device:
+    """Return the GPU if there is one, else the CPU; in a deterministic run, PyTorch is told to be so too."""
+    torch.use_deterministic_algorithms(bool(os.environ.get(DETERMINISTIC)))
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,134 @@
+"""Rollouts: the network acts in a batch of episodes and keeps the graph, so learning needs no second pass."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from regagent.agent.environment import Episodes, rows_where
+from regagent.agent.networks import AgentNetwork
+from regagent.agent.rewards import paper_reward
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """T steps of B episodes; V is the number of the network's values."""
+
+    logits: Tensor  # (T, B, 8), with graph
+    values: Tensor  # (T, B, V), with graph
+    actions: Tensor  # (T, B)
+    before: Tensor  # (T, B) D before the action
+    candidates: Tensor  # (T, B, 8) D after each action that could have been taken
+    after: Tensor  # (T, B) D after it
+    terminated: Tensor  # (T, B) true where D fell below the terminal distance
+    truncated: Tensor  # (T, B) true where the step limit cut the episode
+    truncation_values: Tensor  # (T, B, V) values of the state at which an episode was truncated, else 0
+    final_values: Tensor  # (B, V) values of the state after the last step
+    terminal_values: Tensor  # (K, V) values of K states, with graph: those at which episodes terminated,
+    terminal: Tensor  # (K,) where true
+
+    @property
+    def ended(self) -> Tensor:
+        """(T, B) true where nothing of the same episode follows."""
+        return self.terminated | self.truncated
+
+
+class Actor:
+    """A network at work in a batch of episodes, with its memory and the record of finished episodes."""
+
+    def __init__(self, network: AgentNetwork, episodes: Episodes):
+        self.network, self.episodes = network, episodes
+        episodes.reset(stagger=True)
+        self.memory = network.initial_memory(len(episodes.index))
+        self.states = episodes.states()
+        self.steps, self.reward = torch.zeros_like(episodes.index), torch.zeros_like(episodes.distance)
+        self.finished: list[dict] = []
+
+    def state(self) -> dict:
+        """Return what is needed to go on as if nothing had happened."""
+        own = {name: getattr(self, name).detach() for name in ("memory", "steps", "reward")}
+        return {**own, "episodes": self.episodes.state()}
+
+    def restore(self, state: dict) -> None:
+        """Go on from what ``state`` gave."""
+        self.episodes.restore(state["episodes"])
+        self.memory, self.steps, self.reward = (
+            state[name].to(self.episodes.device) for name in ("memory", "steps", "reward")
+        )
+        self.states = self.episodes.states()
+
+    def sample(self, logits: Tensor) -> Tensor:
+        """Draw actions (B,) from the policy."""
+        probabilities = torch.softmax(logits.detach(), -1)
+        return torch.multinomial(probabilities, 1, generator=self.episodes.generator)[:, 0]
+
+    def follow(self, logits: Tensor) -> Tensor:
+        """Return the best actions (B,), whatever the policy says (§3.5)."""
+        return self.episodes.candidates.argmin(1)
+
+    def collect(self, length: int, choose: Callable[[Tensor], Tensor]) -> Rollout:
+        """Take ``length`` steps in every episode; episodes that end start anew."""
+        episodes = self.episodes
+        self.memory = self.memory.detach()
+        logits, values, actions, steps, truncation_values, counts = [], [], [], [], [], []
+        terminal = [(self.states[:0], self.memory[:0], self.steps[:0].bool())]
+        for _ in range(length):
+            step_logits, step_values, self.memory = self.network(self.states, self.memory)
+            chosen = choose(step_logits)
+            step = episodes.step(chosen)
+            self.steps = self.steps + 1
+            self.reward = self.reward + paper_reward(
+                step.distance, step.terminated, episodes.settings.terminal_reward
+            )
+            counts.append((self.steps, self.reward))
+            cut_values = torch.zeros_like(step_values)
+            rows, cut = rows_where(step.truncated)
+            if len(rows):
+                cut_values[rows] = self._look(episodes.states(rows), self.memory[rows]) * cut[:, None]
+            rows, reached = rows_where(step.terminated)
+            if episodes.settings.terminal_value_weight and len(rows):
+                terminal.append((episodes.states(rows), self.memory[rows], reached))
+            goes_on = ~episodes.reset(step.ended)
+            self.memory = self.memory * goes_on[:, None, None]
+            self.steps, self.reward = self.steps * goes_on, self.reward * goes_on
+            self.states = episodes.states()
+            logits.append(step_logits)
+            values.append(step_values)
+            actions.append(chosen)
+            steps.append(step)
+            truncation_values.append(cut_values)
+
+        def gather(name: str) -> Tensor:
+            column = torch.stack([getattr(step, name) for step in steps])
+            return column.float() if column.is_floating_point() else column
+
+        last_states, last_memory, reached = map(torch.cat, zip(*terminal, strict=True))
+        rollout = Rollout(
+            logits=torch.stack(logits),
+            values=torch.stack(values),
+            actions=torch.stack(actions),
+            before=gather("before"),
+            candidates=gather("candidates"),
+            after=gather("distance"),
+            terminated=gather("terminated"),
+            truncated=gather("truncated"),
+            truncation_values=torch.stack(truncation_values).detach(),
+            final_values=self._look(self.states, self.memory),
+            terminal_values=self.network(last_states, last_memory)[1],
+            terminal=reached,
+        )
+        self._record(rollout, *map(torch.stack, zip(*counts, strict=True)))
+        return rollout
+
+    @torch.no_grad()
+    def _look(self, states: Tensor, memory: Tensor) -> Tensor:
+        return self.network(states, memory)[1]
+
+    def _record(self, rollout: Rollout, steps: Tensor, reward: Tensor) -> None:
+        """Keep what is known of the episodes that ended; counts and rewards (T, B) are running sums."""
+        ended = rollout.ended
+        columns = steps[ended], reward[ended], rollout.after[ended], rollout.terminated[ended].long()
+        names = "steps", "reward", "distance", "success"
+        for row in zip(*(column.tolist() for column in columns), strict=True):
+            self.finished.append(dict(zip(names, row, strict=True)))

@@ -1,0 +1,265 @@
+"""A reader's own MR and CT, registered by a trained agent: images in, one physical transform out (§3.6).
+
+The agent sees slices. A 2D image is one; of a volume, several are registered one by one, and the median of
+their poses is the result: one in-plane similarity for the whole volume. All goes through 3D: an image counts
+as a volume of one slice.
+"""
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from regagent.agent.agent_file import TrainedAgent
+from regagent.agent.inference import Registrations, register
+from regagent.agent.networks import choose_device
+from regagent.anatomy import AIR_HU, TISSUE_HU, head_mask
+from regagent.conventional.baselines import itk_pose
+from regagent.evaluation.registrations import SUCCESS_PX
+from regagent.files import UserError
+from regagent.geometry import invert, landmark_distance, matrix
+from regagent.images import Image, field_of_view, normalise, square
+from regagent.pairs.slices import choose_slices
+from regagent.patients.elastix import elastix
+from regagent.patients.preregistration import resample
+from regagent.settings import Slices
+from regagent.volumes import read_image
+
+logger = logging.getLogger("regagent")
+
+Array = NDArray[np.float64]
+
+#: Slices of a volume that are registered, if it has so many.
+MAXIMUM_SLICES = 12
+
+#: A CT slice shows the head if its tissue covers this part of the area of the MR's head: at the smallest
+#: scale that agents are trained on, 0.75, it covers 0.56.
+TISSUE_FRACTION = 0.5
+
+#: Of the slices of a volume, this part must reach the threshold, and half of these must lie within
+#: ``SUCCESS_PX`` of their median. In volumes that are tilted against each other they do not.
+REGISTERED_FRACTION = 0.5
+
+#: A local refinement that ends farther from the agent's pose than this has lost its way.
+REFINEMENT_PX = 5.0
+
+#: Where the distance of two poses is measured: over the part of the image that a head fills.
+GRID = np.stack(np.meshgrid(*2 * [np.linspace(-50.0, 50.0, 5)]), -1).reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """S slices of an MR and of a CT on the agent's grid, and where that grid lies in the world."""
+
+    numbers: list[int]  # (S,) slice numbers, 0 is the lowest
+    fixed: Image  # (S, H, H) in [0, 1], the MR
+    moving: Image  # (S, H, H) in [0, 1], the CT
+    mm_per_px: float
+    centre: Array  # (3,) mm, the centre of the MR
+    axes: Array  # (3, 3), its columns are the directions of x, y and z
+    start: Array  # (3,) mm, the shift from MR to CT points that the agent starts from
+    dimension: int  # of the reader's images, 2 or 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a pair: the poses of its slices, the one pose of the pair, and whether to trust it."""
+
+    slices: Registrations  # refined, where that was asked for
+    threshold: float
+    pose: Array  # (4,)
+    spread_px: Array  # (S,) distance of each slice's pose from it
+    refusal: str | None  # why this pair is not registered, None if it is
+
+
+def read_pair(fixed: str | Path, moving: str | Path) -> tuple[sitk.Image, sitk.Image]:
+    """Read an MR and a CT, both 2D or both 3D. Raises ``UserError`` also where they seem to be exchanged."""
+    if Path(fixed).resolve() == Path(moving).resolve():
+        raise UserError(f"{fixed}: given as the fixed and as the moving image, expected an MR and a CT")
+    mr, ct = read_image(fixed), read_image(moving)
+    if mr.GetDimension() != ct.GetDimension():
+        raise UserError(
+            f"{fixed} is {mr.GetDimension()}D and {moving} is {ct.GetDimension()}D, expected both alike"
+        )
+    lowest, lowest_of_ct = (float(sitk.GetArrayViewFromImage(image).min()) for image in (mr, ct))
+    if lowest <= TISSUE_HU:
+        raise UserError(
+            f"{fixed}: the lowest value is {lowest:g}, as in a CT; the fixed image is the MR, the CT moves"
+        )
+    if lowest_of_ct > TISSUE_HU:
+        raise UserError(
+            f"{moving}: the lowest value is {lowest_of_ct:g}, expected Hounsfield units with air below"
+            f" {TISSUE_HU:g}; the moving image is the CT"
+        )
+    return mr, ct
+
+
+def place(
+    mr: sitk.Image,
+    ct: sitk.Image,
+    settings: Slices,
+    start: Literal["coordinates", "centres"] = "coordinates",
+    number: int | None = None,
+) -> Placed:
+    """Bring an MR and a CT to the agent's grid, as ``slices.select_slices`` does with a patient's.
+
+    The CT lies where its coordinates say, or with its centre on that of the MR. Of volumes, ``number``
+    chooses one axial slice; without it there are up to ``MAXIMUM_SLICES``, spread over the head. Raises
+    ``UserError`` where there is nothing to register.
+    """
+    dimension = mr.GetDimension()
+    if dimension == 2:
+        if number is not None:
+            raise UserError("a slice number is for volumes, and these are 2D images")
+        mr, ct, number = sitk.JoinSeries(mr), sitk.JoinSeries(ct), 0
+    mr = sitk.DICOMOrient(sitk.Cast(mr, sitk.sitkFloat32), "LPS")
+    if number is not None and not 0 <= number < mr.GetDepth():
+        raise UserError(f"slice {number}: the MR has {mr.GetDepth()} axial slices, 0 to {mr.GetDepth() - 1}")
+    shift = _centre(ct) - _centre(mr) if start == "centres" else np.zeros(3)
+    intensity = sitk.GetArrayFromImage(mr)
+    low, high = np.percentile(intensity, settings.mr_percentiles)
+    if not high > low:
+        raise UserError(f"the MR's percentiles {settings.mr_percentiles} are both {low:g}: no contrast")
+
+    # The CT may lie beyond the sides of a narrow MR: both are cut from the square around it.
+    spacing = mr.GetSpacing()[:2]
+    side = field_of_view(intensity.shape[1:], spacing)
+    margin = [int((side / step - count) / 2) for step, count in zip(spacing, mr.GetSize(), strict=False)]
+    wide = sitk.ConstantPad(mr, [*margin, 0], [*margin, 0], float(low))
+    around = sitk.GetArrayFromImage(wide)
+    translation = sitk.TranslationTransform(3, shift.tolist())
+    density = sitk.GetArrayFromImage(resample(ct, wide, translation)).astype(np.float32)
+    tissue = (density > TISSUE_HU).sum((1, 2))
+    if number is None:
+        numbers = _spread(intensity, mr.GetSpacing(), tissue, settings)
+    else:
+        numbers = [number]
+        if tissue[number] < TISSUE_FRACTION * settings.minimum_head_fraction * density[0].size:
+            raise UserError(f"the CT shows no head where the MR lies{_advice(start)}")
+
+    def cut(slices: NDArray, outside: float, window: tuple[float, float]) -> Image:
+        return np.stack(
+            [normalise(square(slices[z], spacing, settings.size, outside), *window) for z in numbers]
+        )
+
+    return Placed(
+        numbers,
+        fixed=cut(around, float(low), (low, high)),
+        moving=cut(density, AIR_HU, settings.ct_window_hu),
+        mm_per_px=side / settings.size,
+        centre=_centre(mr),
+        axes=np.reshape(mr.GetDirection(), (3, 3)),
+        start=shift,
+        dimension=dimension,
+    )
+
+
+def _centre(image: sitk.Image) -> Array:
+    return np.array(image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()]))
+
+
+def _advice(start: str) -> str:
+    how = {
+        "coordinates": "by their coordinates; try to start from their centres",
+        "centres": "with their centres on each other",
+    }
+    return f" {how[start]}"
+
+
+def _spread(intensity: NDArray, spacing: tuple[float, ...], tissue: NDArray, settings: Slices) -> list[int]:
+    """Return the numbers of slices that are spread over the head, where the CT shows as much of it."""
+    try:
+        head = head_mask(intensity, spacing)
+        shown = tissue >= TISSUE_FRACTION * head.sum((1, 2))
+        return choose_slices(
+            head,
+            np.broadcast_to(shown[:, None, None], head.shape),
+            spacing[2],
+            settings.model_copy(update={"count": MAXIMUM_SLICES}),
+        )
+    except ValueError as error:
+        raise UserError(f"no slices to register: {error}") from error
+
+
+def register_pair(agent: TrainedAgent, placed: Placed, parameter_map: str | Path | None = None) -> Outcome:
+    """Register the slices by the agent with its look-ahead; the pair's pose is the median of theirs.
+
+    With an Elastix ``parameter_map``, a local registration goes on from each slice's pose; where that gives
+    up or ends more than ``REFINEMENT_PX`` away, the agent's pose stays. Slices whose value never reached the
+    threshold do not count, if others did.
+    """
+    threshold = agent.facts.thresholds.lookahead
+    network = agent.network.to(choose_device())
+    found = register(
+        network, agent.rescaled, placed.fixed, placed.moving, threshold, agent.facts.inference, lookahead=True
+    )
+    if parameter_map is not None:
+        refine = partial(itk_pose, elastix(parameter_map))
+        for row, images in enumerate(zip(placed.fixed, placed.moving, strict=True)):
+            pose = refine(*images, found.pose[row])
+            gone = np.inf if pose is None else landmark_distance(pose, invert(found.pose[row]), GRID)
+            if gone > REFINEMENT_PX:
+                what = "gave up" if pose is None else f"ended {gone:.1f} px away"
+                logger.warning("slice %d: Elastix %s, the agent's pose stays", placed.numbers[row], what)
+            else:
+                found.pose[row] = pose
+    trusted = found.stopped if found.stopped.any() else np.ones_like(found.stopped)
+    pose = np.median(found.pose[trusted], axis=0)
+    spread = landmark_distance(found.pose, invert(pose), GRID)
+    return Outcome(found, threshold, pose, spread, _refusal(agent, found, spread))
+
+
+def _refusal(agent: TrainedAgent, found: Registrations, spread: Array) -> str | None:
+    tested, threshold = agent.facts.evaluation, agent.facts.thresholds.lookahead
+    if 2 * tested.stopped_within <= tested.stopped:
+        return (
+            f"this agent is not to be trusted: of {tested.stopped} of its own test cases whose value reached"
+            f" the threshold, {tested.stopped_within} ended within {tested.success_px:g} px of the truth"
+        )
+    count, reached = len(found.stopped), int(found.stopped.sum())
+    if reached == 0 or reached < REGISTERED_FRACTION * count:
+        where = f"in {count - reached} of {count} slices " if count > 1 else ""
+        return (
+            f"{where}the agent's value never reached the threshold {threshold:.2f}, only"
+            f" {np.median(found.value[~found.stopped]):.2f} in {found.steps.max()} steps: it saw no pose"
+            " that it took for the right one"
+        )
+    disagreement = np.median(spread[found.stopped])
+    if disagreement > SUCCESS_PX:
+        return (
+            f"the slices do not agree on one transform: half of them lie {disagreement:.1f} px or more from"
+            f" their median, expected at most {SUCCESS_PX:g} px; volumes that are tilted against each other"
+            " must be aligned in 3D first"
+        )
+    return None
+
+
+def physical_transform(pose: Array, placed: Placed) -> sitk.Transform:
+    """Return the pose as a transform in mm that maps points of the MR to points of the CT, as ITK has it.
+
+    ``sitk.Resample(ct, mr, transform)`` lays the CT over the MR. A similarity for 2D images. For volumes, an
+    affine transform: the similarity in the plane of the slices, and nothing across them.
+    """
+    # T moves the CT's content on the agent's grid to where the MR shows it: points go the other way.
+    in_plane = matrix(invert(pose))
+    whole = np.eye(3)
+    whole[:2, :2] = in_plane[:, :2]
+    linear = placed.axes @ whole @ placed.axes.T
+    shift = placed.axes @ [*(in_plane[:, 2] * placed.mm_per_px), 0.0] + placed.start
+    if placed.dimension == 3:
+        transform = sitk.AffineTransform(3)
+        transform.SetMatrix(linear.ravel())
+        transform.SetCenter(placed.centre)
+        transform.SetTranslation(shift)
+        return transform
+    transform = sitk.Similarity2DTransform()
+    transform.SetCenter(placed.centre[:2])
+    transform.SetScale(float(np.hypot(*linear[:2, 0])))
+    transform.SetAngle(float(np.arctan2(linear[1, 0], linear[0, 0])))
+    transform.SetTranslation(shift[:2])
+    return transform

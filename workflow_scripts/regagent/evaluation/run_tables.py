@@ -1,0 +1,76 @@
+"""Read back what the methods and trainings of a run wrote, named by the folders they stand in (§4)."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from regagent.evaluation.registrations import STATUS
+from regagent.files import UserError, read_table
+from regagent.geometry import POSE
+
+REGISTRATION = re.compile(r"registrations/(?P<method>[^/]+)/seed(?P<seed>\d+)/(?P<set>[^/]+)\.csv$")
+REGISTRATION_COLUMNS = (
+    *("case", "patient", "slice", *POSE),
+    *("initial_px", "tre_px", "tre_mm", "steps", "seconds", "status"),
+)
+
+
+def _named(pattern: re.Pattern, path: str | Path) -> dict[str, str | int]:
+    match = pattern.search(Path(path).as_posix())
+    if match is None:
+        raise UserError(f"{path}: expected a path that ends like {pattern.pattern}")
+    return {key: int(value) if key == "seed" else value for key, value in match.groupdict().items()}
+
+
+def _read(path: str | Path, columns: Iterable[str]) -> pd.DataFrame:
+    frame = read_table(path)
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise UserError(f"{path}: no column {', '.join(missing)}; found {', '.join(frame.columns)}")
+    if frame.empty:
+        raise UserError(f"{path}: no rows, expected at least one")
+    return frame
+
+
+def read_registrations(paths: Iterable[str | Path]) -> pd.DataFrame:
+    """Return the rows of all registrations/{method}/seed{n}/{set}.csv with method, seed and set added.
+
+    Every method and seed must have registered the same cases of a set. Raises ``UserError`` naming the
+    file when it does not, or when a column is missing, an error is not finite or a status is unknown.
+    """
+    frames, cases = [], {}
+    for path in paths:
+        name = _named(REGISTRATION, path)
+        frame = _read(path, REGISTRATION_COLUMNS)
+        if not np.isfinite(frame[["initial_px", "tre_px", "tre_mm"]].to_numpy(dtype=float)).all():
+            raise UserError(f"{path}: holds an error that is not finite, expected px and mm for every case")
+        unknown = sorted(set(frame["status"]) - set(STATUS))
+        if unknown:
+            raise UserError(f"{path}: status {', '.join(map(str, unknown))}, expected {', '.join(STATUS)}")
+        first, expected = cases.setdefault(name["set"], (path, sorted(frame["case"])))
+        if sorted(frame["case"]) != expected:
+            raise UserError(f"{path}: {len(frame)} cases, expected the {len(expected)} cases of {first}")
+        frames.append(frame.assign(**name))
+    if not frames:
+        raise UserError("no registrations given, expected at least one table")
+    return pd.concat(frames, ignore_index=True)
+
+
+MODEL = re.compile(r"models/(?P<variant>[^/]+)/seed(?P<seed>\d+)/[^/]+\.csv$")
+
+
+def read_models(
+    paths: Iterable[str | Path], columns: Iterable[str] = ()
+) -> dict[str, dict[int, pd.DataFrame]]:
+    """Return the tables of models/{variant}/seed{n}/*.csv as {variant: {seed: table}}, in the given order.
+
+    Raises ``UserError`` naming the file when one of ``columns`` is missing or the table is empty.
+    """
+    tables: dict[str, dict[int, pd.DataFrame]] = {}
+    for path in paths:
+        name = _named(MODEL, path)
+        tables.setdefault(name["variant"], {})[name["seed"]] = _read(path, columns)
+    return tables

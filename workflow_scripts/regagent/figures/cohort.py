@@ -1,0 +1,65 @@
+"""The cohort at a glance (§4 Dataset): slices of six patients, MR above the CT that was aligned to it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import SimpleITK as sitk
+
+from regagent.figures.style import FULL_WIDTH, save, styled
+from regagent.files import UserError
+from regagent.images import normalise
+from regagent.volumes import read_volume
+
+#: Where the two levels lie between the lowest and the highest slice of the MR.
+LEVELS = {"ventricles": 0.71, "nasopharynx": 0.40}
+MR_PERCENTILES = (1.0, 99.5)
+CT_WINDOW_HU = (-200.0, 800.0)
+
+
+def draw_cohort(
+    mr: Sequence[str | Path], ct: Sequence[str | Path], style: str | Path, outputs: Sequence[str | Path]
+) -> None:
+    """Draw a column a patient: the MR and the aligned CT at the ventricles and at the nasopharynx.
+
+    ``mr`` and ``ct``: volumes on one grid, patient by patient; a patient's name is the MR's folder.
+    Raises ``UserError`` when a CT is not on its MR's grid.
+    """
+    with styled(style):
+        figure, axes = plt.subplots(
+            2 * len(LEVELS),
+            len(mr),
+            figsize=(FULL_WIDTH, FULL_WIDTH / len(mr) * 2.08 * len(LEVELS)),
+            squeeze=False,
+        )
+        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+        for column, paths in enumerate(zip(mr, ct, strict=True)):
+            patient = Path(paths[0]).parent.name
+            fixed, moving = (read_volume(path, patient) for path in paths)
+            if fixed.GetSize() != moving.GetSize():
+                raise UserError(
+                    f"patient {patient}: {paths[1]} has size {moving.GetSize()}, expected that of"
+                    f" {paths[0]}, {fixed.GetSize()}: pre-register it first"
+                )
+            width, height = (n * s for n, s in zip(fixed.GetSize()[:2], fixed.GetSpacing()[:2], strict=True))
+            fixed, moving = (sitk.GetArrayFromImage(volume) for volume in (fixed, moving))
+            for level, fraction in enumerate(LEVELS.values()):
+                z = round(fraction * (len(fixed) - 1))
+                slices = (
+                    normalise(fixed[z], *np.percentile(fixed[z], MR_PERCENTILES)),
+                    normalise(moving[z], *CT_WINDOW_HU),
+                )
+                for row, image in enumerate(slices):
+                    axis = axes[2 * level + row, column]
+                    axis.imshow(image, vmin=0, vmax=1, extent=(0, width, height, 0))
+            axes[0, column].set_title(patient)
+        for axis in axes.ravel():
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+            axis.spines[:].set_visible(False)
+        for level, name in enumerate(LEVELS):
+            axes[2 * level, 0].set_ylabel(f"MR, {name}")
+            axes[2 * level + 1, 0].set_ylabel("aligned CT")
+        save(figure, outputs)
+        plt.close(figure)

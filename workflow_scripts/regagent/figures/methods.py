@@ -1,0 +1,223 @@
+"""Figures that compare the methods over all cases: capture range (§5.3), errors, error against time."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from numpy.typing import NDArray
+
+from regagent.evaluation.registrations import SUCCESS_PX
+from regagent.evaluation.run_tables import read_registrations
+from regagent.figures.style import BLACK, FULL_WIDTH, GREY, LIGHT_GREY, save, styled
+from regagent.methods import PROPOSED, REFINED, UNREGISTERED, label_of, variant_of
+
+CAPTURE_BIN_PX = 10.0
+CAPTURE_LAST_BIN_PX = 40.0
+
+#: A method that takes less is drawn at this time; the clock tells no finer.
+SHORTEST_SECONDS = 1e-4
+
+MARKERS = "os^Dv"
+COLOURS = 7
+
+
+def wilson_interval(successes: NDArray, trials: NDArray, z: float = 1.96) -> tuple[NDArray, NDArray]:
+    """Return the bounds of Wilson's interval (95 %) for a proportion; ``trials`` must be positive."""
+    share = successes / trials
+    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+
+
+def capture_range(results: pd.DataFrame) -> pd.DataFrame:
+    """Return, for each method and bin of the initial error, the share of cases with TRE ≤ 2 px.
+
+    Columns: method, initial_px (mean of the bin), n, successes, share, low, high. Bins are 10 px wide, the
+    last is open. All sets and seeds are pooled.
+    """
+    edges = [*np.arange(0, CAPTURE_LAST_BIN_PX + 1e-9, CAPTURE_BIN_PX), np.inf]
+    binned = results.assign(
+        bin=pd.cut(results["initial_px"], edges, labels=False, include_lowest=True),
+        success=results["tre_px"] <= SUCCESS_PX,
+    )
+    table = binned.groupby(["method", "bin"], as_index=False).agg(
+        initial_px=("initial_px", "mean"), n=("success", "size"), successes=("success", "sum")
+    )
+    table["share"] = table["successes"] / table["n"]
+    table["low"], table["high"] = wilson_interval(table["successes"].to_numpy(), table["n"].to_numpy())
+    return table
+
+
+def looks(families: Mapping[str, str]) -> dict[str, dict]:
+    """Return how each method is drawn, in every figure alike; ``families`` is {method: family}.
+
+    A family has a marker, a variant a colour of its family's; a dashed line and a hollow point are the agent
+    without look-ahead, a dash-dotted line and a half point what a local Elastix registration finished.
+    """
+    styles = {}
+    for marker, members in zip(MARKERS, by_family(families).values(), strict=False):
+        variants = list(dict.fromkeys(map(variant_of, members)))
+        for method in members:
+            index = variants.index(variant_of(method))
+            line, fill = "-", "full"
+            if method.endswith(REFINED):
+                line, fill = "-.", "left"
+            elif f"{method}-MC" in members:
+                line, fill = "--", "none"
+            elif index >= COLOURS:
+                line = (0, (4, 1))
+            styles[method] = {"color": f"C{index}", "linestyle": line, "marker": marker, "fillstyle": fill}
+    return styles
+
+
+def by_family(families: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return {family: methods} in the order given, without the pose before any registration."""
+    members: dict[str, list[str]] = {}
+    for method, family in families.items():
+        if method != UNREGISTERED:
+            members.setdefault(family, []).append(method)
+    return members
+
+
+def _legend(axes: Axes, below: float) -> None:
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -below), handlelength=3.0)
+
+
+def draw_capture_range(
+    registrations: Iterable[str | Path],
+    families: Mapping[str, str],
+    style: str | Path,
+    outputs: Iterable[str | Path],
+) -> None:
+    """Draw the share of cases within 2 px against the initial error, one panel a family of methods.
+
+    ``families`` is {method: family}. Bands are Wilson's 95 % intervals over cases. The proposed method comes
+    back in grey in every panel.
+    """
+    table = capture_range(read_registrations(registrations))
+    groups, styles = by_family(families), looks(families)
+    with styled(style):
+        figure = Figure(figsize=(FULL_WIDTH, 3.6))
+        panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+        for axes, (family, members) in zip(panels, groups.items(), strict=True):
+            for method in members:
+                frame, look = table[table["method"] == method], styles[method]
+                axes.plot(frame["initial_px"], frame["share"], **look, label=label_of(method))
+                axes.fill_between(
+                    frame["initial_px"], frame["low"], frame["high"], color=look["color"], alpha=0.08,
+                    linewidth=0,
+                )  # fmt: skip
+            if PROPOSED in families and PROPOSED not in members:
+                frame = table[table["method"] == PROPOSED]
+                axes.plot(frame["initial_px"], frame["share"], ":", color=GREY, label=PROPOSED, zorder=1)
+            axes.set_title(family, loc="left")
+            axes.set(xlabel="initial error (px)", ylim=(-0.02, 1.02))
+            axes.set_xlim(left=0)
+            _legend(axes, below=0.2)
+        panels[0].set_ylabel(f"cases with TRE ≤ {SUCCESS_PX:g} px")
+        save(figure, outputs)
+
+
+def draw_error_distribution(
+    registrations: Iterable[str | Path],
+    families: Mapping[str, str],
+    style: str | Path,
+    outputs: Iterable[str | Path],
+) -> None:
+    """Draw the share of cases below each TRE, a row a set and a column a family of methods.
+
+    ``families`` is {method: family}; the seeds of a method are pooled. The proposed method and the error
+    before registration come back in grey in every panel.
+    """
+    results = read_registrations(registrations)
+    groups, styles = by_family(families), looks(families)
+    sets = sorted(results["set"].unique())
+    with styled(style):
+        figure = Figure(figsize=(FULL_WIDTH, 2.1 * len(sets) + 1.2))
+        grid = figure.subplots(len(sets), len(groups), sharex=True, sharey=True, squeeze=False)
+        for row, set_name in zip(grid, sets, strict=True):
+            errors = dict(list(results[results["set"] == set_name].groupby("method")["tre_px"]))
+            for axes, (family, members) in zip(row, groups.items(), strict=True):
+                axes.axvline(SUCCESS_PX, color=BLACK, linewidth=0.6, zorder=1)
+                for method in members:
+                    look = {key: styles[method][key] for key in ("color", "linestyle")}
+                    axes.ecdf(errors[method], label=label_of(method), **look)
+                if UNREGISTERED in families:
+                    axes.ecdf(errors[UNREGISTERED], color=GREY, linewidth=0.8, label=UNREGISTERED, zorder=1)
+                if PROPOSED in families and PROPOSED not in members:
+                    axes.ecdf(errors[PROPOSED], color=GREY, linestyle=":", label=PROPOSED, zorder=1)
+                axes.set_xscale("log")
+                axes.set_title(f"{set_name}, {family}", loc="left")
+            row[0].set_ylabel("share of cases")
+        for axes in grid[-1]:
+            axes.set_xlabel("TRE (px)")
+            axes.set_ylim(0, 1.03)
+            _legend(axes, below=0.24)
+        drawn = results.loc[results["method"].isin(families), "tre_px"]
+        _plain(grid[0, 0].xaxis, drawn.quantile([0.002, 1]), (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100))
+        save(figure, outputs)
+
+
+def _plain(axis: Axis, values: Iterable[float], ticks: Sequence[float]) -> None:
+    """Label a logarithmic axis by plain numbers, and end it a little beyond the values."""
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.axes.set(**{f"{axis.axis_name}lim": (min(values) / 1.3, max(values) * 1.3)})
+
+
+def draw_accuracy_time(
+    registrations: Iterable[str | Path],
+    families: Mapping[str, str],
+    style: str | Path,
+    outputs: Iterable[str | Path],
+) -> None:
+    """Draw median and mean TRE against the seconds that a case takes, a column a set, a point a method.
+
+    ``families`` is {method: family}; the seeds of a method are pooled. The grey stairs join the methods that
+    no other beats in both.
+    """
+    results = read_registrations(registrations)
+    groups, styles = by_family(families), looks(families)
+    table = (
+        results[results["method"].isin(styles)]
+        .groupby(["set", "method"])
+        .agg(seconds=("seconds", "mean"), median=("tre_px", "median"), mean=("tre_px", "mean"))
+    )
+    table["seconds"] = table["seconds"].clip(lower=SHORTEST_SECONDS)
+    sets = table.index.unique("set")
+    lines = 1 + max(map(len, groups.values()))
+    with styled(style):
+        heights = 4.4, 0.17 * lines + 0.1
+        figure = Figure(figsize=(FULL_WIDTH, sum(heights)))
+        above, below = figure.subfigures(2, 1, height_ratios=heights)
+        grid = above.subplots(2, len(sets), sharex=True, sharey="row", squeeze=False)
+        for row, statistic in zip(grid, ("median", "mean"), strict=True):
+            for axes, set_name in zip(row, sets, strict=True):
+                frame = table.loc[set_name]
+                axes.set(xscale="log", yscale="log")
+                axes.set_title(f"{set_name}, {statistic}", loc="left")
+                best = frame.sort_values(["seconds", statistic])
+                best = best[best[statistic] < best[statistic].cummin().shift(fill_value=np.inf)]
+                axes.step(best["seconds"], best[statistic], where="post", color=LIGHT_GREY, zorder=1)
+                for method, look in styles.items():
+                    point = {**look, "linestyle": "none", "markersize": 5.5, "label": label_of(method)}
+                    axes.plot(*frame.loc[method, ["seconds", statistic]], **point, zorder=2)
+            row[0].set_ylabel(f"{statistic} TRE (px)")
+            _plain(row[0].yaxis, table[statistic], (0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 20, 30, 50))
+        for axes in grid[-1]:
+            axes.set_xlabel("seconds a case")
+        _plain(grid[0, 0].xaxis, table["seconds"], (0.0001, 0.001, 0.01, 0.1, 1, 10, 100))
+        points = {line.get_label(): line for line in grid[0, 0].lines}
+        for axes, (family, members) in zip(
+            below.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True
+        ):
+            axes.set_axis_off()
+            handles = [points[label_of(method)] for method in members]
+            axes.legend(handles=handles, title=family, alignment="left", loc="upper left")
+        save(figure, outputs)

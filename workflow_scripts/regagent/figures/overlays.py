@@ -1,0 +1,46 @@
+"""A slice pair as a picture: the fixed MR under the lines of the moving CT, and the error written on it."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from regagent.figures.style import ORANGE, SKY
+from regagent.images import warp
+
+#: What the fixed image is multiplied by under the lines, for them to stand out.
+DARKENED = 0.75
+
+
+def show(axes: Axes, image: NDArray) -> None:
+    """Show an image (H, H) of [0, 1] without axes."""
+    axes.imshow(image, vmin=0, vmax=1)
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+
+
+def annotate(axes: Axes, text: str) -> None:
+    """Write a text into the lower left corner of a picture."""
+    outline = [withStroke(linewidth=1.8, foreground="black")]
+    place = {"transform": axes.transAxes, "ha": "left", "va": "bottom"}
+    axes.text(0.03, 0.03, text, color="white", path_effects=outline, linespacing=1.0, **place)
+
+
+def outline(axes: Axes, moving: NDArray, pose: NDArray, skin: float, bone: float) -> None:
+    """Draw the moving image, warped by the pose, as the lines of its skin and bone.
+
+    Nothing is drawn where the pose asks for what was outside the moving image's field of view.
+    """
+    outside = gaussian_filter(warp(np.ones_like(moving), pose), 1.0) < 0.98
+    image = np.ma.masked_array(gaussian_filter(warp(moving, pose), 0.8), outside)
+    for level, colour, width in ((skin, SKY, 0.9), (bone, ORANGE, 0.7)):
+        if image.min() < level < image.max():
+            axes.contour(image, levels=[level], colors=[colour], linewidths=width)
+
+
+def tissue_levels(ct: NDArray, head: NDArray) -> tuple[float, float]:
+    """Return the levels of skin (between air and fat) and bone of a CT slice in [0, 1]."""
+    soft = float(np.median(ct[head])) if head.any() else 0.2
+    return 0.2 * soft, soft + 0.2

@@ -1,0 +1,175 @@
+"""Slice pairs: which axial slices of a patient to use, and what is stored of them (§3.3, §4)."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from regagent.anatomy import AIR_HU, TISSUE_HU, head_mask
+from regagent.files import UserError, write_whole
+from regagent.images import field_of_view, normalise, square
+from regagent.pairs.landmarks import evaluation_grid, grid_landmarks, sift_landmarks
+from regagent.settings import Slices
+from regagent.volumes import read_volume
+
+logger = logging.getLogger("regagent")
+
+
+#: Of the head in an MR slice, the CT must show this part; sinuses and pharynx are air in both.
+SEEN_FRACTION = 0.75
+
+
+@dataclass(frozen=True)
+class SlicePairs:
+    """The S slice pairs of a patient; points are centred px, padded with NaN to a common number."""
+
+    patient: str
+    mr: NDArray[np.float32]  # (S, H, H) in [0, 1], the fixed images
+    ct: NDArray[np.float32]  # (S, H, H) in [0, 1], aligned with mr
+    head: NDArray[np.bool_]  # (S, H, H)
+    slice_index: NDArray[np.int64]  # (S,) z in the MR volume
+    mm_per_px: float
+    landmarks: NDArray[np.float32]  # (S, K, 2)
+    evaluation_points: NDArray[np.float32]  # (S, M, 2)
+    landmark_source: NDArray[np.str_]  # (S,) 'sift' or 'grid'
+
+
+def read_slices(path: str | Path) -> SlicePairs:
+    """Read the slice pairs of one patient from ``.npz``. Raises ``UserError``."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            fields = {name: archive[name] for name in SlicePairs.__dataclass_fields__}
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise UserError(f"{path}: not a file of slice pairs ({error})") from error
+    return SlicePairs(
+        **{**fields, "patient": str(fields["patient"]), "mm_per_px": float(fields["mm_per_px"])}
+    )
+
+
+def read_cohort(paths: Iterable[str | Path]) -> dict[str, SlicePairs]:
+    """Read many patients' slice pairs, by patient name."""
+    return {pairs.patient: pairs for pairs in map(read_slices, paths)}
+
+
+def select_slices(patient: str, mr: str | Path, ct: str | Path, output: str | Path, settings: Slices) -> None:
+    """Cut up to ``settings.count`` pairs from a pre-registered patient and write them to ``output``.
+
+    Raises ``UserError`` when MR and CT are not on one grid or no slice shows the head.
+    """
+    fixed = sitk.DICOMOrient(read_volume(mr, patient), "LPS")
+    moving = sitk.DICOMOrient(read_volume(ct, patient), "LPS")
+    if fixed.GetSize() != moving.GetSize() or not np.allclose(
+        fixed.GetOrigin(), moving.GetOrigin(), atol=0.1
+    ):
+        raise UserError(
+            f"patient {patient}: the CT {ct} (size {moving.GetSize()}) is not on the grid of the MR {mr}"
+            f" (size {fixed.GetSize()}): pre-register it first"
+        )
+    intensity = sitk.GetArrayFromImage(fixed).astype(np.float32)
+    hounsfield = sitk.GetArrayFromImage(moving).astype(np.float32)
+    spacing = fixed.GetSpacing()
+
+    try:
+        head = head_mask(intensity, spacing)
+        chosen = choose_slices(head, hounsfield > TISSUE_HU, spacing[2], settings)
+    except ValueError as error:
+        raise UserError(f"patient {patient}: no head in the slices: {error} ({mr})") from error
+    if len(chosen) < settings.count:
+        logger.warning(
+            "patient %s: only %d of %d slices show enough of the head at least %g mm apart",
+            patient, len(chosen), settings.count, settings.minimum_gap_mm,
+        )  # fmt: skip
+
+    low, high = np.percentile(intensity, settings.mr_percentiles)
+    if not high > low:
+        raise UserError(
+            f"patient {patient}: percentiles {settings.mr_percentiles} of {mr} are both {low:g}: no contrast"
+        )
+    size = settings.size
+    mr_slices, ct_slices, heads, landmarks, points, sources = [], [], [], [], [], []
+    for z in chosen:
+        # Windowing comes after resampling: clipping first would move the edges of bone.
+        ct_slice = normalise(square(hounsfield[z], spacing[:2], size, AIR_HU), *settings.ct_window_hu)
+        head_slice = square(head[z].astype(np.float32), spacing[:2], size, 0.0) >= 0.5
+        found, source = _landmarks(ct_slice, head_slice, settings)
+        if source == "grid":
+            logger.warning("patient %s, slice %d: too few SIFT landmarks, a grid is used", patient, z)
+        mr_slices.append(normalise(square(intensity[z], spacing[:2], size, float(low)), low, high))
+        ct_slices.append(ct_slice)
+        heads.append(head_slice)
+        landmarks.append(found)
+        points.append(evaluation_grid(head_slice, settings.grid_spacing_px, found))
+        sources.append(source)
+
+    with write_whole(output) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            patient=np.array(patient),
+            mr=np.stack(mr_slices),
+            ct=np.stack(ct_slices),
+            head=np.stack(heads),
+            slice_index=np.array(chosen, dtype=np.int64),
+            mm_per_px=np.array(field_of_view(intensity.shape[1:], spacing[:2]) / size),
+            landmarks=_padded(landmarks),
+            evaluation_points=_padded(points),
+            landmark_source=np.array(sources),
+        )
+    logger.info(
+        "patient %s: %d slices, %s landmarks a slice",
+        patient,
+        len(chosen),
+        [len(found) for found in landmarks],
+    )
+
+
+def choose_slices(
+    head: NDArray[np.bool_], tissue: NDArray[np.bool_], spacing_z: float, settings: Slices
+) -> list[int]:
+    """Return up to ``settings.count`` slice numbers, evenly over the slices that show enough head.
+
+    A slice is usable if the head of the MR covers ``minimum_head_fraction`` of it and the CT shows
+    tissue in most of that head, so that none lies beyond the end of the CT. Two chosen slices are never
+    neighbours and lie at least ``minimum_gap_mm`` apart. Raises ``ValueError`` when no slice is usable.
+    """
+    covered = head.mean((1, 2))
+    large = covered >= settings.minimum_head_fraction
+    seen = (head & tissue).sum((1, 2)) >= SEEN_FRACTION * head.sum((1, 2))
+    if not large.any():
+        raise ValueError(
+            f"the head covers at most {covered.max():.0%} of a slice,"
+            f" expected {settings.minimum_head_fraction:.0%}"
+        )
+    usable = np.flatnonzero(large & seen)
+    if len(usable) == 0:
+        raise ValueError("the CT shows the head in none of the slices that the MR shows it in")
+    gap = max(2, int(np.ceil(settings.minimum_gap_mm / spacing_z - 1e-6)))
+    count = min(settings.count, 1 + (usable[-1] - usable[0]) // gap)
+    # The middles of equal parts stay off the first and last slices, where the least is to be seen.
+    edges = np.linspace(usable[0], usable[-1] + 1, count + 1)
+    targets = (edges[:-1] + edges[1:]) / 2 - 0.5
+    if count > 1 and targets[1] - targets[0] < gap:
+        targets = np.linspace(usable[0], usable[-1], count)
+    chosen: list[int] = []
+    for target in targets:
+        free = usable if not chosen else usable[usable >= chosen[-1] + gap]
+        if len(free):
+            chosen.append(int(free[np.argmin(np.abs(free - target))]))
+    return chosen
+
+
+def _landmarks(ct: NDArray, head: NDArray, settings: Slices) -> tuple[NDArray[np.float64], str]:
+    found = sift_landmarks(ct, head, settings.landmarks_maximum)
+    if len(found) >= settings.landmarks_minimum:
+        return found, "sift"
+    return grid_landmarks(head, settings.landmarks_minimum, settings.landmarks_maximum), "grid"
+
+
+def _padded(points: list[NDArray]) -> NDArray[np.float32]:
+    stacked = np.full((len(points), max(map(len, points)), 2), np.nan, np.float32)
+    for row, found in zip(stacked, points, strict=True):
+        row[: len(found)] = found
+    return stacked

@@ -1,0 +1,58 @@
+"""The aligned slice pairs that agents and regressors train on (§3.4)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from regagent.files import UserError, read_table
+from regagent.images import Image
+from regagent.pairs.slices import read_slices
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Aligned slice pairs: images (M, H, H) in [0, 1], points (M, N, 2) in centred px, padded by NaN."""
+
+    mr: Image
+    ct: Image
+    landmarks: NDArray[np.float64]
+    evaluation_points: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.mr)
+
+    @property
+    def size(self) -> int:
+        """Width and height of the images in px."""
+        return self.mr.shape[-1]
+
+    def tensors(self, device: torch.device) -> list[Tensor]:
+        """Return MR, CT and landmarks on a device: what ``augment_pairs`` takes."""
+        return [torch.from_numpy(array).to(device) for array in (self.mr, self.ct, self.landmarks)]
+
+
+def read_pairs(slices: list[str | Path], split: str | Path, subset: str) -> Pairs:
+    """Read the pairs of all patients of a subset, 'train' or 'test'. Raises ``UserError`` if it is empty."""
+    members = set(read_table(split).query("set == @subset").patient)
+    chosen = [pairs for pairs in map(read_slices, sorted(map(str, slices))) if pairs.patient in members]
+    if not chosen:
+        raise UserError(f"{split}: no patient of the set {subset!r} among the slices given")
+
+    def stack(arrays: list[NDArray]) -> NDArray:
+        points = max(a.shape[1] for a in arrays)
+        fill = [
+            np.pad(a.astype(float), ((0, 0), (0, points - a.shape[1]), (0, 0)), constant_values=np.nan)
+            for a in arrays
+        ]
+        return np.concatenate(fill)
+
+    return Pairs(
+        mr=np.concatenate([p.mr for p in chosen]),
+        ct=np.concatenate([p.ct for p in chosen]),
+        landmarks=stack([p.landmarks for p in chosen]),
+        evaluation_points=stack([p.evaluation_points for p in chosen]),
+    )

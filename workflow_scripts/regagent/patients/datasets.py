@@ -1,0 +1,172 @@
+"""Public data sets as cohorts: the sample sheet of an unpacked folder. docs/data.md tells whence they are."""
+
+import argparse
+import logging
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from regagent.files import UserError, write_whole
+from regagent.patients.sheet import read_patients
+
+logger = logging.getLogger("regagent")
+
+#: The files of one patient, by modality: the folder's pattern, then paths in it.
+LAYOUTS = {
+    "rire": ("patient_*", {"mr": "mr_T1/header.ascii", "ct": "ct/header.ascii"}),
+    "synthrad2023": ("1B*", {"mr": "mr.nii.gz", "ct": "ct.nii.gz"}),
+    "synthrad2025": ("*", {"mr": "mr.mha", "ct": "ct.mha"}),
+    "han-seg": ("case_*", {"mr": "{patient}_IMG_MR_T1.nrrd", "ct": "{patient}_IMG_CT.nrrd"}),
+}
+
+#: Of RIRE's letters for where an axis points to: its direction in LPS.
+DIRECTIONS = {
+    "L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1),
+}  # fmt: skip
+
+
+def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
+    """Write the sample sheet of a data set's patients in ``folder``; ``kind`` is a key of ``LAYOUTS``.
+
+    A patient that lacks its MR or its CT is left out, and it is logged. RIRE's volumes get MetaImage headers
+    in a folder beside the sheet (``rire.tsv``: ``rire_headers/``); nothing is written into ``folder``. Raises
+    ``UserError`` when ``folder`` has no patients of that shape or ``output`` is no place for a sheet.
+    """
+    folder, output = Path(folder).resolve(), Path(output).resolve()
+    pattern, files = LAYOUTS[kind]
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    if output.suffix != ".tsv":
+        raise UserError(f"{output}: a sample sheet is tab-separated, expected a name that ends in .tsv")
+    headers = output.with_name(f"{output.stem}_headers")
+    if kind == "rire" and folder in headers.parents:
+        raise UserError(f"{output}: lies in {folder}, where nothing is to be written; choose another place")
+    records = []
+    for place in sorted(path for path in folder.glob(pattern) if path.is_dir()):
+        record = {"patient": place.name}
+        record |= {modality: place / name.format(patient=place.name) for modality, name in files.items()}
+        absent = [record[modality] for modality in files if not record[modality].exists()]
+        if absent:
+            logger.warning("patient %s is left out: %s does not exist", place.name, absent[0])
+            continue
+        if kind == "rire":
+            record |= {
+                modality: write_rire_header(record[modality], headers / place.name / f"{modality}.mhd")
+                for modality in files
+            }
+        records.append(record)
+    if not records:
+        expected = " and ".join(f"{pattern}/{name.format(patient=pattern)}" for name in files.values())
+        raise UserError(f"{folder}: no patients of {kind} in it, expected {expected}")
+    rows = [list(records[0]), *([str(cell) for cell in record.values()] for record in records)]
+    with write_whole(output) as temporary:  # a sheet has no quotes: cells stand as they are
+        temporary.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    read_patients(output)
+    logger.info("%s: %d patients", output, len(records))
+
+
+def write_rire_header(header: str | Path, output: str | Path) -> Path:
+    """Write a MetaImage header (.mhd) of the ``image.bin`` beside a RIRE ``header.ascii``; return its path.
+
+    The voxels, big-endian int16, are taken as they are stored; the first one lies at 0 mm. Raises
+    ``UserError`` when the header lacks a key, ``image.bin`` is not of the size that it tells, or the axes do
+    not point to three sides of the head.
+    """
+    header, output = Path(header), Path(output)
+    lines = (line.partition(":=") for line in header.read_text(encoding="latin-1").splitlines())
+    keys = {name.strip().lower(): value.strip() for name, _, value in lines}
+    size = [int(_number(keys, name, header)[0]) for name in ("columns", "rows", "slices")]
+    spacing = [*_number(keys, "pixel size", header), *_number(keys, "slice thickness", header)]
+    if len(spacing) != 3:
+        raise UserError(f"{header}: pixel size is {keys['pixel size']!r}, expected two numbers")
+    image = header.with_name("image.bin").resolve()
+    if not image.exists():
+        raise UserError(f"{image}: no such file; unpack it first if it ends in .Z or .gz")
+    expected = 2 * size[0] * size[1] * size[2]
+    if image.stat().st_size != expected:
+        raise UserError(
+            f"{image}: holds {image.stat().st_size} bytes, expected {expected} for"
+            f" {' x '.join(map(str, size))} voxels of 16 bits"
+        )
+    if "%" in str(image):
+        raise UserError(
+            f"{image}: ITK cannot follow a path with a % from a MetaImage header; rename the folder"
+        )
+    axes = _axes(keys.get("patient orientation", ""), header)
+    fields = {
+        "ObjectType": "Image",
+        "NDims": 3,
+        "BinaryData": True,
+        "ElementByteOrderMSB": True,
+        "CompressedData": False,
+        "TransformMatrix": _joined(value for axis in axes for value in axis),
+        "Offset": "0 0 0",
+        "ElementSpacing": _joined(spacing),
+        "DimSize": _joined(size),
+        "ElementType": "MET_SHORT",
+        "ElementDataFile": image,
+    }
+    with write_whole(output) as temporary:
+        temporary.write_text("".join(f"{name} = {value}\n" for name, value in fields.items()))
+    return output
+
+
+def _axes(orientation: str, header: Path) -> list[tuple[int, ...]]:
+    """Return where columns, rows and slices go, in LPS; two letters alone make a right-handed system."""
+    letters = re.findall("[LRPAHF]", orientation.upper())
+    if not letters:
+        logger.warning("%s: no patient orientation, taken as left, posterior, head", header)
+        letters = list("LPH")
+    axes = [DIRECTIONS[letter] for letter in letters]
+    if len(axes) == 2:
+        axes.append(tuple(int(value) for value in np.cross(*axes)))
+    if len(axes) != 3 or abs(np.linalg.det(axes)) != 1:
+        raise UserError(
+            f"{header}: patient orientation is {orientation!r}, expected three of L or R, P or A, H or F"
+        )
+    return axes
+
+
+def _number(keys: dict[str, str], name: str, header: Path) -> list[float]:
+    try:
+        return [float(part) for part in keys[name].split(":")]
+    except KeyError as error:
+        raise UserError(f"{header}: no {name!r}, expected a header of RIRE") from error
+    except ValueError as error:
+        raise UserError(f"{header}: {name} is {keys[name]!r}, expected a number") from error
+
+
+def _joined(values) -> str:
+    return " ".join(map(str, values))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], None]:
+    """Give ``parser`` the arguments of this command and return the function that runs it on them."""
+    parser.add_argument("kind", choices=LAYOUTS, help="the data set")
+    parser.add_argument("folder", type=Path, help="the unpacked folder that holds the patients' folders")
+    parser.add_argument(
+        "--out", type=Path, default=Path("patients.tsv"), help="the sheet (default: %(default)s)"
+    )
+    return lambda arguments: write_sheet(arguments.kind, arguments.folder, arguments.out)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write a sheet as the command line says; return the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(
+        prog="python -m regagent.datasets", description="Write the sample sheet of a public data set."
+    )
+    run = add_arguments(parser)
+    try:
+        run(parser.parse_args(arguments))
+    except UserError as error:
+        logger.error("error: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

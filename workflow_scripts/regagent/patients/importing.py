@@ -1,0 +1,67 @@
+"""A user's own MR and CT: read, checked and brought into one orientation."""
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from regagent.anatomy import SKULL_HU, TISSUE_HU
+from regagent.files import UserError
+from regagent.patients.dicom import read_series
+from regagent.patients.sheet import naming_row
+from regagent.volumes import read_volume, write_image
+
+
+def import_patient(
+    patient: str,
+    mr: str | Path,
+    ct: str | Path,
+    output_mr: str | Path,
+    output_ct: str | Path,
+    sheet: str | Path | None = None,
+) -> None:
+    """Read a patient's MR and CT, check them and write them in LPS orientation, their voxels as they are.
+
+    Each is a file (NIfTI, MetaImage, NRRD or what else ITK reads) or the folder of a DICOM series. Raises
+    ``UserError``, with the patient's row in ``sheet``, for an unreadable or implausible volume, for one image
+    given as both, for a CT that is not in Hounsfield units and for an MR that seems to be.
+    """
+    with naming_row(sheet, patient):
+        if Path(mr).resolve() == Path(ct).resolve():
+            raise UserError(f"patient {patient}: MR and CT are the same file {mr}")
+        fixed, moving = (
+            read_series(path, patient, modality) if Path(path).is_dir() else read_volume(path, patient)
+            for path, modality in ((mr, "MR"), (ct, "CT"))
+        )
+        _check_modalities(fixed, moving, f"patient {patient}", mr, ct)
+    for volume, output in ((fixed, output_mr), (moving, output_ct)):
+        write_image(sitk.DICOMOrient(volume, "LPS"), output)
+
+
+def _check_modalities(
+    fixed: sitk.Image, moving: sitk.Image, where: str, mr: str | Path, ct: str | Path
+) -> None:
+    signal, hounsfield = sitk.GetArrayViewFromImage(fixed), sitk.GetArrayViewFromImage(moving)
+    if np.array_equal(signal, hounsfield):
+        raise UserError(f"{where}: MR and CT hold the same image: {mr} and {ct}")
+    mr_lowest, lowest, highest = float(signal.min()), float(hounsfield.min()), float(hounsfield.max())
+    if mr_lowest < TISSUE_HU < lowest:
+        raise UserError(
+            f"{where}: MR and CT are exchanged: {mr} falls to {mr_lowest:g} as Hounsfield units do,"
+            f" {ct} no lower than {lowest:g}"
+        )
+    if mr_lowest < TISSUE_HU:
+        raise UserError(
+            f"{where}: {mr} falls to {mr_lowest:g}: it looks like a CT, expected an MR;"
+            " if it is one, set its background to 0"
+        )
+    if lowest > TISSUE_HU:
+        raise UserError(
+            f"{where}: {ct}: the lowest value is {lowest:g}, expected Hounsfield units with air"
+            f" below {TISSUE_HU:g}; is it a CT, and was its rescale intercept lost?"
+        )
+    if highest < SKULL_HU:
+        raise UserError(
+            f"{where}: {ct}: the highest value is {highest:g}, expected Hounsfield units with bone"
+            f" above {SKULL_HU:g}"
+        )

@@ -1,0 +1,112 @@
+"""How well an alignment in 3D went: overlap of the heads, mutual information, error, and a picture (§4)."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from regagent.anatomy import AIR_HU, BONE_HU, SKIN_HU, head_mask
+from regagent.images import normalise, square, to_uint8
+
+
+def quality(
+    mr: sitk.Image,
+    ct: sitk.Image,
+    aligned: sitk.Image,
+    transform: sitk.Transform,
+    truth: str | Path | None = None,
+) -> dict[str, float]:
+    """Return what tells a good registration from a bad one.
+
+    ``overlap``: Dice overlap of the head in MR and aligned CT, within the CT's field of view.
+    ``mutual_information`` and ``mutual_information_before``: in nats, with the transform and with the
+    identity. With ``truth`` also ``error_mean_mm`` and ``error_max_mm``
+    over points in the head, and ``initial_error_mean_mm`` without registration.
+    """
+    try:
+        head = head_mask(sitk.GetArrayFromImage(mr).astype(np.float32), mr.GetSpacing())
+    except ValueError:
+        head = np.zeros(mr.GetSize()[::-1], bool)
+    skin = _filled(sitk.GetArrayFromImage(aligned) > SKIN_HU)
+    seen = sitk.GetArrayFromImage(_field_of_view(ct, mr, transform)) > 0
+    total = (head & seen).sum() + (skin & seen).sum()
+    report = {
+        "overlap": float(2 * (head & skin & seen).sum() / total) if total else 0.0,
+        "mutual_information": _mutual_information(mr, ct, transform),
+        "mutual_information_before": _mutual_information(mr, ct, sitk.Euler3DTransform()),
+    }
+    if truth:
+        known = sitk.ReadTransform(str(truth))
+        points = _points(head if head.any() else np.ones_like(head), mr)
+        there = np.array([known.TransformPoint(point) for point in points])
+        error = _distances(there, [transform.TransformPoint(point) for point in points])
+        report["error_mean_mm"] = float(error.mean())
+        report["error_max_mm"] = float(error.max())
+        report["initial_error_mean_mm"] = float(_distances(there, points).mean())
+    return report
+
+
+def overlay(mr: sitk.Image, aligned: sitk.Image, size: int = 320) -> NDArray[np.uint8]:
+    """Return the three middle planes of the MR side by side, the CT's bone edges over them in red (BGR)."""
+    mr, aligned = sitk.DICOMOrient(mr, "LPS"), sitk.DICOMOrient(aligned, "LPS")
+    intensity = sitk.GetArrayFromImage(mr).astype(np.float32)
+    hounsfield = sitk.GetArrayFromImage(aligned).astype(np.float32)
+    low, high = np.percentile(intensity, (1, 99.5))
+    x, y, z = mr.GetSpacing()
+    panels = []
+    for axis, spacing in ((0, (x, y)), (1, (x, z)), (2, (y, z))):
+        middle = intensity.shape[axis] // 2
+        grey, density = (volume.take(middle, axis) for volume in (intensity, hounsfield))
+        if axis > 0:
+            grey, density = grey[::-1], density[::-1]  # the vertex on top
+        panel = cv2.cvtColor(
+            to_uint8(normalise(square(grey, spacing, size, float(low)), low, high)), cv2.COLOR_GRAY2BGR
+        )
+        bone = (square(density, spacing, size, AIR_HU) > BONE_HU).astype(np.uint8)
+        contours, _ = cv2.findContours(bone, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(panel, contours, -1, (60, 60, 255), 1, cv2.LINE_AA)
+        panels.append(panel)
+    return np.hstack(panels)
+
+
+def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the largest connected part, filled slice by slice: table and head rest are left out."""
+    parts = sitk.RelabelComponent(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8))))
+    largest = sitk.GetArrayFromImage(parts == 1)
+    filled = [sitk.GetArrayFromImage(sitk.BinaryFillhole(sitk.GetImageFromArray(s))) for s in largest]
+    return np.stack(filled) > 0
+
+
+def _field_of_view(ct: sitk.Image, mr: sitk.Image, transform: sitk.Transform) -> sitk.Image:
+    ones = sitk.Image(ct.GetSize(), sitk.sitkUInt8) + 1
+    ones.CopyInformation(ct)
+    return sitk.Resample(ones, mr, transform, sitk.sitkNearestNeighbor, 0)
+
+
+def _mutual_information(mr: sitk.Image, ct: sitk.Image, transform: sitk.Transform) -> float:
+    """Return the mutual information in nats over every fourth voxel of the MR that lies in the CT."""
+    coarse = sitk.Cast(mr, sitk.sitkFloat32)[::4, ::4, ::4]
+    outside = -1e6
+    moved = sitk.Resample(
+        sitk.Cast(ct, sitk.sitkFloat32), coarse, transform, sitk.sitkNearestNeighbor, outside
+    )
+    density = sitk.GetArrayFromImage(moved)
+    inside = density != outside
+    if not inside.any():
+        return 0.0
+    joint, _, _ = np.histogram2d(sitk.GetArrayFromImage(coarse)[inside], density[inside], bins=32)
+    joint /= joint.sum()
+    product = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+    return float((joint[joint > 0] * np.log(joint[joint > 0] / product[joint > 0])).sum())
+
+
+def _points(head: NDArray[np.bool_], image: sitk.Image, count: int = 2000) -> list[tuple[float, ...]]:
+    voxels = np.argwhere(head)
+    voxels = voxels[np.linspace(0, len(voxels) - 1, min(count, len(voxels))).astype(int)]
+    return [image.TransformIndexToPhysicalPoint([int(k) for k in voxel[::-1]]) for voxel in voxels]
+
+
+def _distances(points: NDArray, others: list) -> NDArray[np.float64]:
+    return np.linalg.norm(points - np.array(others), axis=1)

@@ -1,0 +1,44 @@
+"""The split into training and test patients (§4)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from regagent.files import UserError, write_table
+from regagent.patients.sheet import read_sheet
+from regagent.settings import Split
+
+
+def split_patients(
+    patients: Sequence[str], output: str | Path, settings: Split, sheet: str | Path | None = None
+) -> None:
+    """Write the table (patient, set): about ``train_fraction`` of the patients train, the others test.
+
+    Both sets get at least one patient. Patients that ``sheet`` puts into a set stay there; the others fill
+    the sets up at random. Raises ``UserError`` for fewer than two patients, for a name given twice, and
+    for a sheet that leaves a set without patients.
+    """
+    names = sorted(patients)
+    if len(names) < 2:
+        raise UserError(f"{len(names)} patient(s): a training and a test set need at least 2")
+    if len(set(names)) < len(names):
+        raise UserError("a patient is named twice")
+    given = _sets_of(sheet) if sheet else {}
+    fixed = {name: given[name] for name in names if given.get(name)}
+    free = [name for name in names if name not in fixed]
+    wanted = min(max(round(settings.train_fraction * len(names)), 1), len(names) - 1)
+    already = sum(group == "train" for group in fixed.values())
+    order = np.random.default_rng(settings.seed).permutation(len(free))
+    train = {free[index] for index in order[: max(wanted - already, 0)]}
+    sets = fixed | {name: "train" if name in train else "test" for name in free}
+    for group in ("train", "test"):
+        if group not in sets.values():
+            raise UserError(f"{sheet}: column 'set' leaves no patient for the {group} set")
+    write_table(pd.DataFrame({"patient": names, "set": [sets[name] for name in names]}), output)
+
+
+def _sets_of(sheet: str | Path) -> dict[str, str]:
+    frame = read_sheet(sheet)
+    return dict(zip(frame["patient"], frame["set"], strict=True)) if "set" in frame else {}
