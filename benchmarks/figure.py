@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from regagent.figures.style import BLUE, FULL_WIDTH, GREY, save, styled
+from regagent.files import STYLE
 
 FOLDER = "results/benchmarks"
 
@@ -18,7 +19,7 @@ def main() -> None:
         ("microseconds a step", parts.part, parts.microseconds),
         ("CPU seconds a registration", registration.what, registration.cpu_seconds),
     )
-    with styled("config/figures.mplstyle"):
+    with styled(STYLE):
         figure = Figure(figsize=(FULL_WIDTH, 7.0))
         heights = [len(names) for _, names, _ in panels]
         for axes, (title, names, values) in zip(

@@ -1,8 +1,11 @@
 # What the rules share: names of files, lists of patients and methods, parameters. No rules here.
 
+import os
 import re
 import shutil
 
+from regagent import files
+from regagent.files import parameter_map
 from regagent.reproduction.code_hash import code_hash
 from regagent.methods import NO_AGENT
 from regagent.methods import CONVENTIONAL, REFINED, variant_of
@@ -17,6 +20,19 @@ GPU = int(shutil.which("nvidia-smi") is not None)
 def results(path):
     """Return the path of a file of this run."""
     return f"results/{SETTINGS.run}/{path}"
+
+
+def of_package(path):
+    """Return the path of a file of the library as it is seen from the working folder."""
+    return os.path.relpath(path)
+
+
+def map_file(name):
+    """Return the Elastix parameter file that the settings name."""
+    return of_package(parameter_map(name))
+
+
+STYLE = of_package(files.STYLE)
 
 
 def code(script):

@@ -8,7 +8,7 @@ if SHEET is None:
             truth=results("volumes/{patient}/truth.tfm"),
             mr=results("volumes/{patient}/mr.nii.gz"),
             ct=results("volumes/{patient}/ct.nii.gz"),
-            parameter_map=SETTINGS.preregistration.parameter_map,
+            parameter_map=map_file(SETTINGS.preregistration.parameter_map),
         output:
             ct=results("preregistered/{patient}/ct.nii.gz"),
             transform=results("preregistered/{patient}/transform.tfm"),
@@ -44,7 +44,7 @@ else:
             mr=results("volumes/{patient}/mr.nii.gz"),
             ct=results("volumes/{patient}/ct.nii.gz"),
             transform=lambda wildcards: ROWS[wildcards.patient].transform or [],
-            parameter_map=SETTINGS.preregistration.parameter_map,
+            parameter_map=map_file(SETTINGS.preregistration.parameter_map),
         output:
             ct=results("preregistered/{patient}/ct.nii.gz"),
             transform=results("preregistered/{patient}/transform.tfm"),

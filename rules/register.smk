@@ -50,7 +50,7 @@ rule register_elastix:
     input:
         slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
         perturbations=results("perturbations/{set}.csv"),
-        parameter_map=SETTINGS.baselines.elastix_parameter_map,
+        parameter_map=map_file(SETTINGS.baselines.elastix_parameter_map),
     output:
         registrations=results("registrations/Elastix/seed0/{set}.csv"),
     log:
@@ -75,7 +75,7 @@ rule register_multistart:
     input:
         slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
         perturbations=results("perturbations/{set}.csv"),
-        parameter_map=SETTINGS.baselines.multistart_parameter_map,
+        parameter_map=map_file(SETTINGS.baselines.multistart_parameter_map),
     output:
         registrations=results("registrations/Multistart-Elastix/seed0/{set}.csv"),
     log:
@@ -207,7 +207,7 @@ rule refine_registrations:
         slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
         perturbations=results("perturbations/{set}.csv"),
         registrations=results("registrations/{method}/seed{seed}/{set}.csv"),
-        parameter_map=SETTINGS.baselines.refinement_parameter_map,
+        parameter_map=map_file(SETTINGS.baselines.refinement_parameter_map),
     output:
         registrations=results(
             f"registrations/{{method}}{REFINED}/seed{{seed}}/{{set}}.csv"

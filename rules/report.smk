@@ -1,7 +1,5 @@
 # The face of a run: Table 2, Figures 4 and 5, the figures beside the paper's, and where it all comes from.
 
-STYLE = "config/figures.mplstyle"
-
 
 rule make_table2:
     input:

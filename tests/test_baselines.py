@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pandas as pd
@@ -18,14 +16,14 @@ from regagent.conventional.baselines import (
     sift_pose,
 )
 from regagent.conventional.mutual_information import mutual_information, search_pose
-from regagent.files import UserError, read_table, write_table
+from regagent.files import UserError, parameter_map, read_table, write_table
 from regagent.geometry import POSE, compose, invert, landmark_distance
 from regagent.images import warp
 from regagent.patients.elastix import RegistrationFailed, elastix
 from regagent.settings import Baselines, Search
 
 SIZE = 168
-MAP = Path(__file__).parents[1] / "config/elastix/similarity2d.txt"
+MAP = parameter_map("similarity2d")
 REFINEMENT = MAP.with_name("refine2d.txt")
 MULTISTART = MAP.with_name("multistart2d.txt")
 

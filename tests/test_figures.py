@@ -26,11 +26,10 @@ from regagent.figures.methods import (
     wilson_interval,
 )
 from regagent.figures.training import draw_calibration, draw_figure5, draw_training, over_seeds, smooth
-from regagent.files import UserError
+from regagent.files import STYLE, UserError
 from regagent.geometry import IDENTITY, POSE, compose, invert
 from regagent.pairs.slices import read_cohort
 
-STYLE = Path(__file__).parent.parent / "config" / "figures.mplstyle"
 SIZE = 168
 COLUMNS = ["Elastix", "SL-matrix", "RL-LME-MC", "pure-SL"]
 METHODS = [

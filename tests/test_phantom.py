@@ -8,14 +8,13 @@ import SimpleITK as sitk
 from scipy.ndimage import binary_closing, binary_fill_holes
 
 from regagent.figures.cohort import draw_cohort
-from regagent.files import UserError
+from regagent.files import STYLE, UserError
 from regagent.phantom.head import build_head
 from regagent.phantom.scanners import METAL_HU, draw_pose, simulate_patient
 from regagent.phantom.scanners import truth as truth_of
 from regagent.settings import Phantom
 
 COARSE = Phantom(spacing_mr_mm=3.0, mr_noise=0.03, metal_fraction=0.0)
-STYLE = Path(__file__).parents[1] / "config" / "figures.mplstyle"
 
 
 def simulate(folder: Path, patient: str, seed: int = 1, settings: Phantom = COARSE) -> list[Path]:

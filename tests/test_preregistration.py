@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -7,12 +6,12 @@ import pytest
 import SimpleITK as sitk
 from heads import head
 
-from regagent.files import UserError
+from regagent.files import UserError, parameter_map
 from regagent.patients.elastix import RegistrationFailed
 from regagent.patients.preregistration import preregister, resample
 from regagent.patients.quality import quality
 
-MAP = Path(__file__).parents[1] / "config/elastix/rigid3d.txt"
+MAP = parameter_map("rigid3d")
 
 
 @pytest.fixture(scope="module")

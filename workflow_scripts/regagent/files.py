@@ -10,9 +10,27 @@ from pathlib import Path
 
 import pandas as pd
 
+#: What comes with the package beside its code: Elastix's parameter maps, and the look of the figures.
+DATA = Path(__file__).parent / "data"
+STYLE = DATA / "figures.mplstyle"
+
 
 class UserError(Exception):
     """A fault in the input: says which patient, file or key, what was found and what was expected."""
+
+
+def parameter_map(name: str) -> Path:
+    """Return the Elastix parameter file of a name: the package's ``rigid3d``, or a reader's ``my/own.txt``.
+
+    Raises ``UserError`` for a name that the package does not have.
+    """
+    if Path(name).suffix:
+        return Path(name)
+    path = DATA / "elastix" / f"{name}.txt"
+    if not path.is_file():
+        known = ", ".join(sorted(path.stem for path in path.parent.glob("*.txt")))
+        raise UserError(f"{name}: no parameter map of that name; expected {known}, or the path of a file")
+    return path
 
 
 @contextmanager

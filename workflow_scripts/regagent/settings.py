@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from regagent.files import UserError
+from regagent.files import UserError, parameter_map
 from regagent.methods import CONVENTIONAL, LOOKAHEAD, REFINED, VARIANT_NAME, variant_of
 
 Positive = Annotated[int, Field(gt=0)]
@@ -33,8 +33,17 @@ def _not_falling(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+def _known_map(name: str) -> str:
+    try:
+        parameter_map(name)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    return name
+
+
 Range = Annotated[tuple[float, float], AfterValidator(_rising)]
 ScaleRange = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_not_falling)]
+ParameterMap = Annotated[str, AfterValidator(_known_map)]
 
 
 class Model(BaseModel):
@@ -76,7 +85,7 @@ class Preregistration(Model):
     """3D Elastix with MR fixed and CT moving (§4)."""
 
     method: Literal["elastix", "none"] = "elastix"
-    parameter_map: str = "config/elastix/rigid3d.txt"
+    parameter_map: ParameterMap = "rigid3d"
 
 
 class Slices(Model):
@@ -258,9 +267,9 @@ class Search(Model):
 class Baselines(Model):
     """The conventional methods of Table 2, and further ones that are not in the paper."""
 
-    elastix_parameter_map: str = "config/elastix/similarity2d.txt"
-    refinement_parameter_map: str = "config/elastix/refine2d.txt"
-    multistart_parameter_map: str = "config/elastix/multistart2d.txt"
+    elastix_parameter_map: ParameterMap = "similarity2d"
+    refinement_parameter_map: ParameterMap = "refine2d"
+    multistart_parameter_map: ParameterMap = "multistart2d"
     multistart_rotations_deg: Annotated[list[float], Field(min_length=1)] = [-30.0, 0.0, 30.0]
     multistart_scales: Annotated[list[PositiveFloat], Field(min_length=1)] = [1.0]
     search: Search = Search()

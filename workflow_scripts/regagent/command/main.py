@@ -17,7 +17,7 @@ from regagent.agent.agent_file import Evaluation, TrainedAgent, load_agent
 from regagent.command.pair import Outcome, Placed, physical_transform, place, read_pair, register_pair
 from regagent.figures.examples import draw_overlay
 from regagent.figures.overlays import tissue_levels
-from regagent.files import UserError
+from regagent.files import STYLE, UserError, parameter_map
 from regagent.patients.preregistration import resample
 from regagent.settings import Baselines
 from regagent.transforms import (
@@ -29,9 +29,6 @@ from regagent.transforms import (
     write_transform,
 )
 from regagent.volumes import write_image
-
-#: The repository, which holds the parameter map of ``--refine`` and the style of ``--report``.
-ROOT = Path(__file__).parents[3]
 
 REGISTERED, FAULT, USAGE, REFUSED = 0, 1, 2, 3
 
@@ -183,7 +180,7 @@ def run_register(options: argparse.Namespace) -> int:
     agent = load_agent(options.model)
     mr, ct = read_pair(options.fixed, options.moving)
     placed = place(mr, ct, agent.facts.slices, options.start, options.slice)
-    refinement = ROOT / Baselines().refinement_parameter_map if options.refine else None
+    refinement = parameter_map(Baselines().refinement_parameter_map) if options.refine else None
     outcome = register_pair(agent, placed, refinement)
     print(_slices(outcome, placed))
     if outcome.refusal:
@@ -211,8 +208,7 @@ def _write(
     if options.report:
         levels = tissue_levels(placed.moving, placed.moving > 0)
         names = [f"slice {number}" if placed.dimension == 3 else "" for number in placed.numbers]
-        style = ROOT / "config" / "figures.mplstyle"
-        draw_overlay(placed.fixed, placed.moving, outcome.pose, levels, names, style, options.report)
+        draw_overlay(placed.fixed, placed.moving, outcome.pose, levels, names, STYLE, options.report)
 
 
 def _slices(outcome: Outcome, placed: Placed) -> str:
