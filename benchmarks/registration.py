@@ -5,7 +5,6 @@ some rounds. Writes results/benchmarks/registration.csv.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from tqdm import tqdm
 
 from regagent.agent.checkpoints import load_model
 from regagent.agent.inference import register
+from regagent.agent.stopping import Thresholds
 from regagent.conventional.baselines import itk_pose, sift_pose
-from regagent.files import read_table, write_table
+from regagent.files import parameter_map, read_table, write_table
 from regagent.pairs.perturbations import perturbed_pairs
 from regagent.pairs.slices import read_cohort
 from regagent.patients.elastix import elastix
@@ -40,10 +40,10 @@ def main() -> None:
     cases = cases.iloc[:: max(1, len(cases) // arguments.cases)][: arguments.cases]
     cohort = read_cohort(sorted(folder.glob("slices/[!.]*.npz")))
     fixed, moving = (images[:] for images in perturbed_pairs(cases, cohort))
-    network, facts = load_model(folder / "models/RL-LME/seed1/model.pt", "agent")
-    thresholds = json.loads((folder / "models/RL-LME/seed1/threshold.json").read_text())
+    network, _ = load_model(folder / "models/RL-LME/seed1/model.pt", "agent")
+    thresholds = Thresholds.read(folder / "models/RL-LME/seed1/threshold.json")
     baselines, count = Baselines(), len(fixed)
-    align = elastix(baselines.elastix_parameter_map)
+    align = elastix(parameter_map(baselines.elastix_parameter_map))
     some = slice(None, None, max(1, count // ALONE))
     rounds = []
 
@@ -55,11 +55,11 @@ def main() -> None:
         rounds[-1][name] = [seconds / len(images) for seconds in spent]
 
     def agent(kind: str, batch: int):
-        settings, rescaled = Inference(batch=batch), facts["settings"]["rescale_values"]
+        settings = Inference(batch=batch)
 
         def work(images) -> None:
             pairs = map(np.stack, zip(*images, strict=True))
-            register(network, rescaled, *pairs, thresholds[kind], settings, kind == "lookahead")
+            register(network, *pairs, thresholds.of(kind == "lookahead"), settings, kind == "lookahead")
 
         return work
 

@@ -43,12 +43,12 @@ def read(run: str) -> tuple[Pairs, Pairs]:
 
 def validate(network: AgentNetwork, train: Pairs, validation: Pairs, count: int = 96) -> tuple[float, float]:
     """Return median and mean TRE (px) of fresh cases of the validation patients."""
-    table = try_thresholds(network, True, train, RANGES, CALIBRATION, INFERENCE)
+    table = try_thresholds(network, train, RANGES, CALIBRATION, INFERENCE)
     threshold = table[table.chosen & table.lookahead].threshold.iloc[0]
     chosen = np.arange(count) % len(validation)
     poses = sample_perturbations(np.random.default_rng(3).random((count, 4)), RANGES)
     moving = np.stack([warp(validation.ct[i], pose) for i, pose in zip(chosen, poses, strict=True)])
-    found = register(network, True, validation.mr[chosen], moving, threshold, INFERENCE, lookahead=True)
+    found = register(network, validation.mr[chosen], moving, threshold, INFERENCE, lookahead=True)
     error = landmark_distance(found.pose, poses, validation.evaluation_points[chosen])
     return float(np.median(error)), float(error.mean())
 

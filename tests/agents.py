@@ -9,7 +9,7 @@ import torch
 from regagent.agent.agent_file import export_agent
 from regagent.agent.checkpoints import save_model
 from regagent.agent.networks import AgentNetwork, to_blocks, to_states
-from regagent.files import write_json
+from regagent.agent.stopping import Thresholds
 from regagent.pairs.training_pairs import Pairs
 from regagent.settings import Inference, PerturbationRange, ReinforcementAgent, Slices, SupervisedAgent
 
@@ -53,10 +53,10 @@ def supervised(**keys) -> SupervisedAgent:
 def export(folder: Path, greedy: float = -1e9, lookahead: float = -1e9) -> Path:
     """Train nothing: write an agent of random weights as a run would, and return its file."""
     torch.manual_seed(0)
-    network = AgentNetwork("CNN", values=2)
+    network = AgentNetwork("CNN", values=2, rescaled=True)
     settings = reinforcement(network="CNN").model_dump()
     save_model(network, folder / "model.pt", variant="CNN-LME", seed=1, steps=960, settings=settings)
-    write_json({"greedy": greedy, "lookahead": lookahead}, folder / "threshold.json")
+    Thresholds(greedy=greedy, lookahead=lookahead).write(folder / "threshold.json")
     slices = [folder / f"{patient}.npz" for patient in ("A", "B", "C")]
     for seed, path in enumerate(slices):
         pairs = make_pairs(2, seed=seed)

@@ -81,7 +81,7 @@ def disc_centres(image):
     return rows[:, ::-1] - (len(image) - 1) / 2
 
 
-def perfect_register(network, rescaled, fixed, moving, threshold, settings, lookahead, seed=0):
+def perfect_register(network, fixed, moving, threshold, settings, lookahead, seed=0):
     """Stand for ``inference.register``: every slice is registered by its discs."""
     poses = np.array([find_pose(*images) for images in zip(fixed, moving, strict=True)])
     count = len(poses)

@@ -26,14 +26,14 @@ SMALL = Inference(maximum_steps=5, simulations=3, depth=2, batch=4)
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    return AgentNetwork("CNN-LSTM", values=2).eval()
+    return AgentNetwork("CNN-LSTM", values=2, rescaled=True).eval()
 
 
 @pytest.mark.parametrize("threshold", [-1e9, 1e9])
 def test_it_goes_the_way_of_a_registration(network, threshold):
     pairs = make_pairs(1)
-    found = register(network, True, pairs.mr, pairs.ct, threshold, SMALL, lookahead=True, seed=3)
-    table = walk_case(network, True, pairs.mr[0], pairs.ct[0], threshold, SMALL, seed=3)
+    found = register(network, pairs.mr, pairs.ct, threshold, SMALL, lookahead=True, seed=3)
+    table = walk_case(network, pairs.mr[0], pairs.ct[0], threshold, SMALL, seed=3)
     first, last = table.iloc[0], table.iloc[-1]
     assert first["reached_by"] == START and (first[POSE] == IDENTITY).all()
     assert np.allclose(last[POSE].astype(float), found.pose[0])
@@ -53,7 +53,7 @@ def files(network, tmp_path_factory):
         {"case": [0, 1, 2], "patient": "P001", "slice": 1, "tx": shifts, "ty": 0.0, "angle": 0.0}
     )
     cases.assign(scale=1.0, seed=1).to_csv(folder / "E2.csv", index=False)
-    save_model(network, folder / "model.pt", settings={"rescale_values": True})
+    save_model(network, folder / "model.pt")
     (folder / "threshold.json").write_text(json.dumps({"greedy": 1e9, "lookahead": 1e9}))
     walk_episode(
         folder / "E2.csv", [slices], folder / "model.pt", folder / "threshold.json", folder / "episode.csv",

@@ -7,6 +7,8 @@ from agents import make_pairs
 
 from regagent.agent.inference import Walk, look_ahead, register, weighted_pose
 from regagent.agent.networks import AgentNetwork
+from regagent.agent.stopping import Thresholds, ends
+from regagent.files import UserError
 from regagent.settings import Inference
 
 POSES = np.array([[[0.0, 0.0, -179.0, 1.0], [4.0, 8.0, 179.0, 1.2]]])
@@ -17,7 +19,7 @@ SMALL = Inference(maximum_steps=6, simulations=4, depth=3, batch=4)
 def setup():
     torch.manual_seed(0)
     pairs = make_pairs(5)
-    return AgentNetwork("CNN-LSTM", values=2).eval(), pairs.mr, pairs.ct
+    return AgentNetwork("CNN-LSTM", values=2, rescaled=True).eval(), pairs.mr, pairs.ct
 
 
 def test_weights_are_the_values_where_all_are_positive():
@@ -44,15 +46,15 @@ def test_equal_values_weigh_the_same(value):
 
 def test_a_value_above_the_threshold_stops_at_once(setup):
     network, fixed, moving = setup
-    found = register(network, True, fixed, moving, -1e9, SMALL, lookahead=False)
+    found = register(network, fixed, moving, -1e9, SMALL, lookahead=False)
     assert found.stopped.all() and (found.steps == 0).all() and (found.pose == [0, 0, 0, 1]).all()
 
 
 def test_never_stopping_gives_the_pose_of_the_highest_value(setup):
     network, fixed, moving = setup
-    found = register(network, True, fixed, moving, 1e9, SMALL, lookahead=True)
+    found = register(network, fixed, moving, 1e9, SMALL, lookahead=True)
     assert not found.stopped.any() and (found.steps == SMALL.maximum_steps).all()
-    walk, values, poses = Walk.start(network, True, fixed, moving), [], []
+    walk, values, poses = Walk.start(network, fixed, moving), [], []
     for _ in range(SMALL.maximum_steps + 1):
         values.append(walk.look())
         poses.append(walk.pose)
@@ -64,17 +66,17 @@ def test_never_stopping_gives_the_pose_of_the_highest_value(setup):
 
 def test_batches_do_not_change_the_result(setup):
     network, fixed, moving = setup
-    walk = Walk.start(network, True, fixed, moving)
+    walk = Walk.start(network, fixed, moving)
     threshold = float(np.median(walk.look()))
-    whole = register(network, True, fixed, moving, threshold, SMALL.model_copy(update={"batch": 64}), False)
-    single = register(network, True, fixed, moving, threshold, SMALL.model_copy(update={"batch": 1}), False)
+    whole = register(network, fixed, moving, threshold, SMALL.model_copy(update={"batch": 64}), False)
+    single = register(network, fixed, moving, threshold, SMALL.model_copy(update={"batch": 1}), False)
     assert np.allclose(whole.pose, single.pose) and (whole.steps == single.steps).all()
     assert whole.stopped.sum() > 0
 
 
 def test_the_look_ahead_averages_poses_within_reach_and_repeats(setup):
     network, fixed, moving = setup
-    walk = Walk.start(network, True, fixed, moving)
+    walk = Walk.start(network, fixed, moving)
     walk.look()
     one, two = (look_ahead(walk, SMALL, np.random.default_rng(3)) for _ in range(2))
     assert (one == two).all()
@@ -84,7 +86,7 @@ def test_the_look_ahead_averages_poses_within_reach_and_repeats(setup):
 
 def test_a_pose_goes_through_the_convolutions_once(setup):
     network, fixed, moving = setup
-    walk, counts = Walk.start(network, True, fixed, moving), []
+    walk, counts = Walk.start(network, fixed, moving), []
     hook = network.features.register_forward_hook(lambda _, states, __: counts.append(len(states[0])))
     first = walk.look()
     poses = walk.pose
@@ -95,3 +97,21 @@ def test_a_pose_goes_through_the_convolutions_once(setup):
     assert back.look() == pytest.approx(first.repeat(3), abs=1e-5)
     hook.remove()
     assert sum(counts) == 10
+
+
+def test_a_walk_ends_where_its_value_first_reaches_the_threshold_else_at_its_highest():
+    values = np.array([[0.0, 1.0, -3.0], [2.0, 0.5, -1.0], [5.0, 2.0, -np.inf]])
+    step, stopped = ends(values, 2.0)
+    assert step.tolist() == [1, 2, 1]
+    assert stopped.tolist() == [True, True, False]
+
+
+def test_thresholds_are_read_as_they_were_written(tmp_path):
+    path = tmp_path / "threshold.json"
+    Thresholds(greedy=9.5, lookahead=-2.0).write(path)
+    assert Thresholds.read(path).of(lookahead=True) == -2.0
+    assert Thresholds.read(path).of(lookahead=False) == 9.5
+    for content in ("", '{"greedy": 1}', '{"greedy": 1, "lookahead": NaN}', "[]"):
+        path.write_text(content)
+        with pytest.raises(UserError, match=r"threshold\.json: not a file of thresholds"):
+            Thresholds.read(path)

@@ -4,7 +4,6 @@ The file holds weights and plain facts, and is read without unpickling anything 
 the numbers their meaning is checked on loading: an agent never runs under another meaning than its own.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,17 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from regagent.agent.checkpoints import load_model, save, save_model
 from regagent.agent.networks import AgentNetwork
+from regagent.agent.stopping import Thresholds
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.run_tables import read_registrations
-from regagent.files import UserError, read_table, write_json
+from regagent.files import UserError, read_table
 from regagent.geometry import ACTIONS
 from regagent.pairs.slices import read_cohort
 from regagent.reproduction.provenance import commit, package_versions
 from regagent.settings import Inference, Slices
 
 FORMAT = "regagent agent"
-VERSION = 1
+VERSION = 2
 
 #: What must be equal for two slices to look alike to an agent.
 SAME_LOOK = ("size", "ct_window_hu", "mr_percentiles")
@@ -43,13 +43,7 @@ class Network(Fact):
     kind: Literal["CNN-LSTM", "CNN"]
     values: Literal[1, 2]
     size: int
-
-
-class Thresholds(Fact):
-    """The values at which the agent stops."""
-
-    greedy: FiniteFloat
-    lookahead: FiniteFloat
+    rescaled: bool
 
 
 class Evaluation(Fact):
@@ -66,22 +60,6 @@ class Evaluation(Fact):
     step_limit_within: int
 
 
-class TrainingSettings(BaseModel):
-    """The settings of the variant; only the scale of the value matters to its use."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    rescale_values: bool
-
-
-class Training(BaseModel):
-    """What the training's own model file says."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    settings: TrainingSettings
-
-
 class AgentFacts(Fact):
     """All that an agent file says beside the weights."""
 
@@ -91,7 +69,7 @@ class AgentFacts(Fact):
     inference: Inference
     thresholds: Thresholds
     evaluation: Evaluation
-    training: Training
+    training: dict[str, Any]
     cohort: dict[str, Any]
     provenance: dict[str, Any]
 
@@ -102,11 +80,6 @@ class TrainedAgent:
 
     network: AgentNetwork
     facts: AgentFacts
-
-    @property
-    def rescaled(self) -> bool:
-        """Whether the network's value is on the compressed scale."""
-        return self.facts.training.settings.rescale_values
 
 
 def export_agent(
@@ -136,7 +109,7 @@ def export_agent(
         actions=ACTIONS.tolist(),
         slices=slice_settings,
         inference=inference,
-        thresholds=json.loads(Path(threshold).read_text()),
+        thresholds=Thresholds.read(threshold),
         evaluation=_evaluation(registrations),
         training=training,
         cohort={
@@ -230,5 +203,5 @@ def import_agent(
         own, here = getattr(trained.facts.slices, key), getattr(slices, key)
         if own != here:
             raise UserError(f"{agent}: trained with slices.{key} {own}, but in the config it is {here}")
-    save_model(trained.network, output_model, **trained.facts.training.model_dump())
-    write_json(trained.facts.thresholds.model_dump(), output_threshold)
+    save_model(trained.network, output_model, **trained.facts.training)
+    trained.facts.thresholds.write(output_threshold)

@@ -10,7 +10,8 @@ import torch
 from regagent.agent.checkpoints import load_model
 from regagent.agent.inference import Walk, look_ahead
 from regagent.agent.networks import AgentNetwork, choose_device
-from regagent.files import write_json, write_table
+from regagent.agent.stopping import Thresholds, ends
+from regagent.files import write_table
 from regagent.geometry import landmark_distance
 from regagent.images import warp
 from regagent.pairs.perturbations import sample_perturbations
@@ -36,24 +37,22 @@ def calibrate_threshold(
     the lowest mean error (TRE px). Candidates reach up to where ``minimum_stopped`` of the cases still stop.
     """
     torch.set_num_threads(1)
-    network, facts = load_model(model, "agent")
+    network, _ = load_model(model, "agent")
     network.to(choose_device())
     pairs = read_pairs(slices, split, "train")
-    table = try_thresholds(network, facts["settings"]["rescale_values"], pairs, ranges, settings, inference)
-    thresholds = {}
-    for lookahead, best in table[table.chosen].set_index("lookahead").iterrows():
-        thresholds["lookahead" if lookahead else "greedy"] = best.threshold
+    table = try_thresholds(network, pairs, ranges, settings, inference)
+    best_of = table[table.chosen].set_index("lookahead")
+    for _, best in best_of.iterrows():
         logger.info(
             "%s: threshold %.3f, mean error %.2f px, %.0f %% stop",
             *(model, best.threshold, best.mean_px, 100 * best.stopped),
         )
     write_table(table, output_calibration)
-    write_json(thresholds, output_threshold)
+    Thresholds(greedy=best_of.threshold[False], lookahead=best_of.threshold[True]).write(output_threshold)
 
 
 def try_thresholds(
     network: AgentNetwork,
-    rescaled: bool,
     pairs: Pairs,
     ranges: PerturbationRange,
     settings: Calibration,
@@ -63,7 +62,7 @@ def try_thresholds(
     rng = np.random.default_rng(settings.seed)
     chosen = rng.choice(len(pairs), settings.cases, replace=len(pairs) < settings.cases)
     perturbation = sample_perturbations(rng.random((settings.cases, 4)), ranges)
-    walks = _Walks(network, rescaled, pairs, chosen, perturbation, settings.steps)
+    walks = _Walks(network, pairs, chosen, perturbation, settings.steps)
     greedy = walks.candidates(settings.candidates, settings.minimum_stopped)
     ahead = walks.candidates(settings.lookahead_candidates, settings.minimum_stopped)
     greedy = [walks.greedy(threshold) for threshold in greedy]
@@ -78,14 +77,13 @@ class _Walks:
     def __init__(
         self,
         network: AgentNetwork,
-        rescaled: bool,
         pairs: Pairs,
         chosen: np.ndarray,
         perturbation: np.ndarray,
         steps: int,
     ):
         moving = np.stack([warp(pairs.ct[i], p) for i, p in zip(chosen, perturbation, strict=True)])
-        self.walk = Walk.start(network, rescaled, pairs.mr[chosen], moving)
+        self.walk = Walk.start(network, pairs.mr[chosen], moving)
         self.perturbation, self.points = perturbation, pairs.evaluation_points[chosen]
         self.memory, self.logits = (
             start.new_empty(steps, *start.shape) for start in (self.walk.memory, self.walk.logits)
@@ -103,18 +101,12 @@ class _Walks:
         highest = self.value.max(0)
         return np.unique(np.quantile(highest, np.linspace(0.0, 1.0 - minimum_stopped, count)))
 
-    def stops(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return the step (N,) at which each case ends, and whether it stopped there by itself."""
-        reached = self.value >= threshold
-        stopped = reached.any(0)
-        return np.where(stopped, reached.argmax(0), self.value.argmax(0)), stopped
-
     def greedy(self, threshold: float) -> dict:
-        step, stopped = self.stops(threshold)
+        step, stopped = ends(self.value, threshold)
         return self._row(threshold, self.pose[step, np.arange(len(step))], step, stopped, lookahead=False)
 
     def ahead(self, threshold: float, inference: Inference, rng: np.random.Generator) -> dict:
-        step, stopped = self.stops(threshold)
+        step, stopped = ends(self.value, threshold)
         cases = np.arange(len(step))
         pose = self.pose[step, cases]
         ready = replace(

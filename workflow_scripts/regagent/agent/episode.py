@@ -1,15 +1,16 @@
 """One registration step by step: where the agent went on one test case, and what it valued (§3.6)."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from regagent.agent.checkpoints import load_model
-from regagent.agent.inference import Walk, look_ahead
+from regagent.agent.inference import Walk, register
 from regagent.agent.networks import AgentNetwork
+from regagent.agent.stopping import Thresholds
 from regagent.evaluation.registrations import registration_table
 from regagent.files import read_table, write_table
 from regagent.geometry import IDENTITY, POSE, landmark_distance
@@ -28,32 +29,22 @@ START, LOOKED_AHEAD, HIGHEST_VALUE = "start", "look-ahead", "highest value"
 
 
 def walk_case(
-    network: AgentNetwork,
-    rescaled: bool,
-    fixed: Image,
-    moving: Image,
-    threshold: float,
-    settings: Inference,
-    seed: int,
+    network: AgentNetwork, fixed: Image, moving: Image, threshold: float, settings: Inference, seed: int
 ) -> pd.DataFrame:
-    """Register one moving image (H, H) as ``inference.register`` does; return a row a pose.
+    """Register one moving image (H, H) with look-ahead; return a row a pose.
 
     Columns: step, the pose, value, reached_by (an action's name, or what gave the last pose: the look-ahead,
     or the highest value where no value reached ``threshold``). The look-ahead's pose has no value.
     """
-    walk, rows, reached_by = Walk.start(network, rescaled, fixed[None], moving[None]), [], START
-    for step in range(settings.maximum_steps + 1):
-        value = float(walk.look()[0])
-        rows.append((step, *walk.pose[0], value, reached_by))
-        if value >= threshold:
-            pose = look_ahead(walk, settings, np.random.default_rng([settings.seed, seed]))[0]
-            rows.append((step, *pose, np.nan, LOOKED_AHEAD))
-            break
-        reached_by = ACTION_NAMES[int(walk.logits.argmax())]
-        walk.move()
-    else:
-        _, *best, value, _ = max(rows, key=lambda row: row[-2])
-        rows.append((step, *best, value, HIGHEST_VALUE))
+    rows, reached_by = [], [START]
+
+    def note(step: int, walk: Walk, value: NDArray) -> None:
+        rows.append((step, *walk.pose[0], value[0], reached_by[-1]))
+        reached_by.append(ACTION_NAMES[int(walk.logits.argmax())])
+
+    found = register(network, fixed[None], moving[None], threshold, settings, True, seed, note)
+    last = (np.nan, LOOKED_AHEAD) if found.stopped[0] else (found.value[0], HIGHEST_VALUE)
+    rows.append((found.steps[0], *found.pose[0], *last))
     return pd.DataFrame(rows, columns=["step", *POSE, "value", "reached_by"])
 
 
@@ -72,15 +63,15 @@ def walk_episode(
     on the SIFT landmarks (Eq. 4) and ``tre_px`` on the evaluation points.
     """
     torch.set_num_threads(1)
-    network, facts = load_model(model, "agent")
-    level = json.loads(Path(threshold).read_text())["lookahead"]
+    network, _ = load_model(model, "agent")
+    level = Thresholds.read(threshold).lookahead
     cases, cohort = read_table(perturbations), read_cohort(slices)
     unmoved = np.tile(IDENTITY, (len(cases), 1))
     initial = registration_table(cases, unmoved, cohort, 0, 0.0, "registered")["initial_px"]
     row = int((initial - initial.quantile(0.5)).abs().idxmin())
     case = cases.iloc[[row]]
     (fixed,), (moving,) = perturbed_pairs(case, cohort)
-    table = walk_case(network, facts["settings"]["rescale_values"], fixed, moving, level, settings, seed)
+    table = walk_case(network, fixed, moving, level, settings, seed)
 
     pairs, number = cohort[case["patient"].item()], case["slice"].item()
     pose, perturbation = table[POSE].to_numpy(), case[POSE].to_numpy(dtype=float)

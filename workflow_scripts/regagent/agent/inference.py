@@ -1,9 +1,8 @@
 """Registration by a trained agent: greedy steps, the stop rule, and the Monte Carlo look-ahead (§3.6)."""
 
-import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from regagent.agent.checkpoints import load_model
 from regagent.agent.environment import observe
 from regagent.agent.networks import ACTION_COUNT, AgentNetwork, choose_device, to_blocks
-from regagent.agent.returns import unscale
+from regagent.agent.stopping import Thresholds, ends, reached
 from regagent.evaluation.registrations import registration_table, summarise
 from regagent.files import read_table, write_table
 from regagent.geometry import IDENTITY, act
@@ -54,7 +53,6 @@ class Walk:
     """
 
     network: AgentNetwork
-    rescaled: bool
     fixed: Tensor  # (N, H/4, H/4, 16)
     moving: Tensor  # (N, H, H)
     case: NDArray[np.int64]  # (B,) which of the N pairs of images
@@ -64,13 +62,13 @@ class Walk:
     seen: dict[tuple[int, ...], Tensor]  # the features (256,) of a case's pose, counted in ``SAME_VIEW``
 
     @classmethod
-    def start(cls, network: AgentNetwork, rescaled: bool, fixed: Image, moving: Image) -> "Walk":
+    def start(cls, network: AgentNetwork, fixed: Image, moving: Image) -> "Walk":
         """Return the walk at the identity in every pair of the images (N, H, H)."""
         count, memory = len(fixed), network.initial_memory(len(fixed))
         fixed, moving = (torch.as_tensor(images, device=memory.device) for images in (fixed, moving))
         pose, logits = np.tile(IDENTITY, (count, 1)), memory.new_zeros(count, ACTION_COUNT)
         images = to_blocks(fixed), moving
-        return cls(network, rescaled, *images, np.arange(count), pose, memory, logits, {})
+        return cls(network, *images, np.arange(count), pose, memory, logits, {})
 
     def select(self, chosen: NDArray) -> "Walk":
         """Return the walk in the chosen cases only; indices may repeat."""
@@ -93,8 +91,7 @@ class Walk:
     def look(self) -> Array:
         """Take in the states; return their values (B,) in the paper's units."""
         self.logits, values, self.memory = self.network.decide(self._features(), self.memory)
-        last = values[:, -1]
-        return (unscale(last) if self.rescaled else last).double().cpu().numpy()
+        return self.network.value_to_stop_by(values).double().cpu().numpy()
 
     def _features(self) -> Tensor:
         """Return the features (B, 256) of the states, computed once for all like poses of a case."""
@@ -123,6 +120,10 @@ class Walk:
             drawn = rng.random((len(self.pose), 1))
             actions = (probabilities.cumsum(-1) < drawn).sum(-1).clip(max=ACTION_COUNT - 1)
         self.pose = act(self.pose, actions)
+
+
+#: Is told of a step's number, the walk of the pairs that go on, and their values (B,).
+Watch = Callable[[int, Walk, Array], None]
 
 
 def weighted_pose(poses: Array, values: Array) -> Array:
@@ -164,55 +165,58 @@ def look_ahead(walk: Walk, settings: Inference, rng: np.random.Generator) -> Arr
 
 def register(
     network: AgentNetwork,
-    rescaled: bool,
     fixed: Image | Images,
     moving: Image | Images,
     threshold: float,
     settings: Inference,
     lookahead: bool,
     seed: int = 0,
+    watch: Watch = lambda step, walk, value: None,
 ) -> Registrations:
     """Register the moving images (N, H, H) to the fixed ones, batch by batch.
 
     Greedy actions until the value reaches ``threshold``; there the look-ahead, if wanted, gives the pose.
     A pair whose value never reaches it gets, after ``maximum_steps``, the pose of its highest value.
+    ``watch`` is told of every step: its number, the walk of the pairs that go on, and their values (B,).
     """
     rng = np.random.default_rng([settings.seed, seed])
     parts = []
     for first in range(0, len(fixed), settings.batch):
         batch = slice(first, first + settings.batch)
-        walk = Walk.start(network, rescaled, fixed[batch], moving[batch])
-        parts.append(_register_batch(walk, threshold, settings, lookahead, rng))
+        walk = Walk.start(network, fixed[batch], moving[batch])
+        parts.append(_register_batch(walk, threshold, settings, lookahead, rng, watch))
     return Registrations(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _register_batch(
-    walk: Walk, threshold: float, settings: Inference, lookahead: bool, rng: np.random.Generator
+    walk: Walk,
+    threshold: float,
+    settings: Inference,
+    lookahead: bool,
+    rng: np.random.Generator,
+    watch: Watch,
 ) -> tuple[Array, NDArray, Array, NDArray]:
     count = len(walk.pose)
-    active = np.arange(count)
+    active = cases = np.arange(count)
     ready = walk.select(active)  # the states that the stopped cases stopped at
-    pose, steps = walk.pose.copy(), np.zeros(count, int)
-    best, stopped = np.full(count, -np.inf), np.zeros(count, bool)
+    values = np.full((settings.maximum_steps + 1, count), -np.inf)
+    poses = np.empty((*values.shape, 4))
     for step in range(settings.maximum_steps + 1):
         value = walk.look()
-        better = value > best[active]
-        best[active[better]] = value[better]
-        pose[active[better]] = walk.pose[better]
-        steps[active] = step
-        stop = value >= threshold
+        watch(step, walk, value)
+        values[step, active], poses[step, active] = value, walk.pose
+        stop = reached(value, threshold)
         if stop.any():
             ready.put(active[stop], walk.select(np.flatnonzero(stop)))
-            stopped[active[stop]] = True
             walk, active = walk.select(np.flatnonzero(~stop)), active[~stop]
         if not len(active):
             break
         walk.move()
-    rows = np.flatnonzero(stopped)
-    if len(rows):
-        ready = ready.select(rows)
-        pose[rows] = look_ahead(ready, settings, rng) if lookahead else ready.pose
-    return pose, steps, best, stopped
+    end, stopped = ends(values, threshold)
+    pose = poses[end, cases]
+    if lookahead and stopped.any():
+        pose[stopped] = look_ahead(ready.select(np.flatnonzero(stopped)), settings, rng)
+    return pose, np.where(stopped, end, settings.maximum_steps), values[end, cases], stopped
 
 
 def register_agent(
@@ -227,14 +231,13 @@ def register_agent(
 ) -> None:
     """Register every case by a trained agent and write the table of registrations."""
     torch.set_num_threads(1)
-    network, facts = load_model(model, "agent")
+    network, _ = load_model(model, "agent")
     network.to(choose_device())
-    rescaled = facts["settings"]["rescale_values"]
-    level = json.loads(Path(threshold).read_text())["lookahead" if lookahead else "greedy"]
+    level = Thresholds.read(threshold).of(lookahead)
     cases, cohort = read_table(perturbations), read_cohort(slices)
     fixed, moving = perturbed_pairs(cases, cohort)
     started = clock()
-    found = register(network, rescaled, fixed, moving, level, settings, lookahead, seed)
+    found = register(network, fixed, moving, level, settings, lookahead, seed)
     seconds = (clock() - started) / len(cases)
     status = np.where(found.stopped, "registered", "step_limit")
     table = registration_table(cases, found.pose, cohort, found.steps, seconds, status)

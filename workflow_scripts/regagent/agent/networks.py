@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from regagent.agent.returns import unscale
 from regagent.jobs import DETERMINISTIC
 
 IMAGE_SIZE = 168
@@ -91,12 +92,14 @@ class AgentNetwork(nn.Module):
     """Policy π(a|s) over eight actions and state values, with or without an LSTM.
 
     With ``values=2`` the network has two values: the critic of the training reward, and a value that is
-    trained on the paper's return and tells when to stop. The last value is always the one to stop by.
+    trained on the paper's return and tells when to stop. The last value is always the one to stop by; a
+    ``rescaled`` network holds it on a compressed scale (see ``returns.rescale``).
     """
 
-    def __init__(self, kind: str, values: int = 1, size: int = IMAGE_SIZE):
+    def __init__(self, kind: str, values: int = 1, size: int = IMAGE_SIZE, rescaled: bool = False):
         super().__init__()
-        self.arguments = {"kind": kind, "values": values, "size": size}
+        self.arguments = {"kind": kind, "values": values, "size": size, "rescaled": rescaled}
+        self.rescaled = rescaled
         self.features = convolutions(size)
         self.lstm = nn.LSTMCell(256, 256) if kind == "CNN-LSTM" else None
         self.hidden = None if self.lstm else nn.Sequential(nn.Linear(256, 128), nn.ELU())
@@ -124,6 +127,10 @@ class AgentNetwork(nn.Module):
             x, cell = self.lstm(features, memory.unbind(1))
             memory = torch.stack([x, cell], 1)
         return self.policy(x), self.value(x), memory
+
+    def value_to_stop_by(self, values: Tensor) -> Tensor:
+        """Return the value to stop by (...) in the paper's units, of values (..., V)."""
+        return unscale(values[..., -1]) if self.rescaled else values[..., -1]
 
 
 class RegressionNetwork(nn.Module):

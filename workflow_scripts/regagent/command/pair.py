@@ -195,9 +195,7 @@ def register_pair(agent: TrainedAgent, placed: Placed, parameter_map: str | Path
     """
     threshold = agent.facts.thresholds.lookahead
     network = agent.network.to(choose_device())
-    found = register(
-        network, agent.rescaled, placed.fixed, placed.moving, threshold, agent.facts.inference, lookahead=True
-    )
+    found = register(network, placed.fixed, placed.moving, threshold, agent.facts.inference, lookahead=True)
     if parameter_map is not None:
         refine = partial(itk_pose, elastix(parameter_map))
         for row, images in enumerate(zip(placed.fixed, placed.moving, strict=True)):
