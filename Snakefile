@@ -47,7 +47,6 @@ onstart:
 include: "rules/common.smk"
 include: "rules/cohort.smk"
 include: "rules/preprocess.smk"
-include: "rules/perturb.smk"
 include: "rules/train.smk"
 include: "rules/register.smk"
 include: "rules/report.smk"
@@ -56,6 +55,6 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
-        FACE,
-        of_models("agent.pt", EXPORTED),
+        PLAN.targets,
+        PLAN.of_models("agent.pt", PLAN.exported),
         results("provenance.json"),

@@ -32,7 +32,6 @@ JOBS = {
     "split_patients": "split.tsv",
     "perturb_slices": "perturbations/E1.csv",
     "train_agent": "models/RL-LME/seed1/model.pt",
-    "train_supervised": "models/SL-LME/seed1/model.pt",
     "train_regressor": "models/pure-SL/seed1/model.pt",
     "calibrate_threshold": "models/RL-LME/seed1/threshold.json",
     "register_sift": "registrations/SIFT/seed0/E1.csv",
@@ -100,8 +99,7 @@ def peak_of(rule: str, target: str) -> dict:
         said = process.stdout.read()
     if process.returncode:
         sys.exit(said)
-    rules = "".join(path.read_text() for path in Path("rules").glob("*.smk"))
-    allowed = int(re.search(rf"rule {rule}:.*?mem_mb=(\d+)", rules, re.DOTALL)[1])
+    allowed = int(re.search(r"\bmem_mb=(\d+)", said)[1])
     return {"rule": rule, "peak_mb": round(peak / 1e6), "mem_mb": allowed}
 
 

@@ -17,13 +17,13 @@ if SHEET is None:
         resources:
             mem_mb=3000,
         params:
-            code=code("simulate_patient"),
+            **script("simulate_patient"),
             settings=section("phantom"),
             seed=SETTINGS.cohort.seed,
         message:
             "{wildcards.patient}: simulating the MR and the CT"
         script:
-            "../workflow_scripts/simulate_patient.py"
+            "../workflow_scripts/{params.script}.py"
 
 else:
 
@@ -42,12 +42,12 @@ else:
         resources:
             mem_mb=3000,
         params:
-            code=code("import_patient"),
+            **script("import_patient"),
             sheet=SHEET,
         message:
             "{wildcards.patient}: reading and checking {input.mr} and {input.ct}"
         script:
-            "../workflow_scripts/import_patient.py"
+            "../workflow_scripts/{params.script}.py"
 
 
 rule split_patients:
@@ -63,10 +63,10 @@ rule split_patients:
     resources:
         mem_mb=1000,
     params:
-        code=code("split_patients"),
+        **script("split_patients"),
         settings=section("split"),
         patients=PATIENTS,
     message:
         "splitting the patients into a training and a test set"
     script:
-        "../workflow_scripts/split_patients.py"
+        "../workflow_scripts/{params.script}.py"

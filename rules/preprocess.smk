@@ -1,80 +1,47 @@
-# From volumes to slice pairs (§4): pre-registration in 3D, slices, landmarks, evaluation points.
+# From volumes to slice pairs (§4): pre-registration in 3D, slices, landmarks, evaluation points, perturbations.
+
+# What is known of the alignment: the truth of a simulated patient, or a transform that the sheet gives.
+KNOWN = (
+    {"truth": results("volumes/{patient}/truth.tfm")}
+    if SHEET is None
+    else {"transform": lambda wildcards: ROWS[wildcards.patient].transform or []}
+)
 
 
-if SHEET is None:
-
-    rule preregister_patient:
-        input:
-            truth=results("volumes/{patient}/truth.tfm"),
-            mr=results("volumes/{patient}/mr.nii.gz"),
-            ct=results("volumes/{patient}/ct.nii.gz"),
-            parameter_map=map_file(SETTINGS.preregistration.parameter_map),
-        output:
-            ct=results("preregistered/{patient}/ct.nii.gz"),
-            transform=results("preregistered/{patient}/transform.tfm"),
-            quality=results("preregistered/{patient}/quality.json"),
-            overlay=report(
-                results("preregistered/{patient}/overlay.png"),
-                caption="captions/overlay.rst",
-                category="Patients",
-                subcategory="Pre-registration, by patient",
-                labels={"figure": "overlay", "patient": "{patient}"},
-            ),
-        log:
-            results("logs/preregister_patient/{patient}.log"),
-        benchmark:
-            results("benchmarks/preregister_patient/{patient}.tsv")
-        conda:
-            "../envs/regagent.yaml"
-        threads: 1
-        resources:
-            mem_mb=3000,
-        params:
-            code=code("preregister_patient"),
-            settings=section("preregistration"),
-        message:
-            "{wildcards.patient}: aligning the CT with the MR in 3D"
-        script:
-            "../workflow_scripts/preregister_patient.py"
-
-else:
-
-    rule align_patient:
-        input:
-            mr=results("volumes/{patient}/mr.nii.gz"),
-            ct=results("volumes/{patient}/ct.nii.gz"),
-            transform=lambda wildcards: ROWS[wildcards.patient].transform or [],
-            parameter_map=map_file(SETTINGS.preregistration.parameter_map),
-        output:
-            ct=results("preregistered/{patient}/ct.nii.gz"),
-            transform=results("preregistered/{patient}/transform.tfm"),
-            quality=results("preregistered/{patient}/quality.json"),
-            overlay=report(
-                results("preregistered/{patient}/overlay.png"),
-                caption="captions/overlay.rst",
-                category="Patients",
-                subcategory="Pre-registration, by patient",
-                labels={"figure": "overlay", "patient": "{patient}"},
-            ),
-        log:
-            results("logs/align_patient/{patient}.log"),
-        benchmark:
-            results("benchmarks/align_patient/{patient}.tsv")
-        conda:
-            "../envs/regagent.yaml"
-        threads: 1
-        resources:
-            mem_mb=3000,
-        params:
-            code=code("align_patient"),
-            settings=section("preregistration"),
-            minimum_overlap=SETTINGS.cohort.minimum_overlap,
-            thick_slice_mm=SETTINGS.cohort.thick_slice_mm,
-            sheet=SHEET,
-        message:
-            "{wildcards.patient}: aligning the CT with the MR in 3D"
-        script:
-            "../workflow_scripts/align_patient.py"
+rule preregister_patient:
+    input:
+        **KNOWN,
+        mr=results("volumes/{patient}/mr.nii.gz"),
+        ct=results("volumes/{patient}/ct.nii.gz"),
+        parameter_map=map_file(SETTINGS.preregistration.parameter_map),
+    output:
+        ct=results("preregistered/{patient}/ct.nii.gz"),
+        transform=results("preregistered/{patient}/transform.tfm"),
+        quality=results("preregistered/{patient}/quality.json"),
+        overlay=report(
+            results("preregistered/{patient}/overlay.png"),
+            caption="captions/overlay.rst",
+            category="Patients",
+            subcategory="Pre-registration, by patient",
+            labels={"figure": "overlay", "patient": "{patient}"},
+        ),
+    log:
+        results("logs/preregister_patient/{patient}.log"),
+    benchmark:
+        results("benchmarks/preregister_patient/{patient}.tsv")
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+    params:
+        **script("preregister_patient"),
+        settings=section("preregistration"),
+        sheet=SHEET,
+    message:
+        "{wildcards.patient}: aligning the CT with the MR in 3D"
+    script:
+        "../workflow_scripts/{params.script}.py"
 
 
 rule select_slices:
@@ -91,9 +58,31 @@ rule select_slices:
     resources:
         mem_mb=2000,
     params:
-        code=code("select_slices"),
+        **script("select_slices"),
         settings=section("slices"),
     message:
         "{wildcards.patient}: cutting slice pairs"
     script:
-        "../workflow_scripts/select_slices.py"
+        "../workflow_scripts/{params.script}.py"
+
+
+rule perturb_slices:
+    input:
+        slices=SLICES,
+        split=results("split.tsv"),
+    output:
+        perturbations=results("perturbations/{set}.csv"),
+    log:
+        results("logs/perturb_slices/{set}.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        **script("perturb_slices"),
+        settings=section("perturbations"),
+    message:
+        "{wildcards.set}: drawing the perturbations of the test patients' slices"
+    script:
+        "../workflow_scripts/{params.script}.py"

@@ -3,52 +3,71 @@
 
 rule register_initial:
     input:
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        slices=SLICES,
         perturbations=results("perturbations/{set}.csv"),
     output:
         registrations=results("registrations/Initial/seed0/{set}.csv"),
     log:
         results("logs/register_initial/{set}.log"),
+    benchmark:
+        results("benchmarks/register_initial/{set}.tsv")
     conda:
         "../envs/regagent.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=1500,
     params:
-        code=code("register_initial"),
+        **script("register_initial"),
     message:
         "{wildcards.set}: measuring the error before registration"
     script:
-        "../workflow_scripts/register_initial.py"
+        "../workflow_scripts/{params.script}.py"
 
 
-rule register_sift:
-    input:
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
-        perturbations=results("perturbations/{set}.csv"),
+use rule register_initial as register_sift with:
     output:
         registrations=results("registrations/SIFT/seed0/{set}.csv"),
     log:
         results("logs/register_sift/{set}.log"),
     benchmark:
         results("benchmarks/register_sift/{set}.tsv")
-    conda:
-        "../envs/regagent.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
     params:
-        code=code("register_sift"),
+        **script("register_sift"),
         settings=section("baselines"),
     message:
         "{wildcards.set}: registering by SIFT"
-    script:
-        "../workflow_scripts/register_sift.py"
+
+
+use rule register_initial as register_search with:
+    output:
+        registrations=results("registrations/MI-search/seed0/{set}.csv"),
+    log:
+        results("logs/register_search/{set}.log"),
+    benchmark:
+        results("benchmarks/register_search/{set}.tsv")
+    params:
+        **script("register_search"),
+        settings=section("baselines")["search"],
+    message:
+        "{wildcards.set}: searching the highest mutual information"
+
+
+use rule register_initial as register_simpleitk with:
+    output:
+        registrations=results("registrations/SimpleITK/seed0/{set}.csv"),
+    log:
+        results("logs/register_simpleitk/{set}.log"),
+    benchmark:
+        results("benchmarks/register_simpleitk/{set}.tsv")
+    params:
+        **script("register_simpleitk"),
+    message:
+        "{wildcards.set}: registering by SimpleITK"
 
 
 rule register_elastix:
     input:
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        slices=SLICES,
         perturbations=results("perturbations/{set}.csv"),
         parameter_map=map_file(SETTINGS.baselines.elastix_parameter_map),
     output:
@@ -64,16 +83,16 @@ rule register_elastix:
     resources:
         mem_mb=2000,
     params:
-        code=code("register_elastix"),
+        **script("register_elastix"),
     message:
         "{wildcards.set}: registering by 2D Elastix"
     script:
-        "../workflow_scripts/register_elastix.py"
+        "../workflow_scripts/{params.script}.py"
 
 
-rule register_multistart:
+use rule register_elastix as register_multistart with:
     input:
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        slices=SLICES,
         perturbations=results("perturbations/{set}.csv"),
         parameter_map=map_file(SETTINGS.baselines.multistart_parameter_map),
     output:
@@ -82,129 +101,17 @@ rule register_multistart:
         results("logs/register_multistart/{set}.log"),
     benchmark:
         results("benchmarks/register_multistart/{set}.tsv")
-    priority: 60
-    conda:
-        "../envs/regagent.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
     params:
-        code=code("register_multistart"),
+        **script("register_multistart"),
         rotations_deg=SETTINGS.baselines.multistart_rotations_deg,
         scales=SETTINGS.baselines.multistart_scales,
     message:
         "{wildcards.set}: registering by 2D Elastix from several starts"
-    script:
-        "../workflow_scripts/register_multistart.py"
 
 
-rule register_search:
+use rule register_elastix as refine_registrations with:
     input:
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
-        perturbations=results("perturbations/{set}.csv"),
-    output:
-        registrations=results("registrations/MI-search/seed0/{set}.csv"),
-    log:
-        results("logs/register_search/{set}.log"),
-    benchmark:
-        results("benchmarks/register_search/{set}.tsv")
-    conda:
-        "../envs/regagent.yaml"
-    threads: 1
-    resources:
-        mem_mb=1500,
-    params:
-        code=code("register_search"),
-        settings=section("baselines")["search"],
-    message:
-        "{wildcards.set}: searching the highest mutual information"
-    script:
-        "../workflow_scripts/register_search.py"
-
-
-rule register_simpleitk:
-    input:
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
-        perturbations=results("perturbations/{set}.csv"),
-    output:
-        registrations=results("registrations/SimpleITK/seed0/{set}.csv"),
-    log:
-        results("logs/register_simpleitk/{set}.log"),
-    benchmark:
-        results("benchmarks/register_simpleitk/{set}.tsv")
-    conda:
-        "../envs/regagent.yaml"
-    threads: 1
-    resources:
-        mem_mb=1500,
-    params:
-        code=code("register_simpleitk"),
-    message:
-        "{wildcards.set}: registering by SimpleITK"
-    script:
-        "../workflow_scripts/register_simpleitk.py"
-
-
-rule register_regressor:
-    input:
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
-        perturbations=results("perturbations/{set}.csv"),
-        model=results("models/{variant}/seed{seed}/model.pt"),
-    output:
-        registrations=results("registrations/{variant}/seed{seed}/{set}.csv"),
-    log:
-        results("logs/register_regressor/{variant}-seed{seed}-{set}.log"),
-    wildcard_constraints:
-        variant=any_of(REGRESSORS),
-    conda:
-        "../envs/regagent.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        gpu=GPU,
-    params:
-        code=code("register_regressor"),
-    message:
-        "{wildcards.set}: registering by {wildcards.variant}, seed {wildcards.seed}"
-    script:
-        "../workflow_scripts/register_regressor.py"
-
-
-rule register_agent:
-    input:
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
-        perturbations=results("perturbations/{set}.csv"),
-        model=results("models/{variant}/seed{seed}/model.pt"),
-        threshold=results("models/{variant}/seed{seed}/threshold.json"),
-    output:
-        registrations=results("registrations/{variant}{lookahead}/seed{seed}/{set}.csv"),
-    log:
-        results("logs/register_agent/{variant}{lookahead}-seed{seed}-{set}.log"),
-    benchmark:
-        results("benchmarks/register_agent/{variant}{lookahead}-seed{seed}-{set}.tsv")
-    wildcard_constraints:
-        variant=any_of([*AGENTS, *PRETRAINED]),
-        lookahead="|-MC",
-    conda:
-        "../envs/regagent.yaml"
-    threads: 1
-    resources:
-        mem_mb=3000,
-        gpu=GPU,
-    params:
-        code=code("register_agent"),
-        inference=section("inference"),
-        lookahead=lambda wildcards: wildcards.lookahead == "-MC",
-        seed=lambda wildcards: int(wildcards.seed),
-    message:
-        "{wildcards.set}: registering by {wildcards.variant}{wildcards.lookahead}, seed {wildcards.seed}"
-    script:
-        "../workflow_scripts/register_agent.py"
-
-
-rule refine_registrations:
-    input:
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        slices=SLICES,
         perturbations=results("perturbations/{set}.csv"),
         registrations=results("registrations/{method}/seed{seed}/{set}.csv"),
         parameter_map=map_file(SETTINGS.baselines.refinement_parameter_map),
@@ -219,92 +126,88 @@ rule refine_registrations:
     wildcard_constraints:
         method=any_of(
             [
-                *(*CONVENTIONAL, *REGRESSORS, *AGENTS, *PRETRAINED),
-                *(f"{name}-MC" for name in [*AGENTS, *PRETRAINED]),
+                *(*CONVENTIONAL, *SETTINGS.variants),
+                *(f"{name}{LOOKAHEAD}" for name in [*PLAN.agents, *PLAN.pretrained]),
             ]
         ),
+    priority: 0
+    params:
+        **script("refine_registrations"),
+    message:
+        "{wildcards.set}: finishing {wildcards.method} by Elastix, seed {wildcards.seed}"
+
+
+rule register_regressor:
+    input:
+        slices=SLICES,
+        perturbations=results("perturbations/{set}.csv"),
+        model=results("models/{variant}/seed{seed}/model.pt"),
+    output:
+        registrations=results("registrations/{variant}/seed{seed}/{set}.csv"),
+    log:
+        results("logs/register_regressor/{variant}-seed{seed}-{set}.log"),
+    benchmark:
+        results("benchmarks/register_regressor/{variant}-seed{seed}-{set}.tsv")
+    wildcard_constraints:
+        variant=any_of(PLAN.regressors),
     conda:
         "../envs/regagent.yaml"
     threads: 1
     resources:
         mem_mb=2000,
+        gpu=GPU,
     params:
-        code=code("refine_registrations"),
+        **script("register_regressor"),
     message:
-        "{wildcards.set}: finishing {wildcards.method} by Elastix, seed {wildcards.seed}"
+        "{wildcards.set}: registering by {wildcards.variant}, seed {wildcards.seed}"
     script:
-        "../workflow_scripts/refine_registrations.py"
+        "../workflow_scripts/{params.script}.py"
 
 
-rule export_agent:
+use rule register_regressor as register_agent with:
     input:
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
-        split=results("split.tsv"),
+        slices=SLICES,
+        perturbations=results("perturbations/{set}.csv"),
         model=results("models/{variant}/seed{seed}/model.pt"),
         threshold=results("models/{variant}/seed{seed}/threshold.json"),
-        registrations=[
-            results(f"registrations/{{variant}}-MC/seed{{seed}}/{name}.csv")
-            for name in SETS
-        ],
     output:
-        agent=results("models/{variant}/seed{seed}/agent.pt"),
+        registrations=results("registrations/{variant}{lookahead}/seed{seed}/{set}.csv"),
     log:
-        results("logs/export_agent/{variant}-seed{seed}.log"),
+        results("logs/register_agent/{variant}{lookahead}-seed{seed}-{set}.log"),
+    benchmark:
+        results("benchmarks/register_agent/{variant}{lookahead}-seed{seed}-{set}.tsv")
     wildcard_constraints:
-        variant=any_of(AGENTS),
-    conda:
-        "../envs/regagent.yaml"
-    threads: 1
+        variant=any_of([*PLAN.agents, *PLAN.pretrained]),
+        lookahead=f"|{LOOKAHEAD}",
     resources:
-        mem_mb=1000,
+        mem_mb=3000,
+        gpu=GPU,
     params:
-        code=code("export_agent"),
-        training_code=lambda wildcards: {
-            script: code(script)
-            for script in (
-                (
-                    "train_agent"
-                    if wildcards.variant in REINFORCED
-                    else "train_supervised"
-                ),
-                "calibrate_threshold",
-            )
-        },
-        settings=section("slices"),
+        **script("register_agent"),
         inference=section("inference"),
-        run={
-            "run": SETTINGS.run,
-            "source": SETTINGS.cohort.source,
-            "starts": SETTINGS.perturbations.E1.model_dump(mode="json"),
-        },
+        lookahead=lambda wildcards: wildcards.lookahead == LOOKAHEAD,
+        seed=lambda wildcards: int(wildcards.seed),
     message:
-        "{wildcards.variant}, seed {wildcards.seed}: writing the agent into one file"
-    script:
-        "../workflow_scripts/export_agent.py"
+        "{wildcards.set}: registering by {wildcards.variant}{wildcards.lookahead}, seed {wildcards.seed}"
 
 
-rule walk_episode:
+use rule register_regressor as walk_episode with:
     input:
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        slices=SLICES,
         perturbations=results("perturbations/E2.csv"),
         model=results("models/{variant}/seed{seed}/model.pt"),
         threshold=results("models/{variant}/seed{seed}/threshold.json"),
     output:
-        episode=results("episodes/{variant}-MC/seed{seed}.csv"),
+        episode=results(f"episodes/{{variant}}{LOOKAHEAD}/seed{{seed}}.csv"),
     log:
-        results("logs/walk_episode/{variant}-MC-seed{seed}.log"),
+        results(f"logs/walk_episode/{{variant}}{LOOKAHEAD}-seed{{seed}}.log"),
+    benchmark:
+        results(f"benchmarks/walk_episode/{{variant}}{LOOKAHEAD}-seed{{seed}}.tsv")
     wildcard_constraints:
-        variant=any_of([*AGENTS, *PRETRAINED]),
-    conda:
-        "../envs/regagent.yaml"
-    threads: 1
-    resources:
-        mem_mb=1500,
+        variant=any_of([*PLAN.agents, *PLAN.pretrained]),
     params:
-        code=code("walk_episode"),
+        **script("walk_episode"),
         inference=section("inference"),
         seed=lambda wildcards: int(wildcards.seed),
     message:
-        "walking {wildcards.variant}-MC through one case, seed {wildcards.seed}"
-    script:
-        "../workflow_scripts/walk_episode.py"
+        "walking {wildcards.variant} with look-ahead through one case, seed {wildcards.seed}"

@@ -1,9 +1,9 @@
-# The face of a run: Table 2, Figures 4 and 5, the figures beside the paper's, and where it all comes from.
+# What a person looks at: Table 2, Figures 4 and 5, the figures beside the paper's, and where it all comes from.
 
 
 rule make_table2:
     input:
-        registrations=registrations(SETTINGS.methods),
+        registrations=PLAN.registrations(SETTINGS.methods),
         reference="config/reference/table2.csv",
     output:
         csv=results("tables/table2.csv"),
@@ -23,18 +23,15 @@ rule make_table2:
     resources:
         mem_mb=1000,
     params:
-        code=code("make_table2"),
+        **script("make_table2"),
         methods=SETTINGS.methods,
     message:
         "making Table 2"
     script:
-        "../workflow_scripts/make_table2.py"
+        "../workflow_scripts/{params.script}.py"
 
 
-rule make_table2_statistics:
-    input:
-        registrations=registrations(SETTINGS.methods),
-        reference="config/reference/table2.csv",
+use rule make_table2 as make_table2_statistics with:
     output:
         csv=results("tables/table2_statistics.csv"),
         markdown=results("tables/table2_statistics.md"),
@@ -47,23 +44,17 @@ rule make_table2_statistics:
         ),
     log:
         results("logs/make_table2_statistics.log"),
-    conda:
-        "../envs/regagent.yaml"
-    threads: 1
     resources:
         mem_mb=2000,
     params:
-        code=code("make_table2_statistics"),
-        methods=SETTINGS.methods,
+        **script("make_table2_statistics"),
     message:
         "making the statistics beside Table 2"
-    script:
-        "../workflow_scripts/make_table2_statistics.py"
 
 
 rule make_case_table:
     input:
-        registrations=registrations(SETTINGS.methods),
+        registrations=PLAN.registrations(SETTINGS.methods),
         perturbations=expand(results("perturbations/{set}.csv"), set=SETS),
     output:
         cases=results("tables/cases.csv"),
@@ -75,17 +66,17 @@ rule make_case_table:
     resources:
         mem_mb=1000,
     params:
-        code=code("make_case_table"),
+        **script("make_case_table"),
     message:
         "gathering every case in one table"
     script:
-        "../workflow_scripts/make_case_table.py"
+        "../workflow_scripts/{params.script}.py"
 
 
 rule make_claims:
     input:
-        registrations=registrations(SETTINGS.methods),
-        trainings=of_models("training.csv", FIGURE5),
+        registrations=PLAN.registrations(SETTINGS.methods),
+        trainings=PLAN.of_models("training.csv", PLAN.figure5),
     output:
         csv=results("tables/claims.csv"),
         markdown=results("tables/claims.md"),
@@ -106,11 +97,11 @@ rule make_claims:
     resources:
         mem_mb=1000,
     params:
-        code=code("make_claims"),
+        **script("make_claims"),
     message:
         "holding the paper's claims against this run"
     script:
-        "../workflow_scripts/make_claims.py"
+        "../workflow_scripts/{params.script}.py"
 
 
 rule write_results:
@@ -130,22 +121,19 @@ rule write_results:
     resources:
         mem_mb=500,
     params:
-        code=code("write_results"),
+        **script("write_results"),
         run=SETTINGS.run,
     message:
         "writing what was found"
     script:
-        "../workflow_scripts/write_results.py"
+        "../workflow_scripts/{params.script}.py"
 
 
 rule draw_figure4:
     input:
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        slices=SLICES,
         perturbations=results("perturbations/E2.csv"),
-        registrations=[
-            results(f"registrations/{method}/seed{seeds_of(method)[0]}/E2.csv")
-            for method in FIGURE4
-        ],
+        registrations=PLAN.examples("E2"),
         style=STYLE,
     output:
         pdf=results("figures/figure4.pdf"),
@@ -163,23 +151,15 @@ rule draw_figure4:
     resources:
         mem_mb=1500,
     params:
-        code=code("draw_figure4"),
-        methods=FIGURE4,
+        **script("draw_figure4"),
+        methods=PLAN.figure4,
     message:
         "drawing Figure 4"
     script:
-        "../workflow_scripts/draw_figure4.py"
+        "../workflow_scripts/{params.script}.py"
 
 
-rule draw_worst_cases:
-    input:
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
-        perturbations=results("perturbations/E2.csv"),
-        registrations=[
-            results(f"registrations/{method}/seed{seeds_of(method)[0]}/E2.csv")
-            for method in FIGURE4
-        ],
-        style=STYLE,
+use rule draw_figure4 as draw_worst_cases with:
     output:
         pdf=results("figures/worst_cases.pdf"),
         png=report(
@@ -190,25 +170,17 @@ rule draw_worst_cases:
         ),
     log:
         results("logs/draw_worst_cases.log"),
-    conda:
-        "../envs/regagent.yaml"
-    threads: 1
-    resources:
-        mem_mb=1500,
     params:
-        code=code("draw_worst_cases"),
-        methods=FIGURE4,
+        **script("draw_worst_cases"),
         judged=PROPOSED,
     message:
         "drawing the worst cases"
-    script:
-        "../workflow_scripts/draw_worst_cases.py"
 
 
 rule draw_episode:
     input:
         episode=results(f"episodes/{PROPOSED}/seed{SETTINGS.seeds[0]}.csv"),
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        slices=SLICES,
         perturbations=results("perturbations/E2.csv"),
         style=STYLE,
     output:
@@ -227,19 +199,14 @@ rule draw_episode:
     resources:
         mem_mb=1500,
     params:
-        code=code("draw_episode"),
+        **script("draw_episode"),
     message:
         "drawing an episode as a film strip"
     script:
-        "../workflow_scripts/draw_episode.py"
+        "../workflow_scripts/{params.script}.py"
 
 
-rule animate_episode:
-    input:
-        episode=results(f"episodes/{PROPOSED}/seed{SETTINGS.seeds[0]}.csv"),
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
-        perturbations=results("perturbations/E2.csv"),
-        style=STYLE,
+use rule draw_episode as animate_episode with:
     output:
         gif=results("figures/episode.gif"),
         page=report(
@@ -250,22 +217,15 @@ rule animate_episode:
         ),
     log:
         results("logs/animate_episode.log"),
-    conda:
-        "../envs/regagent.yaml"
-    threads: 1
-    resources:
-        mem_mb=1500,
     params:
-        code=code("animate_episode"),
+        **script("animate_episode"),
     message:
         "animating an episode"
-    script:
-        "../workflow_scripts/animate_episode.py"
 
 
 rule draw_figure5:
     input:
-        training=of_models("training.csv", FIGURE5),
+        training=PLAN.of_models("training.csv", PLAN.figure5),
         style=STYLE,
     output:
         pdf=results("figures/figure5.pdf"),
@@ -275,15 +235,18 @@ rule draw_figure5:
             category="Training",
             labels={"figure": "Figure 5", "shows": "all panels"},
         ),
-        panels_pdf=[results(f"figures/figure5{panel}.pdf") for panel in "abcd"],
+        panels_pdf=[results(f"figures/figure5{name}.pdf") for name in FIGURE5_PANELS],
         panels_png=[
             report(
-                results(f"figures/figure5{panel}.png"),
+                results(f"figures/figure5{name}.png"),
                 caption="captions/figure5.rst",
                 category="Training",
-                labels={"figure": f"Figure 5{panel}", "shows": shows},
+                labels={
+                    "figure": f"Figure 5{name}",
+                    "shows": f"{' and '.join(panel.variants)}: {panel.label}",
+                },
             )
-            for panel, shows in FIGURE5_PANELS.items()
+            for name, panel in FIGURE5_PANELS.items()
         ],
     log:
         results("logs/draw_figure5.log"),
@@ -293,16 +256,16 @@ rule draw_figure5:
     resources:
         mem_mb=1500,
     params:
-        code=code("draw_figure5"),
+        **script("draw_figure5"),
     message:
         "drawing Figure 5"
     script:
-        "../workflow_scripts/draw_figure5.py"
+        "../workflow_scripts/{params.script}.py"
 
 
 rule draw_capture_range:
     input:
-        registrations=registrations(SETTINGS.methods),
+        registrations=PLAN.registrations(SETTINGS.methods),
         style=STYLE,
     output:
         pdf=results("figures/capture_range.pdf"),
@@ -323,18 +286,15 @@ rule draw_capture_range:
     resources:
         mem_mb=1500,
     params:
-        code=code("draw_capture_range"),
-        families=FAMILIES,
+        **script("draw_capture_range"),
+        families=PLAN.families,
     message:
         "drawing the capture range"
     script:
-        "../workflow_scripts/draw_capture_range.py"
+        "../workflow_scripts/{params.script}.py"
 
 
-rule draw_error_distribution:
-    input:
-        registrations=registrations(SETTINGS.methods),
-        style=STYLE,
+use rule draw_capture_range as draw_error_distribution with:
     output:
         pdf=results("figures/error_distribution.pdf"),
         png=report(
@@ -348,24 +308,13 @@ rule draw_error_distribution:
         ),
     log:
         results("logs/draw_error_distribution.log"),
-    conda:
-        "../envs/regagent.yaml"
-    threads: 1
-    resources:
-        mem_mb=1500,
     params:
-        code=code("draw_error_distribution"),
-        families=FAMILIES,
+        **script("draw_error_distribution"),
     message:
         "drawing the distribution of the errors"
-    script:
-        "../workflow_scripts/draw_error_distribution.py"
 
 
-rule draw_accuracy_time:
-    input:
-        registrations=registrations(SETTINGS.methods),
-        style=STYLE,
+use rule draw_capture_range as draw_accuracy_time with:
     output:
         pdf=results("figures/accuracy_time.pdf"),
         png=report(
@@ -379,23 +328,15 @@ rule draw_accuracy_time:
         ),
     log:
         results("logs/draw_accuracy_time.log"),
-    conda:
-        "../envs/regagent.yaml"
-    threads: 1
-    resources:
-        mem_mb=1500,
     params:
-        code=code("draw_accuracy_time"),
-        families=FAMILIES,
+        **script("draw_accuracy_time"),
     message:
         "drawing the error against the time"
-    script:
-        "../workflow_scripts/draw_accuracy_time.py"
 
 
 rule draw_training:
     input:
-        training=of_models("training.csv", TRAINED),
+        training=PLAN.of_models("training.csv", PLAN.trained),
         style=STYLE,
     output:
         pdf=results("figures/training.pdf"),
@@ -416,16 +357,16 @@ rule draw_training:
     resources:
         mem_mb=1500,
     params:
-        code=code("draw_training"),
+        **script("draw_training"),
     message:
         "drawing the progress of the trainings"
     script:
-        "../workflow_scripts/draw_training.py"
+        "../workflow_scripts/{params.script}.py"
 
 
-rule draw_calibration:
+use rule draw_training as draw_calibration with:
     input:
-        calibrations=of_models("calibration.csv", CALIBRATED),
+        calibrations=PLAN.of_models("calibration.csv", PLAN.calibrated),
         style=STYLE,
     output:
         pdf=results("figures/calibration.pdf"),
@@ -440,17 +381,10 @@ rule draw_calibration:
         ),
     log:
         results("logs/draw_calibration.log"),
-    conda:
-        "../envs/regagent.yaml"
-    threads: 1
-    resources:
-        mem_mb=1500,
     params:
-        code=code("draw_calibration"),
+        **script("draw_calibration"),
     message:
         "drawing how the stop thresholds were found"
-    script:
-        "../workflow_scripts/draw_calibration.py"
 
 
 rule draw_cohort:
@@ -475,11 +409,11 @@ rule draw_cohort:
     resources:
         mem_mb=2000,
     params:
-        code=code("draw_cohort"),
+        **script("draw_cohort"),
     message:
         "drawing the cohort"
     script:
-        "../workflow_scripts/draw_cohort.py"
+        "../workflow_scripts/{params.script}.py"
 
 
 rule summarise_preregistration:
@@ -512,16 +446,16 @@ rule summarise_preregistration:
     resources:
         mem_mb=1500,
     params:
-        code=code("summarise_preregistration"),
+        **script("summarise_preregistration"),
     message:
         "summarising the pre-registration"
     script:
-        "../workflow_scripts/summarise_preregistration.py"
+        "../workflow_scripts/{params.script}.py"
 
 
 rule write_summary:
     input:
-        registrations=registrations(SETTINGS.methods),
+        registrations=PLAN.registrations(SETTINGS.methods),
         split=results("split.tsv"),
     output:
         text=results("tables/summary.rst"),
@@ -533,12 +467,12 @@ rule write_summary:
     resources:
         mem_mb=1000,
     params:
-        code=code("write_summary"),
-        families=FAMILIES,
+        **script("write_summary"),
+        families=PLAN.families,
     message:
         "writing the summary of the report's first page"
     script:
-        "../workflow_scripts/write_summary.py"
+        "../workflow_scripts/{params.script}.py"
 
 
 rule write_provenance:
@@ -551,9 +485,9 @@ rule write_provenance:
             ),
             results("split.tsv"),
             *expand(results("perturbations/{set}.csv"), set=SETS),
-            *of_models("model.pt", [*TRAINED, *IMPORTED]),
+            *PLAN.of_models("model.pt", [*PLAN.trained, *PLAN.imported]),
         ],
-        results=FACE,
+        results=PLAN.targets,
     output:
         provenance=results("provenance.json"),
         footer=results("provenance.rst"),

@@ -4,7 +4,7 @@
 
 rule train_agent:
     input:
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        slices=SLICES,
         split=results("split.tsv"),
     output:
         model=results("models/{variant}/seed{seed}/model.pt"),
@@ -14,88 +14,42 @@ rule train_agent:
     benchmark:
         results("benchmarks/train_agent/{variant}-seed{seed}.tsv")
     wildcard_constraints:
-        variant=any_of(REINFORCED),
+        variant=any_of(PLAN.agents),
     priority: 50
     conda:
         "../envs/regagent.yaml"
-    threads: variant_threads
+    threads: lambda wildcards: SETTINGS.variants[wildcards.variant].workers
     resources:
         mem_mb=6000,
         gpu=GPU,
     params:
-        code=code("train_agent"),
-        settings=variant_settings,
+        **script("train_agent"),
+        settings=lambda wildcards: SETTINGS.variants[wildcards.variant].model_dump(
+            mode="json"
+        ),
         ranges=SETTINGS.perturbations.E1.model_dump(mode="json"),
         seed=lambda wildcards: int(wildcards.seed),
         state=results("state/{variant}/seed{seed}"),
     message:
-        "{wildcards.variant}, seed {wildcards.seed}: training by reinforcement"
+        "{wildcards.variant}, seed {wildcards.seed}: training"
     script:
-        "../workflow_scripts/train_agent.py"
+        "../workflow_scripts/{params.script}.py"
 
 
-rule train_supervised:
-    input:
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
-        split=results("split.tsv"),
-    output:
-        model=results("models/{variant}/seed{seed}/model.pt"),
-        training=results("models/{variant}/seed{seed}/training.csv"),
-    log:
-        results("logs/train_supervised/{variant}-seed{seed}.log"),
-    benchmark:
-        results("benchmarks/train_supervised/{variant}-seed{seed}.tsv")
-    wildcard_constraints:
-        variant=any_of(SUPERVISED),
-    priority: 40
-    conda:
-        "../envs/regagent.yaml"
-    threads: variant_threads
-    resources:
-        mem_mb=6000,
-        gpu=GPU,
-    params:
-        code=code("train_supervised"),
-        settings=variant_settings,
-        ranges=SETTINGS.perturbations.E1.model_dump(mode="json"),
-        seed=lambda wildcards: int(wildcards.seed),
-        state=results("state/{variant}/seed{seed}"),
-    message:
-        "{wildcards.variant}, seed {wildcards.seed}: training on the best actions"
-    script:
-        "../workflow_scripts/train_supervised.py"
-
-
-rule train_regressor:
-    input:
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
-        split=results("split.tsv"),
-    output:
-        model=results("models/{variant}/seed{seed}/model.pt"),
-        training=results("models/{variant}/seed{seed}/training.csv"),
+use rule train_agent as train_regressor with:
     log:
         results("logs/train_regressor/{variant}-seed{seed}.log"),
     benchmark:
         results("benchmarks/train_regressor/{variant}-seed{seed}.tsv")
     wildcard_constraints:
-        variant=any_of(REGRESSORS),
+        variant=any_of(PLAN.regressors),
     priority: 30
-    conda:
-        "../envs/regagent.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         gpu=GPU,
     params:
-        code=code("train_regressor"),
-        settings=variant_settings,
-        ranges=SETTINGS.perturbations.E1.model_dump(mode="json"),
-        seed=lambda wildcards: int(wildcards.seed),
-        state=results("state/{variant}/seed{seed}"),
-    message:
-        "{wildcards.variant}, seed {wildcards.seed}: training a one-shot regression"
-    script:
-        "../workflow_scripts/train_regressor.py"
+        **script("train_regressor"),
 
 
 rule import_agent:
@@ -107,24 +61,24 @@ rule import_agent:
     log:
         results("logs/import_agent/{variant}-seed{seed}.log"),
     wildcard_constraints:
-        variant=any_of(PRETRAINED),
+        variant=any_of(PLAN.pretrained),
     conda:
         "../envs/regagent.yaml"
     threads: 1
     resources:
         mem_mb=1000,
     params:
-        code=code("import_agent"),
+        **script("import_agent"),
         settings=section("slices"),
     message:
         "{wildcards.variant}: taking over the agent {input.agent}"
     script:
-        "../workflow_scripts/import_agent.py"
+        "../workflow_scripts/{params.script}.py"
 
 
 rule calibrate_threshold:
     input:
-        slices=expand(results("slices/{patient}.npz"), patient=PATIENTS),
+        slices=SLICES,
         split=results("split.tsv"),
         model=results("models/{variant}/seed{seed}/model.pt"),
     output:
@@ -133,7 +87,7 @@ rule calibrate_threshold:
     log:
         results("logs/calibrate_threshold/{variant}-seed{seed}.log"),
     wildcard_constraints:
-        variant=any_of(AGENTS),
+        variant=any_of(PLAN.agents),
     priority: 20
     conda:
         "../envs/regagent.yaml"
@@ -142,11 +96,53 @@ rule calibrate_threshold:
         mem_mb=3000,
         gpu=GPU,
     params:
-        code=code("calibrate_threshold"),
+        **script("calibrate_threshold"),
         settings=section("calibration"),
         inference=section("inference"),
         ranges=SETTINGS.perturbations.E1.model_dump(mode="json"),
     message:
         "{wildcards.variant}, seed {wildcards.seed}: finding the threshold of the stop rule"
     script:
-        "../workflow_scripts/calibrate_threshold.py"
+        "../workflow_scripts/{params.script}.py"
+
+
+rule export_agent:
+    input:
+        slices=SLICES,
+        split=results("split.tsv"),
+        model=results("models/{variant}/seed{seed}/model.pt"),
+        threshold=results("models/{variant}/seed{seed}/threshold.json"),
+        registrations=expand(
+            results(
+                f"registrations/{{{{variant}}}}{LOOKAHEAD}/seed{{{{seed}}}}/{{set}}.csv"
+            ),
+            set=SETS,
+        ),
+    output:
+        agent=results("models/{variant}/seed{seed}/agent.pt"),
+    log:
+        results("logs/export_agent/{variant}-seed{seed}.log"),
+    wildcard_constraints:
+        variant=any_of(PLAN.agents),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        **script("export_agent"),
+        training_code={
+            name: script(name)["code"]
+            for name in ("train_agent", "calibrate_threshold")
+        },
+        settings=section("slices"),
+        inference=section("inference"),
+        run={
+            "run": SETTINGS.run,
+            "source": SETTINGS.cohort.source,
+            "starts": SETTINGS.perturbations.E1.model_dump(mode="json"),
+        },
+    message:
+        "{wildcards.variant}, seed {wildcards.seed}: writing the agent into one file"
+    script:
+        "../workflow_scripts/{params.script}.py"

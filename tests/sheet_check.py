@@ -72,9 +72,7 @@ def check_formats(folder: Path) -> None:
             return Path(f"{path}.{suffix}")
 
         name = suffix.partition(".")[0]
-        # The coarse phantom's CT has slices of 6 mm, which the simulated run resamples in 3D.
-        cohort = sheet_of(folder, name, write) | {"thick_slice_mm": 10.0}
-        found = table_of(folder, f"sheet-{name}", cohort=cohort)
+        found = table_of(folder, f"sheet-{name}", cohort=sheet_of(folder, name, write))
         pd.testing.assert_frame_equal(found, expected, rtol=0, atol=0.005)
         print(f"{suffix}: Table 2 is the simulated run's")
 

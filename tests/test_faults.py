@@ -10,9 +10,10 @@ from scans import write_series
 from workflow import copy_workflow, snakemake, write_overlay
 
 from regagent.files import UserError
-from regagent.patients.alignment import align_patient
 from regagent.patients.importing import import_patient
+from regagent.patients.preregistration import preregister_patient
 from regagent.patients.sheet import read_patients
+from regagent.settings import Preregistration
 
 PATIENTS = ("broken", "headless", "sound")
 #: The sound patient's folder: none of this may mean anything to anybody on the way.
@@ -146,9 +147,9 @@ class Patient:
         out = {name: self.folder / "out" / f"{name}.nii.gz" for name in ("mr", "ct")}
         import_patient(row.patient, row.mr, row.ct, *out.values(), sheet)
         results = [self.folder / "out" / name for name in ("aligned.nii.gz", "t.tfm", "q.json", "o.png")]
-        align_patient(
-            row.patient, *out.values(), "", *results, method="none", transform=row.transform or None,
-            sheet=sheet,
+        preregister_patient(
+            row.patient, *out.values(), "", *results, Preregistration(method="none"),
+            transform=row.transform or None, sheet=sheet,
         )  # fmt: skip
 
 

@@ -8,8 +8,9 @@ from heads import head
 
 from regagent.files import UserError, parameter_map
 from regagent.patients.elastix import RegistrationFailed
-from regagent.patients.preregistration import preregister, resample
+from regagent.patients.preregistration import preregister_patient, resample
 from regagent.patients.quality import quality
+from regagent.settings import Preregistration
 
 MAP = parameter_map("rigid3d")
 
@@ -28,7 +29,7 @@ def patient(tmp_path_factory):
 
 
 def run(patient, output, method="elastix", truth="truth.tfm"):
-    preregister(
+    preregister_patient(
         "P001",
         patient / "mr.nii.gz",
         patient / "ct.nii.gz",
@@ -38,7 +39,7 @@ def run(patient, output, method="elastix", truth="truth.tfm"):
         output / "quality.json",
         output / "overlay.png",
         truth=patient / truth if truth else None,
-        method=method,
+        settings=Preregistration(method=method),
     )
     return json.loads((output / "quality.json").read_text())
 
@@ -116,7 +117,7 @@ def test_a_ct_of_something_else_fails_by_name(patient, tmp_path):
     (tmp_path / "P001").mkdir()
     sitk.WriteImage(ct, str(tmp_path / "ct.nii.gz"))
     sitk.WriteImage(sitk.ReadImage(str(patient / "mr.nii.gz")), str(tmp_path / "mr.nii.gz"))
-    with pytest.raises(UserError, match="patient P001: registration failed: the heads"):
+    with pytest.raises(UserError, match="patient P001: the alignment failed .none.: the heads"):
         run(tmp_path, tmp_path / "P001", method="none", truth=None)
     assert not list((tmp_path / "P001").iterdir())
 

@@ -21,7 +21,7 @@ TABLES = {
     *FACE,
 }
 EPISODE = {"walk_episode", "draw_episode", "animate_episode"}
-TRAININGS = {"train_agent", "train_supervised", "train_regressor"}
+TRAININGS = {"train_agent", "train_regressor"}
 REGISTRATIONS = {
     *(f"register_{name}" for name in ("initial", "sift", "elastix", "regressor", "agent")),
     *(f"register_{name}" for name in ("multistart", "search", "simpleitk")),
@@ -106,10 +106,10 @@ def test_one_variants_hyperparameter_reruns_its_chain(run):
     output = plan(run)
     jobs = counted_jobs(output)
     assert set(jobs) == {
-        *("train_supervised", "calibrate_threshold", "register_agent", "export_agent"),
+        *("train_agent", "calibrate_threshold", "register_agent", "export_agent"),
         *("draw_training", "draw_calibration", *TABLES),
     }
-    assert jobs["train_supervised"] == jobs["calibrate_threshold"] == 1
+    assert jobs["train_agent"] == jobs["calibrate_threshold"] == 1
     named = {job for job in announced_jobs(output) if "seed" in job}
     assert len(named) == 7  # the training, its threshold, with and without look-ahead on E1 and E2, the file
     assert all("SL-matrix" in job for job in named)

@@ -1,16 +1,16 @@
-"""Align a patient's CT with the MR in 3D by Elastix (paper §4).
+"""Align a patient's CT with the MR in 3D: by a given transform, by Elastix, or as they lie (paper §4).
 
-Settings: ``preregistration``. Wildcard: ``patient``.
-Inputs: ``mr``, ``ct``, ``parameter_map``, and ``truth`` where the true alignment is known.
+Settings: ``preregistration``. Wildcard: ``patient``. Parameter: ``sheet``, whose row a fault names.
+Inputs: ``mr``, ``ct``, ``parameter_map``; ``transform`` where the sheet gives one; ``truth`` where known.
 Outputs: ``ct`` (on the MR's grid), ``transform``, ``quality``, ``overlay``.
 """
 
 from regagent.jobs import logged
-from regagent.patients.preregistration import preregister
+from regagent.patients.preregistration import preregister_patient
 from regagent.settings import Preregistration
 
 with logged(snakemake.log[0]):
-    preregister(
+    preregister_patient(
         patient=snakemake.wildcards.patient,
         mr=snakemake.input.mr,
         ct=snakemake.input.ct,
@@ -19,6 +19,8 @@ with logged(snakemake.log[0]):
         output_transform=snakemake.output.transform,
         output_quality=snakemake.output.quality,
         output_overlay=snakemake.output.overlay,
+        settings=Preregistration(**snakemake.params.settings),
+        transform=snakemake.input.get("transform"),
         truth=snakemake.input.get("truth"),
-        method=Preregistration(**snakemake.params.settings).method,
+        sheet=snakemake.params.sheet,
     )

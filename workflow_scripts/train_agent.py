@@ -1,4 +1,4 @@
-"""Train a variant by asynchronous advantage actor-critic (paper §3.4).
+"""Train an agent by advantage actor-critic, or on the best action of each step (paper §3.4, §3.5).
 
 Settings: one entry of ``variants`` and the range ``perturbations.E1``.
 Inputs: ``slices`` (every patient's), ``split``. Outputs: ``model``, ``training``.
@@ -6,14 +6,14 @@ Inputs: ``slices`` (every patient's), ``split``. Outputs: ``model``, ``training`
 
 from regagent.agent.a3c import train_agent
 from regagent.jobs import logged
-from regagent.settings import PerturbationRange, ReinforcementAgent
+from regagent.settings import PerturbationRange, variant
 
 with logged(snakemake.log[0]):
     train_agent(
         slices=snakemake.input.slices,
         split=snakemake.input.split,
         ranges=PerturbationRange(**snakemake.params.ranges),
-        settings=ReinforcementAgent(**snakemake.params.settings),
+        settings=variant(snakemake.params.settings),
         seed=snakemake.params.seed,
         variant=snakemake.wildcards.variant,
         state=snakemake.params.state,

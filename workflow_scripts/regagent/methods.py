@@ -1,6 +1,7 @@
 """Methods: what the name of a row of Table 2 stands for, and which of them the figures show (§4, §5)."""
 
 import re
+from dataclasses import dataclass
 
 #: The methods that learn nothing, by name.
 CONVENTIONAL = ("Initial", "SIFT", "Elastix", "Multistart-Elastix", "MI-search", "SimpleITK")
@@ -10,12 +11,33 @@ UNREGISTERED = "Initial"
 LOOKAHEAD = "-MC"
 #: Ends the name of a method whose result a local Elastix registration finishes.
 REFINED = "+Elastix"
-#: The family of the methods that are no agents; figures that compare all methods have a panel a family.
-NO_AGENT = "without an agent"
 #: The method that the paper proposes.
 PROPOSED = "RL-LME-MC"
 
+#: The family of the methods that are no agents; figures that compare all methods have a panel a family.
+NO_AGENT = "without an agent"
+
+#: The columns of Figure 4, after the truth.
+FIGURE4_METHODS = ("Elastix", "SL-matrix", "RL-LME-MC", "pure-SL")
+
 VARIANT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A panel of Figure 5: two variants compared by a column of their training.csv."""
+
+    column: str
+    label: str
+    variants: tuple[str, str]
+
+
+FIGURE5_PANELS = {
+    "a": Panel("steps", "steps an episode", ("RL-LME", "CNN-LME")),
+    "b": Panel("reward", "cumulative reward", ("RL-LME", "CNN-LME")),
+    "c": Panel("steps", "steps an episode", ("CNN-matrix", "CNN-LME")),
+    "d": Panel("reward", "cumulative reward", ("CNN-matrix", "CNN-LME")),
+}
 
 
 def variant_of(method: str) -> str:

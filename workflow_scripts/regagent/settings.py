@@ -1,9 +1,18 @@
 """The configuration: every key with its type, range and default, checked before any job starts."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from regagent.files import UserError, parameter_map
 from regagent.methods import CONVENTIONAL, LOOKAHEAD, REFINED, VARIANT_NAME, variant_of
@@ -59,8 +68,6 @@ class Cohort(Model):
     patients: Annotated[int, Field(ge=2, le=999)] = 25
     seed: Seed = 2018
     sheet: str | None = None
-    minimum_overlap: Fraction = 0.75
-    thick_slice_mm: PositiveFloat = 4.0
 
     @model_validator(mode="after")
     def _has_sheet(self) -> "Cohort":
@@ -86,6 +93,8 @@ class Preregistration(Model):
 
     method: Literal["elastix", "none"] = "elastix"
     parameter_map: ParameterMap = "rigid3d"
+    minimum_overlap: Fraction = 0.75
+    thick_slice_mm: PositiveFloat = 4.0
 
 
 class Slices(Model):
@@ -228,6 +237,11 @@ class Pretrained(Model):
 Variant = Annotated[
     ReinforcementAgent | SupervisedAgent | Regressor | Pretrained, Field(discriminator="learner")
 ]
+
+
+def variant(settings: Mapping) -> Variant:
+    """Check one entry of ``variants``, given as plain values."""
+    return TypeAdapter(Variant).validate_python(settings)
 
 
 class Calibration(Model):

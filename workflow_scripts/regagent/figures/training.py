@@ -25,16 +25,10 @@ from regagent.figures.style import (
     styled,
 )
 from regagent.files import UserError
+from regagent.methods import FIGURE5_PANELS
 
 Seeds = dict[int, pd.DataFrame]
 
-#: Column, axis label and the two variants of each panel of Figure 5.
-PANELS = {
-    "a": ("steps", "steps an episode", ("RL-LME", "CNN-LME")),
-    "b": ("reward", "cumulative reward", ("RL-LME", "CNN-LME")),
-    "c": ("steps", "steps an episode", ("CNN-matrix", "CNN-LME")),
-    "d": ("reward", "cumulative reward", ("CNN-matrix", "CNN-LME")),
-}
 COLOURS = {
     "RL-LME": BLUE,
     "CNN-LME": VERMILION,
@@ -99,8 +93,8 @@ def _line(axes: Axes, seeds: Seeds, column: str, along: str, label: str, colour:
 
 
 def _draw_panel(axes: Axes, tables: dict[str, Seeds], panel: str) -> None:
-    column, label, variants = PANELS[panel]
-    shown = [variant for variant in variants if variant in tables]
+    column, label = FIGURE5_PANELS[panel].column, FIGURE5_PANELS[panel].label
+    shown = [variant for variant in FIGURE5_PANELS[panel].variants if variant in tables]
     for variant in shown:
         _line(axes, tables[variant], column, "thousand_episodes", variant, COLOURS[variant], raw=True)
     if shown:
@@ -128,14 +122,14 @@ def draw_figure5(
     and the band their range. Raises ``UserError`` when none of the figure's variants was trained.
     """
     tables = _ordered(read_models(training, EPISODE_COLUMNS))
-    if not {variant for _, _, variants in PANELS.values() for variant in variants} & set(tables):
+    if not {variant for panel in FIGURE5_PANELS.values() for variant in panel.variants} & set(tables):
         raise UserError("Figure 5: no training of RL-LME, CNN-LME or CNN-matrix given")
     with styled(style):
         figure = Figure(figsize=(FULL_WIDTH, 4.8))
-        for axes, panel in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
+        for axes, panel in zip(figure.subplots(2, 2).flat, FIGURE5_PANELS, strict=True):
             _draw_panel(axes, tables, panel)
         save(figure, outputs)
-        for panel, paths in zip(PANELS, panels, strict=True):
+        for panel, paths in zip(FIGURE5_PANELS, panels, strict=True):
             figure = Figure(figsize=(FULL_WIDTH / 2, 2.4))
             _draw_panel(figure.subplots(), tables, panel)
             save(figure, paths)

@@ -9,19 +9,22 @@ from regagent.anatomy import AIR_HU
 from regagent.files import UserError, write_json
 from regagent.patients.elastix import RegistrationFailed, elastix
 from regagent.patients.quality import overlay, quality
-from regagent.transforms import write_transform
+from regagent.patients.sheet import naming_row
+from regagent.settings import Preregistration
+from regagent.transforms import read_transform, write_transform
 from regagent.volumes import read_volume, write_image, write_png
 
 logger = logging.getLogger("regagent")
 
-
-#: Below this Dice overlap of the two heads a registration has failed, whatever its metric says; simulated
-#: patients reach 0.98, a head upside down 0.89, so below the second one somebody should look.
-MINIMUM_OVERLAP = 0.75
+#: Below this Dice overlap of the two heads somebody should look: simulated patients reach 0.98, a head upside
+#: down 0.89.
 DOUBTFUL_OVERLAP = 0.92
 
+#: Parts that a thick slice is cut into before the linear interpolation, which then blends only their edges.
+PARTS = 8
 
-def preregister(
+
+def preregister_patient(
     patient: str,
     mr: str | Path,
     ct: str | Path,
@@ -30,37 +33,47 @@ def preregister(
     output_transform: str | Path,
     output_quality: str | Path,
     output_overlay: str | Path,
+    settings: Preregistration,
+    transform: str | Path | None = None,
     truth: str | Path | None = None,
-    method: str = "elastix",
+    sheet: str | Path | None = None,
 ) -> None:
-    """Register the CT (moving) to the MR (fixed) and write the CT on the MR's grid.
+    """Lay the CT (moving) on the MR's grid (fixed); write the transform that does it and how well it went.
 
-    ``output_ct`` holds int16 HU, -1000 outside the CT. ``output_transform`` and ``truth`` are ITK transforms
-    that map MR points to CT points in mm. ``method`` 'none' takes the scanners' coordinates as they are.
-    ``output_quality`` is a JSON file: see ``quality``. Raises ``UserError`` when the registration fails.
+    ``transform`` and ``truth`` are ITK transform files that map MR points to CT points in mm, so that
+    ``sitk.Resample(ct, mr, transform)`` aligns the two. A given ``transform`` is taken as it is; without one
+    ``settings.method`` decides: 3D Elastix, or the scanners' coordinates. With ``truth`` the error is
+    measured. ``output_ct`` holds int16 HU, -1000 outside the CT; ``output_quality`` is a JSON file (see
+    ``quality``).
+
+    Raises ``UserError``, with the patient's row in ``sheet``, for a transform that cannot be read, when
+    Elastix gives up, and when the heads then overlap by less than ``settings.minimum_overlap`` (Dice).
     """
     fixed, moving = read_volume(mr, patient), read_volume(ct, patient)
-    if method == "none":
-        transform: sitk.Transform = sitk.Euler3DTransform()
-    else:
-        register = elastix(parameter_map)
-        try:
-            transform = register(fixed, moving)
-        except RegistrationFailed as error:
+    with naming_row(sheet, patient):
+        method = "transform" if transform else settings.method
+        if transform:
+            found = read_transform(transform, patient=patient, dimension=3)
+        elif method == "none":
+            found = sitk.Euler3DTransform()
+        else:
+            try:
+                found = elastix(parameter_map)(fixed, moving)
+            except RegistrationFailed as error:
+                raise UserError(
+                    f"patient {patient}: Elastix could not register {ct} to {mr} ({error});"
+                    " check that both show the head of one patient"
+                ) from error
+        aligned = resample(in_plane(moving, settings.thick_slice_mm), fixed, found)
+        report = {"patient": patient, "method": method} | quality(fixed, moving, aligned, found, truth)
+        if report["overlap"] < settings.minimum_overlap:
             raise UserError(
-                f"patient {patient}: Elastix could not register {ct} to {mr} ({error});"
-                " check that both show the head of one patient"
-            ) from error
-    aligned = resample(moving, fixed, transform)
-    report = {"patient": patient, "method": method} | quality(fixed, moving, aligned, transform, truth)
-    if report["overlap"] < MINIMUM_OVERLAP:
-        raise UserError(
-            f"patient {patient}: registration failed: the heads in {mr} and {ct} overlap by"
-            f" {report['overlap']:.2f} (Dice) after it, expected at least {MINIMUM_OVERLAP};"
-            " check that both show the head of one patient, or supply a CT that lies nearer to the MR"
-        )
+                f"patient {patient}: the alignment failed ({method}): the heads in {mr} and {ct} overlap by"
+                f" {report['overlap']:.2f} (Dice), expected at least {settings.minimum_overlap:g}; check that"
+                " both show the head of one patient, and which way the transform maps if the sheet gives one"
+            )
     write_image(aligned, output_ct)
-    write_transform(transform, output_transform)
+    write_transform(found, output_transform)
     write_png(overlay(fixed, aligned), output_overlay)
     write_json(report, output_quality)
     if report["overlap"] < DOUBTFUL_OVERLAP:
@@ -69,10 +82,23 @@ def preregister(
             patient, report["overlap"], output_overlay,
         )  # fmt: skip
     error = f", error {report['error_mean_mm']:.2f} mm" if truth else ""
-    logger.info("patient %s: overlap of the heads %.3f%s", patient, report["overlap"], error)
+    logger.info(
+        "patient %s: aligned (%s), overlap of the heads %.3f%s", patient, method, report["overlap"], error
+    )
 
 
 def resample(ct: sitk.Image, mr: sitk.Image, transform: sitk.Transform) -> sitk.Image:
     """Return the CT in HU (int16) on the MR's grid, -1000 outside; ``transform`` maps MR to CT points."""
     aligned = sitk.Resample(sitk.Cast(ct, sitk.sitkFloat32), mr, transform, sitk.sitkLinear, AIR_HU)
     return sitk.Cast(sitk.Round(sitk.Clamp(aligned, lowerBound=-32768, upperBound=32767)), sitk.sitkInt16)
+
+
+def in_plane(ct: sitk.Image, thick_slice_mm: float) -> sitk.Image:
+    """Return the CT so that linear interpolation keeps to one slice wherever the slices are thick.
+
+    Half-way between two slices of 5 mm linear interpolation shows the edges of both, an image that no scanner
+    makes. Each such slice is cut into equal thinner ones, and the nearest slice is what a point sees.
+    """
+    return sitk.Expand(
+        ct, [PARTS if step >= thick_slice_mm else 1 for step in ct.GetSpacing()], sitk.sitkNearestNeighbor
+    )

@@ -11,15 +11,18 @@ from scans import thick_stack
 
 from regagent.files import UserError
 from regagent.pairs.slices import read_slices, select_slices
-from regagent.patients.alignment import align_patient, in_plane
-from regagent.settings import Slices
+from regagent.patients.preregistration import in_plane, preregister_patient
+from regagent.settings import Preregistration, Slices
 
 
-def align(folder, mr, ct, **keys):
+def align(folder, mr, ct, transform=None, **keys):
     for name, image in (("mr", mr), ("ct", ct)):
         sitk.WriteImage(image, str(folder / f"{name}.nii.gz"))
     out = [folder / name for name in ("aligned.nii.gz", "transform.tfm", "quality.json", "overlay.png")]
-    align_patient("P1", folder / "mr.nii.gz", folder / "ct.nii.gz", "", *out, method="none", **keys)
+    settings = Preregistration(method="none", **keys)
+    preregister_patient(
+        "P1", folder / "mr.nii.gz", folder / "ct.nii.gz", "", *out, settings=settings, transform=transform
+    )
     return sitk.ReadImage(str(out[0])), json.loads(out[2].read_text())
 
 

@@ -1,0 +1,115 @@
+"""What a run consists of: the variants that it trains or takes over, and the files that its rules make."""
+
+from collections.abc import Iterable
+
+from regagent.methods import (
+    CONVENTIONAL,
+    FIGURE4_METHODS,
+    FIGURE5_PANELS,
+    LOOKAHEAD,
+    NO_AGENT,
+    PROPOSED,
+    variant_of,
+)
+from regagent.settings import Model, Pretrained, Regressor, ReinforcementAgent, Settings, SupervisedAgent
+
+#: The two sets of perturbed test pairs (§4).
+SETS = ("E1", "E2")
+
+
+class Plan:
+    """The variants of a run by what becomes of them, and the paths of its files.
+
+    Every list keeps the order of the settings. ``trained``: what the methods of Table 2 and Figure 5 need.
+    ``calibrated``: the agents among them, which get stop thresholds. ``imported``: agents of other runs.
+    ``exported``: the agents that other cohorts can use, those whose test cases with look-ahead say how good
+    they are. ``figure4``, ``figure5``: the methods and the variants that these figures can show.
+    ``families``: {method: the panel in which figures that compare all methods show it}.
+    """
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.reinforced = self._of_kind(ReinforcementAgent)
+        self.supervised = self._of_kind(SupervisedAgent)
+        self.regressors = self._of_kind(Regressor)
+        self.pretrained = self._of_kind(Pretrained)
+        self.agents = [*self.reinforced, *self.supervised]
+
+        needed = set(map(variant_of, settings.methods)) & settings.variants.keys()
+        panels = {variant for panel in FIGURE5_PANELS.values() for variant in panel.variants}
+        # Where no method needs a training, nothing is trained for Figure 5 alone.
+        trains = bool(needed - set(self.pretrained))
+        self.figure5 = [name for name in self.reinforced if name in panels and trains]
+        self.figure4 = [name for name in FIGURE4_METHODS if name in settings.methods]
+        wanted = needed | set(self.figure5)
+        self.trained = [name for name in settings.variants if name in wanted - set(self.pretrained)]
+        self.calibrated = [name for name in self.trained if name in self.agents]
+        self.imported = [name for name in self.pretrained if name in needed]
+        self.exported = [name for name in self.calibrated if f"{name}{LOOKAHEAD}" in settings.methods]
+        self.families = {method: self._family_of(method) for method in settings.methods}
+
+    def _of_kind(self, kind: type[Model]) -> list[str]:
+        return [name for name, variant in self.settings.variants.items() if isinstance(variant, kind)]
+
+    def _family_of(self, method: str) -> str:
+        variant = variant_of(method)
+        if variant in self.reinforced:
+            return "reinforcement agents"
+        if variant in self.supervised:
+            return "supervised agents"
+        return "agents from elsewhere" if variant in self.pretrained else NO_AGENT
+
+    def results(self, path: str) -> str:
+        """Return the path of a file of this run."""
+        return f"results/{self.settings.run}/{path}"
+
+    def seeds_of(self, method: str) -> list[int]:
+        """Return the seeds of a method or variant: those of the trainings, 0 where nothing is trained."""
+        untrained = (*CONVENTIONAL, *self.pretrained)
+        return [0] if variant_of(method) in untrained else self.settings.seeds
+
+    def registrations(self, methods: Iterable[str], sets: Iterable[str] = SETS) -> list[str]:
+        """Return the tables of registered cases of these methods, one a seed and set."""
+        return [
+            self.results(f"registrations/{method}/seed{seed}/{name}.csv")
+            for method in methods
+            for seed in self.seeds_of(method)
+            for name in sets
+        ]
+
+    def examples(self, set_name: str) -> list[str]:
+        """Return the tables of registered cases of a set for Figure 4, of each method's first seed."""
+        return [self.registrations([method], [set_name])[0] for method in self.figure4]
+
+    def of_models(self, name: str, variants: Iterable[str]) -> list[str]:
+        """Return the files of this name of these variants, one a seed."""
+        return [
+            self.results(f"models/{variant}/seed{seed}/{name}")
+            for variant in variants
+            for seed in self.seeds_of(variant)
+        ]
+
+    @property
+    def targets(self) -> list[str]:
+        """What a person looks at, as far as the run has what it shows."""
+        figures = ["preregistration", "cohort", "capture_range", "error_distribution", "accuracy_time"]
+        shown = {
+            "worst_cases": PROPOSED in self.settings.methods and self.figure4,
+            "episode": PROPOSED in self.settings.methods,
+            "figure4": self.figure4,
+            "figure5": self.figure5,
+            "training": self.trained,
+            "calibration": self.calibrated,
+        }
+        figures += [name for name, there in shown.items() if there]
+        tables = [
+            *(f"table2.{kind}" for kind in ("csv", "md", "tex", "html")),
+            *(f"table2_statistics.{kind}" for kind in ("csv", "md", "tex", "html")),
+            *(f"claims.{kind}" for kind in ("csv", "md", "html")),
+            *("cases.csv", "results.md", "preregistration.csv", "summary.rst"),
+        ]
+        animated = ["figures/episode.gif"] if shown["episode"] else []
+        return [
+            self.results(path)
+            for path in (*(f"tables/{n}" for n in tables), *(f"figures/{n}.pdf" for n in figures), *animated)
+        ]
