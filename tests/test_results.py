@@ -73,6 +73,15 @@ def test_the_page_of_an_own_run_without_the_papers_methods(tmp_path):
     assert "0 supported, 0 not supported" in text and "nan" not in re.findall(r"\w+", text)
 
 
+def test_a_table_that_cannot_be_read_is_named(run):
+    tables = run / "tables"
+    of = {name: (tables / f"{name}.csv", tables / f"{name}.md") for name in NAMES}
+    for path in (of["claims"][0], of["table2"][1]):
+        path.unlink()
+        with pytest.raises(UserError, match=f"{path.name}: not a readable table"):
+            write_results("tiny", of["table2"], of["table2_statistics"], of["claims"][0], tables / "again.md")
+
+
 @pytest.fixture
 def fill():
     return runpy.run_path(str(ROOT / "docs" / "fill.py"))["fill"]

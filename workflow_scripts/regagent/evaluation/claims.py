@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from regagent.evaluation.paper_claims import ALIKE_PX, CLAIMS, Claim
-from regagent.evaluation.printing import PAGE, to_pipes, with_interval, write_texts
+from regagent.evaluation.printing import Table, to_html, to_markdown, with_interval, write_texts
 from regagent.evaluation.run_tables import read_registrations
 from regagent.evaluation.statistics import FARTHER, MINUS, NEARER, RESAMPLES, CaseErrors, Comparison
 from regagent.evaluation.trainings import TRAINING, Trainings
@@ -89,8 +89,8 @@ def _verdict(found: list[dict], some: bool) -> str:
     return SUPPORTED if enough(row["shows"] == FOR for row in found) else NOT_SUPPORTED
 
 
-def _printed(found: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Return the titled tables to print: a verdict a claim, and the comparisons behind it."""
+def _printed(found: pd.DataFrame) -> list[Table]:
+    """Return the tables to print: a verdict a claim, and the comparisons behind it."""
     claims = found.drop_duplicates("claim")
     counts = pd.crosstab(found["claim"], found["shows"])
     counts = counts.reindex(index=claims["claim"], columns=[FOR, AGAINST, OPEN], fill_value=0).astype(str)
@@ -118,7 +118,8 @@ def _printed(found: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     )
     repeated = details["The paper says"].eq(details["The paper says"].shift())
     details.loc[repeated, ["§", "The paper says"]] = ""
-    return [("Claims", verdicts), ("Comparisons", details)]
+    tables = {"Claims": verdicts, "Comparisons": details}
+    return [Table(title, table.set_index("§"), align="left") for title, table in tables.items()]
 
 
 def make_claims(
@@ -132,17 +133,5 @@ def make_claims(
     found = judge(read_registrations(registrations), trainings)
     write_table(found, csv)
     tables = _printed(found)
-    text = "\n\n".join(f"**{title}**\n\n{to_pipes(table)}" for title, table in tables)
-    page = "\n".join(
-        table.to_html(index=False, border=0, classes="text").replace(
-            "<thead>", f"<caption>{title}</caption><thead>"
-        )
-        for title, table in tables
-    )
-    write_texts(
-        [
-            (f"{text}\n\n{NOTE}\n", markdown),
-            (PAGE.format(title="Claims", tables=page, note=NOTE), html),
-        ]
-    )
+    write_texts({markdown: to_markdown(tables, NOTE), html: to_html(tables, NOTE, "Claims")})
     logger.info("%s", found.drop_duplicates("claim")["verdict"].value_counts().to_string())

@@ -1,12 +1,14 @@
-"""Tables for readers: one layout, printed as a GitHub, a LaTeX and an HTML table (§4, Table 2)."""
+"""Tables for readers: frames of printed values, written as GitHub, LaTeX and HTML tables (§4, Table 2)."""
 
-import html as escaping
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from regagent.files import write_whole
 
@@ -14,25 +16,27 @@ ABSENT = "–"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One printed value and whether it is the best of its column."""
+class Table:
+    """A titled frame of strings and the cells of it that are bold; its index is the first printed column.
 
-    text: str
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Block:
-    """The printed rows of one set: a name and its cells; ``spans`` are the columns under common titles."""
+    The columns may have two levels: what the columns have in common, and their own names. ``bold`` has the
+    index and the columns of ``cells``.
+    """
 
     title: str
-    spans: tuple[tuple[str, tuple[str, ...]], ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    cells: pd.DataFrame
+    bold: pd.DataFrame | None = None
+    align: Literal["right", "left"] = "right"
 
 
-def number(value: float, digits: int = 2) -> str:
+def number(value: float) -> str:
     """Return a value as printed, a dash where there is none."""
-    return ABSENT if np.isnan(value) else f"{value:.{digits}f}"
+    return ABSENT if np.isnan(value) else f"{value:.2f}"
+
+
+def with_spread(mean: float, std: float) -> str:
+    """Return a mean and its standard deviation as printed, a dash where there is none."""
+    return ABSENT if np.isnan(mean) else f"{mean:.2f} ± {std:.2f}"
 
 
 def with_interval(value: float, low: float, high: float) -> str:
@@ -40,47 +44,59 @@ def with_interval(value: float, low: float, high: float) -> str:
     return number(value) if np.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def to_markdown(blocks: Sequence[Block], note: str) -> str:
-    """Return the blocks as GitHub tables, one under the other."""
-    parts = []
-    for block in blocks:
-        (_, head), *later = block.spans
-        head = ["Method", *head, *(f"{title}: {name}" for title, names in later for name in names)]
-        rows = []
-        for method, cells in block.rows:
-            printed = [f"**{cell.text}**" if cell.best else cell.text for cell in cells]
-            rows.append([method.replace("|", r"\|"), *printed])
-        table = to_pipes(pd.DataFrame(rows, columns=head), numbers_from=1)
-        parts.append(f"**{block.title}**\n\n{table}")
-    return "\n\n".join([*parts, note]) + "\n"
+def percentage(share: float) -> str:
+    """Return a share, 0 to 1, as printed."""
+    return f"{100 * share:.0f} %"
 
 
-def to_pipes(frame: pd.DataFrame, numbers_from: int | None = None) -> str:
-    """Return a table of strings as a GitHub table; columns from ``numbers_from`` on are aligned right."""
-    count = len(frame.columns) if numbers_from is None else numbers_from
-    rule = [":--"] * count + ["--:"] * (len(frame.columns) - count)
-    return "\n".join("| " + " | ".join(row) + " |" for row in (frame.columns, rule, *frame.to_numpy()))
+def to_markdown(tables: Sequence[Table], note: str) -> str:
+    """Return the tables as GitHub tables, one under the other, and the note."""
+    return "\n\n".join([*map(_pipes, tables), note]) + "\n"
 
 
-TEX = {
-    **{sign: rf"\{sign}" for sign in "_&%#"},
-    **{sign: f"${command}$" for sign, command in (("±", r"\pm"), ("†", r"^\dagger"), ("≤", r"\leq"))},
-    **{"<": "$<$", ">": "$>$", "“": "``", "”": "''", "–": "--"},
-}
+def _pipes(table: Table) -> str:
+    cells = table.cells if table.bold is None else table.cells.mask(table.bold, "**" + table.cells + "**")
+    names = cells.columns
+    if names.nlevels == 2:
+        common = names[0][0]
+        names = [name if above == common else f"{above}: {name}" for above, name in names]
+    rule = [":--"] + [{"right": "--:", "left": ":--"}[table.align]] * len(names)
+    rows = [cells.index.name, *names], rule, *cells.itertuples(name=None)
+    return f"**{table.title}**\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _styled(table: Table, escaped: Callable[[str], str], bold: str, title: str | None = None) -> Styler:
+    """Return the cells with the name of the index, and a title above it, in the corner."""
+    corner = [title, table.cells.index.name][-table.cells.columns.nlevels :]
+    styler = Styler(table.cells.rename_axis(index=None, columns=corner), cell_ids=False).format(escaped)
+    styler.format_index(escaped, axis="index").format_index(escaped, axis="columns")
+    styler.format_index_names(escaped, axis="columns")
+    if table.bold is not None:
+        styler.apply(lambda _: np.where(table.bold, bold, ""), axis=None)
+    return styler
+
+
+TEX = str.maketrans(
+    {
+        **{sign: rf"\{sign}" for sign in "_&%#"},
+        **{sign: f"${command}$" for sign, command in (("±", r"\pm"), ("†", r"^\dagger"), ("≤", r"\leq"))},
+        **{"<": "$<$", ">": "$>$", "“": "``", "”": "''", "–": "--"},
+    }
+)
 
 
 def _tex(text: str) -> str:
-    return "".join(TEX.get(sign, sign) for sign in text)
+    return text.translate(TEX)
 
 
-def _tex_cell(cell: Cell) -> str:
-    text = _tex(cell.text)
-    return rf"\textbf{{{text}}}" if cell.best else text
-
-
-def to_latex(blocks: Sequence[Block], note: str, title: str, label: str) -> str:
-    """Return a ``table*``, narrowed to the text's width where it is wider."""
-    columns = 1 + sum(len(names) for _, names in blocks[0].spans)
+def to_latex(tables: Sequence[Table], note: str, title: str, label: str) -> str:
+    """Return a ``table*`` with one ``tabular`` a table, narrowed to the text's width where it is wider."""
+    tabulars = [
+        _styled(table, _tex, "textbf: --rwrap", table.title).to_latex(
+            hrules=True, multicol_align="c", column_format="l" + table.align[0] * table.cells.shape[1]
+        )
+        for table in tables
+    ]
     lines = [
         r"% Needs \usepackage{booktabs,graphicx}.",
         r"\begin{table*}",
@@ -89,25 +105,11 @@ def to_latex(blocks: Sequence[Block], note: str, title: str, label: str) -> str:
         rf"\caption{{{_tex(title)}. {_tex(note)}}}",
         rf"\label{{tab:{label}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        r"\begin{tabular}{l" + "r" * (columns - 1) + "}",
+        r"\begin{tabular}{@{}l@{}}",
+        "\\\\[2ex]\n".join(tabulars) + r"\end{tabular}}",
+        r"\end{table*}",
     ]
-    for index, block in enumerate(blocks):
-        titles, rules, first = [_tex(block.title)], "", 2
-        for span, names in block.spans:
-            titles.append(rf"\multicolumn{{{len(names)}}}{{c}}{{{_tex(span)}}}")
-            rules += rf"\cmidrule(lr){{{first}-{first + len(names) - 1}}}"
-            first += len(names)
-        names = [name for _, names in block.spans for name in names]
-        lines += [
-            r"\toprule" if index == 0 else r"\midrule",
-            " & ".join(titles) + r" \\",
-            rules,
-            " & ".join(["Method", *map(_tex, names)]) + r" \\",
-            r"\midrule",
-        ]
-        for method, cells in block.rows:
-            lines.append(" & ".join([_tex(method), *map(_tex_cell, cells)]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table*}"]) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 PAGE = """<!DOCTYPE html>
@@ -117,12 +119,12 @@ p {{ max-width: 50rem; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; margin-bottom: 1.5rem; }}
 caption {{ text-align: left; font-weight: 600; padding: .4rem 0; }}
 th, td {{ padding: .25rem .7rem; text-align: right; white-space: nowrap; }}
-th:first-child, td:first-child {{ text-align: left; }}
-thead tr:last-child th {{ border-bottom: 1px solid #1a1a1a; }}
-thead tr:first-child th {{ border-top: 2px solid #1a1a1a; text-align: center; }}
-tbody tr:last-child td {{ border-bottom: 2px solid #1a1a1a; }}
-.later {{ color: #595959; }}
-.text td, .text th {{ text-align: left; white-space: normal; vertical-align: top; }}
+tbody th {{ font-weight: normal; }}
+th:first-child {{ text-align: left; }}
+th[colspan] {{ text-align: center; }}
+thead {{ border-top: 2px solid #1a1a1a; border-bottom: 1px solid #1a1a1a; }}
+tbody {{ border-bottom: 2px solid #1a1a1a; }}
+.left td, .left th {{ text-align: left; white-space: normal; vertical-align: top; }}
 </style></head><body>
 {tables}
 <p>{note}</p>
@@ -130,33 +132,19 @@ tbody tr:last-child td {{ border-bottom: 2px solid #1a1a1a; }}
 """
 
 
-def to_html(blocks: Sequence[Block], note: str, title: str) -> str:
+def to_html(tables: Sequence[Table], note: str, title: str) -> str:
     """Return a page that stands alone, without scripts or outside files."""
-    tables = []
-    for block in blocks:
-        titles, names, classes = "", "", []
-        for index, (span, columns) in enumerate(block.spans):
-            shown = ' class="later"' if index else ""
-            titles += f'<th{shown} colspan="{len(columns)}">{escaping.escape(span)}</th>'
-            names += "".join(f"<th{shown}>{escaping.escape(name)}</th>" for name in columns)
-            classes += [shown] * len(columns)
-        lines = [
-            f"<table><caption>{escaping.escape(block.title)}</caption><thead>",
-            f"<tr><th></th>{titles}</tr>",
-            f"<tr><th>Method</th>{names}</tr></thead><tbody>",
-        ]
-        for method, cells in block.rows:
-            printed = ""
-            for cell, shown in zip(cells, classes, strict=True):
-                text = escaping.escape(cell.text)
-                printed += f"<td{shown}>{f'<b>{text}</b>' if cell.best else text}</td>"
-            lines.append(f"<tr><td>{escaping.escape(method)}</td>{printed}</tr>")
-        tables.append("\n".join([*lines, "</tbody></table>"]))
-    return PAGE.format(title=title, tables="\n".join(tables), note=escaping.escape(note))
+    shown = [
+        _styled(table, escape, "font-weight: bold").to_html(
+            caption=escape(table.title), table_uuid=str(place), table_attributes=f'class="{table.align}"'
+        )
+        for place, table in enumerate(tables)
+    ]
+    return PAGE.format(title=escape(title), tables="\n".join(shown), note=escape(note))
 
 
-def write_texts(texts: Iterable[tuple[str, str | Path]]) -> None:
-    """Write each text whole to its path."""
-    for text, path in texts:
+def write_texts(texts: Mapping[str | Path, str]) -> None:
+    """Write each text whole to its path; ``texts`` is {path: text}."""
+    for path, text in texts.items():
         with write_whole(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from regagent.evaluation.printing import percentage, write_texts
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.run_tables import read_registrations
-from regagent.files import read_table, write_whole
-from regagent.methods import NO_AGENT, PROPOSED, label_of
+from regagent.files import read_table
+from regagent.methods import NO_AGENT, PROPOSED, UNREGISTERED, label_of
 
 #: Test patients that are called by name.
 NAMED = 12
@@ -27,8 +28,7 @@ def write_summary(
     parts = [_patients(results, read_table(split)), _errors(results, families)]
     if PROPOSED in families:
         parts.append(_failures(results[results["method"] == PROPOSED]))
-    with write_whole(output) as temporary:
-        temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    write_texts({output: "\n\n".join(parts) + "\n"})
 
 
 def _patients(results: pd.DataFrame, split: pd.DataFrame) -> str:
@@ -73,7 +73,7 @@ def _errors(results: pd.DataFrame, families: Mapping[str, str]) -> str:
         "",
         *(f"   {row}" for row in table.splitlines()),
         "",
-        _best(results[~results["method"].eq("Initial")]),
+        _best(results[results["method"] != UNREGISTERED]),
     ]
     return "\n".join(lines)
 
@@ -88,7 +88,7 @@ def _best(results: pd.DataFrame) -> str:
 
 
 def _share(marks: pd.Series) -> str:
-    return f"{marks.mean():.0%}".replace("%", " %")
+    return percentage(marks.mean())
 
 
 def _failures(results: pd.DataFrame) -> str:

@@ -9,13 +9,12 @@ from scipy import stats
 
 from regagent.evaluation.claims import AGAINST, FOR, LABELS, NOT_SUPPORTED, NOT_TESTABLE, OPEN, SUPPORTED
 from regagent.evaluation.claims import NOTE as CLAIMS_NOTE
-from regagent.evaluation.printing import number, with_interval, write_texts
+from regagent.evaluation.printing import number, percentage, with_interval, with_spread, write_texts
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.statistics import BELOW, MINUS
-from regagent.evaluation.table2 import NOT_COMPETING
 from regagent.files import UserError, read_table
 from regagent.jobs import logger
-from regagent.methods import PROPOSED, label_of
+from regagent.methods import PROPOSED, UNREGISTERED, label_of
 
 ALPHA = 0.05
 LISTED = 4
@@ -24,7 +23,7 @@ LISTED = 4
 def describe_table2(table: pd.DataFrame) -> Iterator[str]:
     """Yield a paragraph a set on Table 2, from its numbers (tables/table2.csv)."""
     for set_name, frame in table.groupby("set"):
-        rows = frame[~frame["method"].isin(NOT_COMPETING)]
+        rows = frame[frame["method"] != UNREGISTERED]
         lowest = rows.loc[rows["mean_px"].idxmin()]
         first = frame.iloc[0]
         text = (
@@ -32,13 +31,12 @@ def describe_table2(table: pd.DataFrame) -> Iterator[str]:
             f"trainings of {frame['seeds'].max()} seed{'s' if frame['seeds'].max() > 1 else ''}) "
             f"{label_of(lowest['method'])} has the lowest mean TRE, {number(lowest['mean_px'])} px."
         )
-        for method in ("Initial", PROPOSED, "Elastix"):
+        for method in (UNREGISTERED, PROPOSED, "Elastix"):
             for row in frame[frame["method"] == method].itertuples():
-                text += f" {method}: {number(row.mean_px)} ± {number(row.std_px)} px"
+                text += f" {method}: {with_spread(row.mean_px, row.std_px)} px"
                 text += f", 90th percentile {number(row.p90_px)} px"
                 if not np.isnan(row.paper_mean):
-                    text += f" (paper: {number(row.paper_mean)} ± {number(row.paper_std)}"
-                    text += f", {number(row.paper_p90)})"
+                    text += f" (paper: {with_spread(row.paper_mean, row.paper_std)}, {number(row.paper_p90)})"
                 text += "."
         both = rows.dropna(subset="paper_mean")
         if len(both) > 2:
@@ -58,7 +56,7 @@ def describe_statistics(table: pd.DataFrame) -> Iterator[str]:
             text = (
                 f"On **{set_name}** {PROPOSED} has a mean TRE of "
                 f"{with_interval(row.mean, row.mean_low, row.mean_high)} px, ends within {SUCCESS_PX:g} px "
-                f"in {100 * row.success:.0f} % of the cases, and errs by {number(row.worst30)} px on average "
+                f"in {percentage(row.success)} of the cases, and errs by {number(row.worst30)} px on average "
                 "in the worst 30 %."
             )
             for unit in ("cases", "patients"):
@@ -83,7 +81,7 @@ def describe_claims(table: pd.DataFrame) -> Iterator[str]:
     ]
     yield f"Of {len(verdicts)} claims {counts[0]}, {counts[1]}, {counts[2]}."
     for section, claims in table.groupby("section"):
-        yield f"### § {section}"
+        yield f"### § {section:g}"
         for says, rows in claims.groupby("claim", sort=False):
             remark = rows["remark"].iloc[0]
             compared = rows.dropna(subset="better")
@@ -148,6 +146,7 @@ def write_results(
             printed.append(Path(markdown).read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(f"{markdown}: not a readable table ({error})") from error
+    judged = read_table(claims)
     parts = [
         "# What was found",
         f"The run `{run}` against the paper, point by point. The pipeline wrote this page, numbers and all. "
@@ -160,7 +159,7 @@ def write_results(
         printed[1].strip(),
         "## What the paper says, and what this run says to it",
         CLAIMS_NOTE,
-        *describe_claims(pd.read_csv(claims, dtype={"section": str})),
+        *describe_claims(judged),
     ]
-    write_texts([("\n\n".join(parts) + "\n", output)])
-    logger.info("%d claims", read_table(claims)["claim"].nunique())
+    write_texts({output: "\n\n".join(parts) + "\n"})
+    logger.info("%d claims", judged["claim"].nunique())

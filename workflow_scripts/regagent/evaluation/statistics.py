@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from regagent.evaluation.registrations import STATISTICS, SUCCESS_PX
+from regagent.methods import UNREGISTERED
 
 WORST = 0.3
 RESAMPLES = 2000
@@ -203,7 +204,7 @@ def summarise_statistics(registrations: pd.DataFrame, methods: Sequence[str], pr
                     method, set_name, name
                 )
             row["worst30"] = errors.statistic(method, set_name, "worst30").mean()
-            if proposed in methods and method not in (proposed, "Initial"):
+            if proposed in methods and method not in (proposed, UNREGISTERED):
                 found = errors.compare(proposed, method, set_name, "mean")
                 row |= {"difference": found.difference}
                 row |= {"difference_low": found.low, "difference_high": found.high}

@@ -7,23 +7,36 @@ import numpy as np
 import pandas as pd
 
 from regagent.evaluation.printing import (
-    ABSENT,
-    Block,
-    Cell,
+    Table,
     number,
     to_html,
     to_latex,
     to_markdown,
+    with_spread,
     write_texts,
 )
 from regagent.evaluation.registrations import STATISTICS, summarise
 from regagent.evaluation.run_tables import read_registrations
 from regagent.files import UserError, read_table, write_table
 from regagent.jobs import logger
-from regagent.methods import label_of
+from regagent.methods import UNREGISTERED, label_of
 
-NOT_COMPETING = ("Initial",)
+#: What the columns of the table have in common.
+RUN, PAPER = "This run", "Paper"
 NOT_IN_PAPER = "†"
+
+
+def read_registrations_of(methods: Sequence[str], paths: Iterable[str | Path]) -> pd.DataFrame:
+    """Return what ``read_registrations`` returns, for a table that has all of ``methods``.
+
+    Raises ``UserError`` when a registration table is faulty or one of ``methods`` has none on a set.
+    """
+    registrations = read_registrations(paths)
+    for set_name, frame in registrations.groupby("set"):
+        for method in methods:
+            if method not in set(frame["method"]):
+                raise UserError(f"Table 2: no registrations of {method} on {set_name}")
+    return registrations
 
 
 def summarise_methods(
@@ -31,7 +44,7 @@ def summarise_methods(
 ) -> pd.DataFrame:
     """Return one row a method and set, in the order of ``methods``, with our numbers and the paper's.
 
-    ``registrations`` is what ``read_registrations`` returns. A statistic is taken for each seed over its
+    ``registrations`` is what ``read_registrations_of`` returns. A statistic is taken for each seed over its
     cases and then averaged over the seeds; ``*_seed_spread`` is its standard deviation over the seeds,
     empty for a single one. Counts (failures, step_limit) are averaged over the seeds too. A failed case
     counts with the error of the pose that its method returned. Errors are in px, ``mean_mm`` in mm.
@@ -41,8 +54,6 @@ def summarise_methods(
         of_set = registrations[registrations["set"] == set_name]
         for method in methods:
             of_method = of_set[of_set["method"] == method]
-            if of_method.empty:
-                raise UserError(f"Table 2: no registrations of {method} on {set_name}")
             seeds = [frame for _, frame in of_method.groupby("seed")]
             statistics = [summarise(frame) for frame in seeds]
             row = {"method": method, "set": set_name, "seeds": len(seeds)}
@@ -62,55 +73,51 @@ def summarise_methods(
     return pd.DataFrame(rows).round(6)
 
 
-def _mean_std(mean: float, std: float) -> str:
-    return ABSENT if np.isnan(mean) else f"{mean:.2f} ± {std:.2f}"
-
-
 def printed_name(method: str, in_paper: bool) -> str:
     """Return a method's name as the tables print it, marked where the paper has no numbers of it."""
-    return label_of(method) + ("" if in_paper or method in NOT_COMPETING else NOT_IN_PAPER)
+    return label_of(method) + ("" if in_paper or method == UNREGISTERED else NOT_IN_PAPER)
 
 
 def _best(frame: pd.DataFrame, column: str) -> pd.Series:
     """Mark the smallest value of a column as printed, so that equal looking values are marked alike."""
     printed = frame[column].round(2)
-    competing = ~frame["method"].isin(NOT_COMPETING)
+    competing = frame["method"] != UNREGISTERED
     return competing & (printed == printed[competing].min())
 
 
-def lay_out(summary: pd.DataFrame) -> list[Block]:
-    """Return the blocks to print, one a set, from what ``summarise_methods`` returns."""
-    blocks = []
-    several = bool((summary["seeds"] > 1).any())
+def lay_out(summary: pd.DataFrame) -> list[Table]:
+    """Return the tables to print, one a set, from what ``summarise_methods`` returns."""
+    tables = []
     for set_name, frame in summary.groupby("set"):
-        best = {name: _best(frame, f"{name}_px") for name in ("mean", "p50", "p90")}
-        rows = []
-        for index, row in frame.iterrows():
-            ours = [
-                Cell(_mean_std(row["mean_px"], row["std_px"]), bool(best["mean"][index])),
-                Cell(number(row["p50_px"]), bool(best["p50"][index])),
-                Cell(number(row["p90_px"]), bool(best["p90"][index])),
-                Cell(f"{row['failures']:.3g}"),
-                Cell(f"{row['step_limit']:.3g}"),
-                Cell(number(row["seconds_per_case"])),
-            ]
-            if several:
-                ours.insert(1, Cell(number(row["mean_px_seed_spread"])))
-            paper = [
-                Cell(_mean_std(row["paper_mean"], row["paper_std"])),
-                Cell(number(row["paper_p50"])),
-                Cell(number(row["paper_p90"])),
-            ]
-            name = printed_name(row["method"], in_paper=not np.isnan(row["paper_mean"]))
-            rows.append((name, (*ours, *paper)))
+        columns = {
+            (RUN, "mean ± std"): list(map(with_spread, frame["mean_px"], frame["std_px"])),
+            (RUN, "seed sd"): frame["mean_px_seed_spread"].map(number),
+            (RUN, "50th"): frame["p50_px"].map(number),
+            (RUN, "90th"): frame["p90_px"].map(number),
+            (RUN, "failed"): frame["failures"].map("{:.3g}".format),
+            (RUN, "step limit"): frame["step_limit"].map("{:.3g}".format),
+            (RUN, "s/case"): frame["seconds_per_case"].map(number),
+            (PAPER, "mean ± std"): list(map(with_spread, frame["paper_mean"], frame["paper_std"])),
+            (PAPER, "50th"): frame["paper_p50"].map(number),
+            (PAPER, "90th"): frame["paper_p90"].map(number),
+        }
+        if not _several_seeds(summary):
+            del columns[RUN, "seed sd"]
+        best = {
+            (RUN, name): _best(frame, column)
+            for name, column in (("mean ± std", "mean_px"), ("50th", "p50_px"), ("90th", "p90_px"))
+        }
+        names = pd.Index(map(printed_name, frame["method"], frame["paper_mean"].notna()), name="Method")
+        cells = pd.DataFrame(columns).set_axis(names)
+        bold = pd.DataFrame(best).reindex(columns=cells.columns, fill_value=False).set_axis(names)
         first = frame.iloc[0]
-        ours = ["mean ± std", "50th", "90th", "failed", "step limit", "s/case"]
-        if several:
-            ours.insert(1, "seed sd")
-        spans = ("This run", tuple(ours)), ("Paper", ("mean ± std", "50th", "90th"))
         title = f"{set_name}: {first['n_cases']} cases of {first['n_patients']} patients"
-        blocks.append(Block(title, spans, tuple(rows)))
-    return blocks
+        tables.append(Table(title, cells, bold))
+    return tables
+
+
+def _several_seeds(summary: pd.DataFrame) -> bool:
+    return bool((summary["seeds"] > 1).any())
 
 
 def notes(summary: pd.DataFrame) -> str:
@@ -121,7 +128,7 @@ def notes(summary: pd.DataFrame) -> str:
         "A case at the step limit never reached the stop threshold. "
         f"{NOT_IN_PAPER} not in the paper."
     )
-    if (summary["seeds"] > 1).any():
+    if _several_seeds(summary):
         text += " Each number is the mean over seeds; “seed sd” is the spread of the mean over them."
     return text
 
@@ -139,18 +146,16 @@ def make_table2(
 
     Raises ``UserError`` when a registration table is faulty or one of ``methods`` has none.
     """
-    summary = summarise_methods(read_registrations(registrations), read_table(reference), methods)
+    cases = read_registrations_of(methods, registrations)
+    summary = summarise_methods(cases, read_table(reference), methods)
     write_table(summary, csv)
-    blocks, note = lay_out(summary), notes(summary)
-    title = "Target registration error"
+    tables, note = lay_out(summary), notes(summary)
     write_texts(
-        [
-            (to_markdown(blocks, note), markdown),
-            (to_latex(blocks, note, title, "tre"), latex),
-            (to_html(blocks, note, "Table 2"), html),
-        ]
+        {
+            markdown: to_markdown(tables, note),
+            latex: to_latex(tables, note, "Target registration error", "tre"),
+            html: to_html(tables, note, "Table 2"),
+        }
     )
-    for block in blocks:
-        logger.info("%s", block.title)
-        for method, cells in block.rows:
-            logger.info("  %-18s %s", method, "  ".join(cell.text for cell in cells))
+    for table in tables:
+        logger.info("%s\n%s", table.title, table.cells.to_string())

@@ -8,9 +8,9 @@ import pandas as pd
 
 from regagent.evaluation.printing import (
     ABSENT,
-    Block,
-    Cell,
+    Table,
     number,
+    percentage,
     to_html,
     to_latex,
     to_markdown,
@@ -18,15 +18,13 @@ from regagent.evaluation.printing import (
     write_texts,
 )
 from regagent.evaluation.registrations import SUCCESS_PX
-from regagent.evaluation.run_tables import read_registrations
 from regagent.evaluation.statistics import RESAMPLES, summarise_statistics
-from regagent.evaluation.table2 import printed_name
-from regagent.files import UserError, read_table, write_table
+from regagent.evaluation.table2 import RUN, printed_name, read_registrations_of
+from regagent.files import read_table, write_table
 from regagent.jobs import logger
 from regagent.methods import PROPOSED
 
-OURS = ("mean [95 %]", "90th [95 %]", "worst 30 %", f"≤ {SUCCESS_PX:g} px")
-TESTS = ("difference [95 %]", "r", "p, cases", "p, patients")
+TESTS = f"against {PROPOSED}"
 NOTE = (
     f"TRE in px. [ ]: 95 % interval from a bootstrap over patients ({RESAMPLES} resamples), as the cases "
     "of a patient are alike; of few patients it comes out too narrow. Worst 30 %: mean of the largest "
@@ -43,26 +41,28 @@ def _p_value(p: float) -> str:
     return ABSENT if np.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def lay_out(statistics: pd.DataFrame, in_paper: Iterable[str]) -> list[Block]:
-    """Return the blocks to print, one a set, from what ``summarise_statistics`` returns."""
-    blocks, known = [], set(in_paper)
+def _intervals(frame: pd.DataFrame, name: str) -> list[str]:
+    return list(map(with_interval, frame[name], frame[f"{name}_low"], frame[f"{name}_high"]))
+
+
+def lay_out(statistics: pd.DataFrame, in_paper: Iterable[str]) -> list[Table]:
+    """Return the tables to print, one a set, from what ``summarise_statistics`` returns."""
+    tables = []
     for set_name, frame in statistics.groupby("set"):
-        rows = []
-        for row in frame.itertuples():
-            cells = [
-                with_interval(row.mean, row.mean_low, row.mean_high),
-                with_interval(row.p90, row.p90_low, row.p90_high),
-                number(row.worst30),
-                f"{100 * row.success:.0f} %",
-                with_interval(row.difference, row.difference_low, row.difference_high),
-                number(row.r_cases),
-                _p_value(row.p_cases_holm),
-                _p_value(row.p_patients_holm),
-            ]
-            rows.append((printed_name(row.method, row.method in known), tuple(map(Cell, cells))))
-        spans = ("This run", OURS), (f"against {PROPOSED}", TESTS)
-        blocks.append(Block(f"{set_name}: {frame.n_patients.iloc[0]} patients", spans, tuple(rows)))
-    return blocks
+        columns = {
+            (RUN, "mean [95 %]"): _intervals(frame, "mean"),
+            (RUN, "90th [95 %]"): _intervals(frame, "p90"),
+            (RUN, "worst 30 %"): frame["worst30"].map(number),
+            (RUN, f"≤ {SUCCESS_PX:g} px"): frame["success"].map(percentage),
+            (TESTS, "difference [95 %]"): _intervals(frame, "difference"),
+            (TESTS, "r"): frame["r_cases"].map(number),
+            (TESTS, "p, cases"): frame["p_cases_holm"].map(_p_value),
+            (TESTS, "p, patients"): frame["p_patients_holm"].map(_p_value),
+        }
+        names = pd.Index(map(printed_name, frame["method"], frame["method"].isin(in_paper)), name="Method")
+        title = f"{set_name}: {frame['n_patients'].iloc[0]} patients"
+        tables.append(Table(title, pd.DataFrame(columns).set_axis(names)))
+    return tables
 
 
 def make_table2_statistics(
@@ -79,21 +79,17 @@ def make_table2_statistics(
     ``reference`` is the paper's Table 2: methods that it lacks are marked. Raises ``UserError`` when a
     registration table is faulty or one of ``methods`` has none.
     """
-    cases = read_registrations(registrations)
-    for set_name, frame in cases.groupby("set"):
-        absent = [method for method in methods if method not in set(frame["method"])]
-        if absent:
-            raise UserError(f"statistics of Table 2: no registrations of {absent[0]} on {set_name}")
+    cases = read_registrations_of(methods, registrations)
     statistics = summarise_statistics(cases, methods, PROPOSED)
     write_table(statistics.round(6), csv)
-    blocks = lay_out(statistics, read_table(reference)["method"])
+    tables = lay_out(statistics, read_table(reference)["method"])
     title = "Statistics of the target registration error"
     write_texts(
-        [
-            (to_markdown(blocks, NOTE), markdown),
-            (to_latex(blocks, NOTE, title, "tre-statistics"), latex),
-            (to_html(blocks, NOTE, "Statistics of Table 2"), html),
-        ]
+        {
+            markdown: to_markdown(tables, NOTE),
+            latex: to_latex(tables, NOTE, title, "tre-statistics"),
+            html: to_html(tables, NOTE, "Statistics of Table 2"),
+        }
     )
     below = statistics[statistics.p_cases_holm < 0.05]
     logger.info("%s: %d of %d tests on cases with p < 0.05", PROPOSED, len(below), statistics.p_cases.count())

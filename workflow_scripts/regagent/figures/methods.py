@@ -10,6 +10,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
+from scipy import stats
 
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.run_tables import read_registrations
@@ -26,12 +27,14 @@ MARKERS = "os^Dv"
 COLOURS = 7
 
 
-def wilson_interval(successes: NDArray, trials: NDArray, z: float = 1.96) -> tuple[NDArray, NDArray]:
-    """Return the bounds of Wilson's interval (95 %) for a proportion; ``trials`` must be positive."""
-    share = successes / trials
-    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    half = z / (1 + z**2 / trials) * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+def wilson_interval(successes: NDArray, trials: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the bounds (N,) of Wilson's 95 % interval for each of N proportions; ``trials`` are positive."""
+    intervals = [
+        stats.binomtest(count, of).proportion_ci(method="wilson")
+        for count, of in zip(successes, trials, strict=True)
+    ]
+    low, high = np.transpose(intervals)
+    return low, high
 
 
 def capture_range(results: pd.DataFrame) -> pd.DataFrame:
