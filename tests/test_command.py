@@ -1,6 +1,8 @@
-"""``regagent register`` and ``regagent apply``: files in, files out, exit codes, and the README's example."""
+"""The command ``regagent``: files in, files out, exit codes, quick help, and the README's example."""
 
+import os
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -14,8 +16,12 @@ from heads import head
 from markers import grid, make_pair, perfect_register
 from workflow import ROOT
 
+from regagent import __version__
+from regagent.command import outputs
 from regagent.command import pair as registration
 from regagent.command.main import main
+from regagent.command.outputs import write_together
+from regagent.files import UserError
 
 CENTRE = (30.0, -20.0, 700.0)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -120,6 +126,7 @@ def test_force_writes_it_and_says_so_all_the_same(pair, model, capsys):
         (2, ["--warped-out", "w.png"], "w.png: expected a name that ends in .nii, .nii.gz, .mha, .nrrd"),
         (2, ["--report", "r.doc"], "r.doc: expected a name that ends in .png"),
         (2, ["--warped-out", "{ct}"], "ct.nii.gz: is named twice"),
+        (1, ["--report", "{ct}/r.png"], "ct.nii.gz is a file, expected a folder"),
     ],
 )
 def test_a_fault_is_one_line(pair, model, capsys, code, more, message):
@@ -128,6 +135,51 @@ def test_a_fault_is_one_line(pair, model, capsys, code, more, message):
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and said[0].startswith("error: ") and message in said[0]
     assert written(pair) == set()
+
+
+def no_room(*arguments, **keys):
+    raise UserError("cannot be written whole; is the disk full?")
+
+
+@pytest.mark.parametrize(
+    ("place", "broken"),
+    [
+        ("command.register.STYLE", "nowhere.mplstyle"),
+        ("command.register.write_transform", no_room),
+        ("command.register.write_image", no_room),
+        ("command.register.draw_overlay", no_room),
+        ("files.DATA", ROOT / "docs"),  # where no parameter map is
+    ],
+)
+def test_a_fault_leaves_what_was_written_before(pair, model, monkeypatch, capsys, place, broken):
+    monkeypatch.setattr(registration, "register", perfect_register)
+    (pair / "out").mkdir()
+    (pair / "out" / "t.tfm").write_text("of yesterday")
+    monkeypatch.setattr(f"regagent.{place}", broken)
+    assert register(pair, model, *(["--refine"] if place == "files.DATA" else []), suffix="mha") == 1
+    assert capsys.readouterr().err.startswith("error: ")
+    assert written(pair) == {"t.tfm"} and (pair / "out" / "t.tfm").read_text() == "of yesterday"
+
+
+def test_a_folder_that_may_not_be_written_into_is_named_first(pair, monkeypatch, capsys):
+    monkeypatch.setattr(outputs.os, "access", lambda path, mode: False)
+    assert register(pair, "no agent") == 1
+    said = capsys.readouterr().err
+    assert said == f"error: {pair}/out/t.tfm: cannot be written: no permission to write into {pair}\n"
+
+
+def test_a_disk_without_room_for_all_files_gets_none(tmp_path):
+    few, many = tmp_path / "few.csv", tmp_path / "many.csv"
+    few.write_text("of yesterday")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(UserError, match="many.csv: cannot be written"), write_together() as stage:
+            stage(few).write_text("of today")
+            stage(many).write_text("of today" * 100)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # no file grows further
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["few.csv"] and few.read_text() == "of yesterday"
 
 
 @pytest.mark.parametrize(
@@ -139,6 +191,35 @@ def test_a_wrong_command_line_ends_with_2(arguments, capsys):
         main(arguments)
     assert end.value.code == 2
     assert "usage: regagent" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--help", "--version", "register --help", "apply --help", "datasets --help", "register --start up"],
+)
+def test_what_needs_no_library_waits_for_none(arguments):
+    program = f"""
+import sys
+from regagent.command.main import main
+try:
+    main({arguments.split()})
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "workflow_scripts")}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == (2 if "up" in arguments else 0)
+    loaded = set(done.stderr.split())
+    assert "regagent.command.main" in loaded
+    heavy = {"cv2", "itk", "matplotlib", "numpy", "pandas", "pydantic", "scipy", "SimpleITK", "torch"}
+    assert not heavy & loaded
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"regagent {__version__}\n"
 
 
 @pytest.mark.parametrize("name", ["register", "apply"])

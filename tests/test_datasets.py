@@ -1,15 +1,20 @@
 """Folders in the shape of the public data sets become sample sheets whose volumes can be read."""
 
 import logging
+import re
+import shlex
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from heads import head
+from workflow import ROOT
 
+from regagent.command.main import main, parser
 from regagent.files import UserError
-from regagent.patients.datasets import DIRECTIONS, LAYOUTS, main, write_rire_header, write_sheet
+from regagent.patients.datasets import DIRECTIONS, write_rire_header, write_sheet
 from regagent.patients.importing import import_patient
+from regagent.patients.layouts import LAYOUTS
 from regagent.patients.sheet import read_patients
 
 SOURCE = "data 'of' a \"set\""
@@ -152,6 +157,16 @@ def test_a_folder_of_another_shape(tmp_path, kind):
 def test_the_command(tmp_path, scans, capsys):
     write_rire(tmp_path / "data", scans)
     sheet = tmp_path / "sheets" / "rire.tsv"
-    assert main(["rire", str(tmp_path / "data"), "--out", str(sheet)]) == 0
+    assert main(["datasets", "rire", str(tmp_path / "data"), "--out", str(sheet)]) == 0
     assert sheet.exists() and (tmp_path / "sheets" / "rire_headers" / "patient_001" / "ct.mhd").exists()
-    assert main(["rire", str(tmp_path / "nowhere")]) == 1
+    assert capsys.readouterr().err == ""
+    assert main(["datasets", "rire", str(tmp_path / "nowhere")]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path}/nowhere: no such folder\n"
+    with pytest.raises(SystemExit) as end:
+        main(["datasets", "another", str(tmp_path / "data")])
+    assert end.value.code == 2
+
+
+def test_the_page_shows_the_command_of_every_data_set():
+    lines = re.findall(r"^regagent (.*)$", (ROOT / "docs" / "data.md").read_text("utf-8"), flags=re.MULTILINE)
+    assert [parser().parse_args(shlex.split(line)).kind for line in lines] == list(LAYOUTS)

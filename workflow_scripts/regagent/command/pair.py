@@ -250,14 +250,14 @@ def physical_transform(pose: Array, placed: Placed) -> sitk.Transform:
     linear = placed.axes @ whole @ placed.axes.T
     shift = placed.axes @ [*(in_plane[:, 2] * placed.mm_per_px), 0.0] + placed.start
     if placed.dimension == 3:
-        transform = sitk.AffineTransform(3)
-        transform.SetMatrix(linear.ravel())
-        transform.SetCenter(placed.centre)
-        transform.SetTranslation(shift)
-        return transform
-    transform = sitk.Similarity2DTransform()
-    transform.SetCenter(placed.centre[:2])
-    transform.SetScale(float(np.hypot(*linear[:2, 0])))
-    transform.SetAngle(float(np.arctan2(linear[1, 0], linear[0, 0])))
-    transform.SetTranslation(shift[:2])
-    return transform
+        affine = sitk.AffineTransform(3)
+        affine.SetMatrix(linear.ravel())
+        affine.SetCenter(placed.centre)
+        affine.SetTranslation(shift)
+        return affine
+    similarity = sitk.Similarity2DTransform()
+    similarity.SetCenter(placed.centre[:2])
+    similarity.SetScale(float(np.hypot(*linear[:2, 0])))
+    similarity.SetAngle(float(np.arctan2(linear[1, 0], linear[0, 0])))
+    similarity.SetTranslation(shift[:2])
+    return similarity

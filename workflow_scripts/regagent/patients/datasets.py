@@ -1,26 +1,16 @@
-"""Public data sets as cohorts: the sample sheet of an unpacked folder. docs/data.md tells whence they are."""
+"""Public data sets as cohorts: the sample sheet of an unpacked folder (docs/data.md)."""
 
-import argparse
 import logging
 import re
-import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from regagent.files import UserError, write_whole
+from regagent.patients.layouts import LAYOUTS
 from regagent.patients.sheet import read_patients
 
 logger = logging.getLogger("regagent")
-
-#: The files of one patient, by modality: the folder's pattern, then paths in it.
-LAYOUTS = {
-    "rire": ("patient_*", {"mr": "mr_T1/header.ascii", "ct": "ct/header.ascii"}),
-    "synthrad2023": ("1B*", {"mr": "mr.nii.gz", "ct": "ct.nii.gz"}),
-    "synthrad2025": ("*", {"mr": "mr.mha", "ct": "ct.mha"}),
-    "han-seg": ("case_*", {"mr": "{patient}_IMG_MR_T1.nrrd", "ct": "{patient}_IMG_CT.nrrd"}),
-}
 
 #: Of RIRE's letters for where an axis points to: its direction in LPS.
 DIRECTIONS = {
@@ -141,32 +131,3 @@ def _number(keys: dict[str, str], name: str, header: Path) -> list[float]:
 
 def _joined(values) -> str:
     return " ".join(map(str, values))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], None]:
-    """Give ``parser`` the arguments of this command and return the function that runs it on them."""
-    parser.add_argument("kind", choices=LAYOUTS, help="the data set")
-    parser.add_argument("folder", type=Path, help="the unpacked folder that holds the patients' folders")
-    parser.add_argument(
-        "--out", type=Path, default=Path("patients.tsv"), help="the sheet (default: %(default)s)"
-    )
-    return lambda arguments: write_sheet(arguments.kind, arguments.folder, arguments.out)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write a sheet as the command line says; return the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    parser = argparse.ArgumentParser(
-        prog="python -m regagent.datasets", description="Write the sample sheet of a public data set."
-    )
-    run = add_arguments(parser)
-    try:
-        run(parser.parse_args(arguments))
-    except UserError as error:
-        logger.error("error: %s", error)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The files that the command writes: their names are checked, and they are written together or not at all."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from regagent.files import UserError, write_whole
+
+IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
+FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
+TABLE_SUFFIXES = (".csv", ".tsv")
+
+
+class UsageError(UserError):
+    """The options do not go together."""
+
+
+def check_outputs(
+    inputs: Sequence[str | Path | None], outputs: Sequence[tuple[str | Path | None, Sequence[str]]]
+) -> None:
+    """Check that each output, given with the suffixes that it may have, can be written; None is left out.
+
+    Raises ``UsageError`` for another suffix, a folder, and a file that is an input or another output;
+    ``UserError`` where nothing can be written. Writes nothing itself.
+    """
+    taken = {Path(path).resolve() for path in inputs if path}
+    for path, suffixes in outputs:
+        if path is None:
+            continue
+        if not str(path).endswith(tuple(suffixes)):
+            raise UsageError(f"{path}: expected a name that ends in {', '.join(suffixes)}")
+        if Path(path).is_dir():
+            raise UsageError(f"{path}: a folder, expected the name of a file")
+        if Path(path).resolve() in taken:
+            raise UsageError(f"{path}: is named twice; each output needs a file of its own")
+        taken.add(Path(path).resolve())
+        folder = next(above for above in Path(path).resolve().parents if above.exists())
+        if not folder.is_dir():
+            raise UserError(f"{path}: cannot be written: {folder} is a file, expected a folder")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UserError(f"{path}: cannot be written: no permission to write into {folder}")
+
+
+@contextmanager
+def write_together() -> Iterator[Callable[[str | Path], Path]]:
+    """Yield a function that gives the body a temporary path for each output, to write there.
+
+    All are put in place when the body has succeeded. If it fails, or if one cannot be put in place, every
+    output is as it was before. Raises ``UserError``.
+    """
+    staged: dict[str | Path, Path] = {}
+    with tempfile.TemporaryDirectory() as folder:
+
+        def stage(path: str | Path) -> Path:
+            staged[path] = Path(tempfile.mkdtemp(dir=folder), Path(path).name)
+            return staged[path]
+
+        yield stage
+        with ExitStack() as stack:  # none gets its name before all are on their disks
+            for path, written in staged.items():
+                stack.enter_context(write_whole(path)).write_bytes(written.read_bytes())

@@ -1,0 +1,108 @@
+"""``regagent register``: an MR and a CT in, one transform out, and what is known of its worth."""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from regagent.agent.agent_file import Evaluation, TrainedAgent, load_agent
+from regagent.command.outputs import FIGURE_SUFFIXES, IMAGE_SUFFIXES, check_outputs, write_together
+from regagent.command.pair import Outcome, Placed, physical_transform, place, read_pair, register_pair
+from regagent.figures.examples import draw_overlay
+from regagent.figures.overlays import tissue_levels
+from regagent.files import STYLE, parameter_map
+from regagent.patients.preregistration import resample
+from regagent.settings import Baselines
+from regagent.transforms import TRANSFORM_SUFFIXES, write_transform
+from regagent.volumes import write_image
+
+
+def register_files(
+    fixed: str | Path,
+    moving: str | Path,
+    model: str | Path,
+    transform_out: str | Path,
+    warped_out: str | Path | None = None,
+    report: str | Path | None = None,
+    number: int | None = None,
+    start: Literal["coordinates", "centres"] = "coordinates",
+    refine: bool = False,
+    force: bool = False,
+) -> bool:
+    """Register the CT ``moving`` to the MR ``fixed``, print what came out, and tell whether it is registered.
+
+    The transform, and the CT on the MR's grid and a picture if they are asked for, are written together or
+    not at all. A pair that is not registered gets none of them without ``force``. ``number`` chooses one
+    slice (``place``). Raises ``UserError`` for a fault in a file, ``UsageError`` for a name of an output that
+    will not do.
+    """
+    check_outputs(
+        [fixed, moving, model],
+        [(transform_out, TRANSFORM_SUFFIXES), (warped_out, IMAGE_SUFFIXES), (report, FIGURE_SUFFIXES)],
+    )
+    refinement = parameter_map(Baselines().refinement_parameter_map) if refine else None
+    torch.set_num_threads(1)
+    agent = load_agent(model)
+    mr, ct = read_pair(fixed, moving)
+    placed = place(mr, ct, agent.facts.slices, start, number)
+    outcome = register_pair(agent, placed, refinement)
+    print(_slices(outcome, placed))
+    if outcome.refusal:
+        print(f"I could not register this pair: {outcome.refusal}", file=sys.stderr)
+        if not force:
+            return False
+    else:
+        print(_result(outcome, placed, agent))
+    transform = physical_transform(outcome.pose, placed)
+    with write_together() as stage:
+        write_transform(transform, stage(transform_out))
+        if warped_out:
+            write_image(resample(ct, mr, transform), stage(warped_out))
+        if report:
+            levels = tissue_levels(placed.moving, placed.moving > 0)
+            names = [f"slice {row}" if placed.dimension == 3 else "" for row in placed.numbers]
+            draw_overlay(placed.fixed, placed.moving, outcome.pose, levels, names, STYLE, stage(report))
+    return not outcome.refusal
+
+
+def _slices(outcome: Outcome, placed: Placed) -> str:
+    """Return a line a slice: its own pose in mm and degrees, and what the agent thought of it."""
+    lines = [f"slice    x mm    y mm   angle   scale   value (threshold {outcome.threshold:.2f})"]
+    found = outcome.slices
+    for number, pose, value, stopped, steps in zip(
+        placed.numbers, found.pose, found.value, found.stopped, found.steps, strict=True
+    ):
+        ending = f"reached it after {steps} steps" if stopped else f"not reached in {steps} steps"
+        lines.append(f"{number:5d}  {_numbers(pose, placed)}  {value:6.2f}  {ending}")
+    return "\n".join(lines)
+
+
+def _numbers(pose: np.ndarray, placed: Placed) -> str:
+    x, y = pose[:2] * placed.mm_per_px
+    return f"{x:6.1f}  {y:6.1f}  {pose[2]:6.1f}  {pose[3]:6.3f}"
+
+
+def _result(outcome: Outcome, placed: Placed, agent: TrainedAgent) -> str:
+    start = " from where their centres meet" if placed.start.any() else ""
+    lines = [f"       {_numbers(outcome.pose, placed)}  this moves the CT onto the MR{start}"]
+    reached = outcome.slices.stopped
+    if len(reached) > 1:
+        spread = np.median(outcome.spread_px[reached]) * placed.mm_per_px
+        lines.append(
+            f"{reached.sum()} of {len(reached)} slices reached the threshold;"
+            f" half of them lie within {spread:.1f} mm of their median"
+        )
+    return "\n".join([*lines, _success(agent.facts.evaluation, placed.mm_per_px)])
+
+
+def _success(evaluation: Evaluation, mm_per_px: float) -> str:
+    """Return what is known of the agent's success where its value reaches the threshold."""
+    share = evaluation.stopped_within / evaluation.stopped
+    return (
+        f"Success estimate of a slice: {share:.0%}. Of {evaluation.stopped} test cases of this agent"
+        f" ({evaluation.patients} patients of its own cohort) whose value reached the threshold, so many"
+        f" ended within {evaluation.success_px:g} px of the truth; {evaluation.success_px * mm_per_px:.1f} mm"
+        " here."
+    )

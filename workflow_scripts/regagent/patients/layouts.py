@@ -1,0 +1,9 @@
+"""The public data sets that can be cohorts: which files of an unpacked folder are a patient's MR and CT."""
+
+#: The files of one patient, by modality: the folder's pattern, then paths in it.
+LAYOUTS = {
+    "rire": ("patient_*", {"mr": "mr_T1/header.ascii", "ct": "ct/header.ascii"}),
+    "synthrad2023": ("1B*", {"mr": "mr.nii.gz", "ct": "ct.nii.gz"}),
+    "synthrad2025": ("*", {"mr": "mr.mha", "ct": "ct.mha"}),
+    "han-seg": ("case_*", {"mr": "{patient}_IMG_MR_T1.nrrd", "ct": "{patient}_IMG_CT.nrrd"}),
+}
