@@ -75,7 +75,7 @@ def test_the_page_of_an_own_run_without_the_papers_methods(tmp_path):
 
 @pytest.fixture
 def fill():
-    return runpy.run_path(str(ROOT / "docs" / "fill.py"))["fill"]
+    return runpy.run_path(str(ROOT / "docs" / "fill.py"))["fill_run"]
 
 
 def test_readme_and_docs_are_filled_from_a_run(run, tmp_path, fill):
