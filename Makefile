@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help reproduce report check_report docs accuracy literal few_patients repeats smoke test sheet_check \
+.PHONY: help reproduce report check_report docs settings accuracy literal few_patients repeats smoke test sheet_check \
 	faults lint benchmark memory time_to_accuracy clean
 .DEFAULT_GOAL := help
 
@@ -30,8 +30,11 @@ check_report: $(INSTALLED) ## report.html in a real browser: every picture shows
 	@command -v chromium >/dev/null || { echo "error: no chromium here; on Debian: apt-get install chromium"; exit 1; }
 	REPORT=report.html pytest tests/test_report.py
 
-docs: $(INSTALLED) ## README's table and pictures and docs/results.md from a finished run (RUN=default)
+docs: settings ## README's table and pictures and docs/results.md from a finished run (RUN=default)
 	PYTHONPATH=workflow_scripts python docs/fill.py results/$(or $(RUN),default)
+
+settings: $(INSTALLED) ## the tables of config/README.md and config/schema.json from the models of the settings
+	PYTHONPATH=workflow_scripts python docs/fill.py
 
 accuracy literal few_patients repeats: $(INSTALLED) ## longer experiments, see the files of these names in config/
 	snakemake --configfile config/$@.yaml

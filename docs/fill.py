@@ -1,21 +1,22 @@
-"""Fill the README's table and pictures and docs/results.md from a finished run: `make docs`.
+"""Fill the pages: `make docs` from a finished run, `make settings` from the models of the configuration.
 
 No number in them is typed by hand.
 """
 
+import json
 import re
 import shutil
 import sys
 from pathlib import Path
 
 from regagent.files import UserError, write_whole
+from regagent.settings.documentation import schema, table
 
 ROOT = Path(__file__).parent.parent
-TABLE = re.compile(r"(?<=<!-- table2:start -->\n).*?(?=<!-- table2:end -->)", flags=re.DOTALL)
 PICTURES = ("figure4", "figure5", "training")
 
 
-def fill(run: Path, root: Path = ROOT) -> None:
+def fill_run(run: Path, root: Path = ROOT) -> None:
     """Copy a run's tables and figures to where the README and the docs under ``root`` show them.
 
     Raises ``UserError`` when the run lacks one of them or the README has no place for the table; then
@@ -23,23 +24,54 @@ def fill(run: Path, root: Path = ROOT) -> None:
     """
     copies = {run / "tables" / "results.md": root / "docs" / "results.md"}
     copies |= {run / "figures" / f"{name}.png": root / "docs" / "images" / f"{name}.png" for name in PICTURES}
-    table = run / "tables" / "table2.md"
-    for path in (table, *copies):
+    results = run / "tables" / "table2.md"
+    for path in (results, *copies):
         if not path.is_file():
             raise UserError(f"{path}: no such file, expected a finished run; `make reproduce` makes one")
     readme = root / "README.md"
-    text, places = TABLE.subn(lambda _: table.read_text(encoding="utf-8"), readme.read_text(encoding="utf-8"))
-    if places != 1:
-        raise UserError(f"{readme}: {places} places between table2:start and table2:end, expected one")
+    text = filled(readme.read_text(encoding="utf-8"), "table2", results.read_text(encoding="utf-8"), readme)
     for source, target in copies.items():
         with write_whole(target) as temporary:
             shutil.copyfile(source, temporary)
-    with write_whole(readme) as temporary:
+    write(text, readme)
+
+
+def fill_settings(root: Path = ROOT) -> None:
+    """Write the models' keys into config/README.md and config/schema.json under ``root``.
+
+    The README's place for the table of a model is ``keys:`` and the model's name.
+    """
+    readme = root / "config" / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    for name in re.findall(r"<!-- keys:(\w+):start -->", text):
+        text = filled(text, f"keys:{name}", table(name), readme)
+    write(text, readme)
+    write(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n", root / "config" / "schema.json")
+
+
+def filled(text: str, name: str, content: str, page: Path) -> str:
+    """Return the text of a page with ``content`` between its marks ``name:start`` and ``name:end``.
+
+    Raises ``UserError`` naming the page unless it has this place once.
+    """
+    place = re.compile(rf"(?<=<!-- {name}:start -->\n).*?(?=<!-- {name}:end -->)", flags=re.DOTALL)
+    text, places = place.subn(lambda _: content, text)
+    if places != 1:
+        raise UserError(f"{page}: {places} places between {name}:start and {name}:end, expected one")
+    return text
+
+
+def write(text: str, path: Path) -> None:
+    """Write a text file whole."""
+    with write_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
     try:
-        fill(Path(sys.argv[1]))
+        if len(sys.argv) > 1:
+            fill_run(Path(sys.argv[1]))
+        else:
+            fill_settings()
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -115,6 +115,17 @@ def test_a_module_taken_whole_counts_whole(package):
     assert digest() != before
 
 
+def test_the_description_of_a_setting_leaves_the_hash_and_its_default_does_not(package):
+    folder, digest = package
+    model = 'class Keys:\n    """Keys."""\n\n    scale: int = 2\n    """Factor."""\n\n\nSCALE = Keys.scale'
+    replaced(folder, "alpha", "SCALE = 2", model)
+    before = digest()
+    replaced(folder, "alpha", '"""Factor."""', '"""Factor on the size, without unit."""')
+    assert digest() == before
+    replaced(folder, "alpha", "scale: int = 2", "scale: int = 3")
+    assert digest() != before
+
+
 @pytest.mark.parametrize(
     "form", ["from . import gamma", "from .gamma import far", "import regagent.house.gamma as g"]
 )

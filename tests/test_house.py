@@ -8,12 +8,12 @@ import pytest
 LIBRARY = Path(__file__).parents[1] / "workflow_scripts" / "regagent"
 #: '' is the root of the library.
 ORDER = (
-    *("", "reproduction", "phantom", "patients", "pairs"),
+    *("", "settings", "reproduction", "phantom", "patients", "pairs"),
     *("evaluation", "agent", "conventional", "figures", "command"),
 )
 ENTRANCE = "regagent.__main__"  # what ``python -m regagent`` runs stands at the root and opens the command
 MODULES = {
-    ".".join(("regagent", *path.relative_to(LIBRARY).with_suffix("").parts)): path
+    ".".join(("regagent", *path.relative_to(LIBRARY).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in sorted(LIBRARY.rglob("*.py"))
 }
 
@@ -31,8 +31,8 @@ def imports_of(path):
 
 
 def package_of(module):
-    parts = module.split(".")
-    return parts[1] if len(parts) > 2 else ""
+    folders = MODULES[module].relative_to(LIBRARY).parts[:-1]
+    return folders[0] if folders else ""
 
 
 def test_the_packages_are_those_of_the_order():

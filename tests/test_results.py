@@ -84,7 +84,7 @@ def test_a_table_that_cannot_be_read_is_named(run):
 
 @pytest.fixture
 def fill():
-    return runpy.run_path(str(ROOT / "docs" / "fill.py"))["fill"]
+    return runpy.run_path(str(ROOT / "docs" / "fill.py"))["fill_run"]
 
 
 def test_readme_and_docs_are_filled_from_a_run(run, tmp_path, fill):

@@ -1,22 +1,19 @@
 """The configuration: what is refused, with which words, and that every key is explained."""
 
+import json
 import re
+import runpy
+import shutil
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator, ValidationError
 from workflow import ROOT
 
 from regagent.files import UserError
-from regagent.settings import Model, load
+from regagent.settings import Regressor, SupervisedAgent, load, models, variant
 
-DEFAULT = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-
-
-def models():
-    found = [Model]
-    for model in found:
-        found.extend(model.__subclasses__())
-    return found
+SCHEMA = json.loads((ROOT / "config/schema.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -102,3 +99,77 @@ def test_defaults_in_the_readme_are_the_models():
                 rows = re.findall(rf"^\| `{key}` \| ([^|]+) \|", text, flags=re.MULTILINE)
                 numbers = {float(cell.replace(" ", "")) for cell in rows if re.fullmatch(r"[-\d. ]+", cell)}
                 assert default in numbers, f"{model.__name__}.{key}: {default} is not among {numbers}"
+
+
+def test_every_key_has_a_description():
+    for model in models():
+        for key, field in model.model_fields.items():
+            assert field.description, f"{model.__name__}.{key}: write what it means in a docstring below it"
+
+
+def test_the_tables_and_the_schema_are_the_models(tmp_path):
+    (tmp_path / "config").mkdir()
+    shutil.copy(ROOT / "config/README.md", tmp_path / "config")
+    runpy.run_path(str(ROOT / "docs/fill.py"))["fill_settings"](tmp_path)
+    for name in ("README.md", "schema.json"):
+        written = (tmp_path / "config" / name).read_bytes()
+        assert written == (ROOT / "config" / name).read_bytes(), f"config/{name}: run `make settings`"
+
+
+def test_every_model_with_keys_of_its_own_has_its_table():
+    places = re.findall(r"<!-- keys:(\w+):start -->", (ROOT / "config/README.md").read_text())
+    keyed = {model.__name__ for model in models() if set(model.__annotations__) - {"learner"}}
+    assert sorted(places) == sorted(keyed - {"Model"} | {"learner"})
+
+
+CONFIGURATIONS = sorted((ROOT / "config").glob("*.yaml"))
+
+
+def test_the_schema_is_one():
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
+def test_a_configuration_is_valid_by_the_schema_that_it_names(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# yaml-language-server: $schema=schema.json\n")
+    Draft202012Validator(SCHEMA).validate(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        {},
+        {"perturbations": {"E1": {"rotation_deg": 10}}},
+        {"variants": {"RL-LME": {"steps": 600_000}, "SL-LME": None}},
+        {"variants": {"RL-LME": {"steps": "600_000"}}},  # as an editor reads it
+    ],
+)
+def test_the_schema_accepts_a_part_of_the_configuration(overlay):
+    Draft202012Validator(SCHEMA).validate(overlay)
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        {"cohorts": {}},
+        {"cohort": {"patiens": 3}},
+        {"cohort": {"patients": 1}},
+        {"cohort": {"patients": "many"}},
+        {"cohort": None},
+        {"variants": {"RL-LME": {"stepps": 3}}},
+        {"variants": {"SL-LME": {"learner": "supervised", "reward": "paper"}}},
+        {"methods": []},
+    ],
+)
+def test_the_schema_refuses_what_the_models_refuse(overlay):
+    with pytest.raises(ValidationError):
+        Draft202012Validator(SCHEMA).validate(overlay)
+
+
+def test_a_variant_is_the_model_that_its_learner_names():
+    assert variant({"learner": "supervised", "steps": 7}) == SupervisedAgent(learner="supervised", steps=7)
+    settings = Regressor(learner="regression", batch=3)
+    assert variant(settings.model_dump(mode="json")) == settings
+    with pytest.raises(ValueError, match="magic"):
+        variant({"learner": "magic"})

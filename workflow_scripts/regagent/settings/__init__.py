@@ -1,0 +1,44 @@
+"""The configuration: every key with its type, range, default and meaning, checked before any job starts."""
+
+from regagent.settings.base import Model, models
+from regagent.settings.pairs import Augmentation, PerturbationRange, Perturbations, Slices
+from regagent.settings.patients import Cohort, Phantom, Preregistration, Split
+from regagent.settings.registration import Baselines, Calibration, Inference, Search
+from regagent.settings.run import Settings, load
+from regagent.settings.variants import (
+    Agent,
+    AgentSettings,
+    Pretrained,
+    Regressor,
+    ReinforcementAgent,
+    SupervisedAgent,
+    Variant,
+    variant,
+)
+
+__all__ = [
+    "Agent",
+    "AgentSettings",
+    "Augmentation",
+    "Baselines",
+    "Calibration",
+    "Cohort",
+    "Inference",
+    "Model",
+    "PerturbationRange",
+    "Perturbations",
+    "Phantom",
+    "Preregistration",
+    "Pretrained",
+    "Regressor",
+    "ReinforcementAgent",
+    "Search",
+    "Settings",
+    "Slices",
+    "Split",
+    "SupervisedAgent",
+    "Variant",
+    "load",
+    "models",
+    "variant",
+]

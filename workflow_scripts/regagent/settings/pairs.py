@@ -1,0 +1,129 @@
+"""The settings of the slice pairs: how they are cut, misaligned for a test, and varied in a training."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from regagent.settings.base import (
+    Fraction,
+    Model,
+    NonNegative,
+    Positive,
+    PositiveFloat,
+    Range,
+    ScaleRange,
+    Seed,
+)
+
+
+class Slices(Model):
+    """The slice pairs of a patient, their landmarks and evaluation points (§3.3, §4)."""
+
+    count: Positive = 6
+    """Number of slice pairs a patient (§4)."""
+
+    size: Annotated[int, Field(ge=64, multiple_of=4)] = 168
+    """Width and height of a slice in px, a multiple of 4 (§4)."""
+
+    ct_window_hu: Range = (-200.0, 1000.0)
+    """CT values in HU that become 0 and 1."""
+
+    mr_percentiles: Range = (1.0, 99.5)
+    """Percentiles of the MR volume's intensities that become 0 and 1."""
+
+    minimum_gap_mm: NonNegative = 9.0
+    """Chosen slices lie at least this many mm apart."""
+
+    minimum_head_fraction: Fraction = 0.12
+    """Fraction of a slice that the head must cover."""
+
+    landmarks_minimum: Positive = 8
+    """With fewer SIFT landmarks than this a slice gets a grid of landmarks instead."""
+
+    landmarks_maximum: Positive = 64
+    """The strongest SIFT landmarks of a slice are kept, up to this many."""
+
+    grid_spacing_px: Positive = 12
+    """Spacing in px of the evaluation points, on which the TRE is measured."""
+
+
+class PerturbationRange(Model):
+    """A uniform distribution on a lattice of perturbations (§4)."""
+
+    translation_px: NonNegative
+    """Largest shift along x and along y, in px."""
+
+    translation_step_px: PositiveFloat = 1.0
+    """Step of the lattice of shifts, in px."""
+
+    rotation_deg: NonNegative
+    """Largest rotation in degrees."""
+
+    rotation_step_deg: PositiveFloat = 1.0
+    """Step of the lattice of rotations, in degrees."""
+
+    scale: ScaleRange = (0.75, 1.25)
+    """Smallest and largest scale factor."""
+
+    scale_step: PositiveFloat = 0.05
+    """Step of the lattice of scale factors."""
+
+
+class Perturbations(Model):
+    """The two sets of perturbed test pairs (§4); training starts are drawn from E1's range."""
+
+    per_slice: Positive = 8
+    """Number of test cases a slice in each set (§4: 64)."""
+
+    seed: Seed = 7
+    """Seed of the random perturbations."""
+
+    E1: PerturbationRange = PerturbationRange(translation_px=25, rotation_deg=30)
+    """Range of the first test set and of all training starts."""
+
+    E2: PerturbationRange = PerturbationRange(translation_px=30, rotation_deg=45)
+    """Range of the second test set."""
+
+
+class Augmentation(Model):
+    """Random variations of the training pairs, against over-fitting to few patients.
+
+    The amounts are the ends of uniform distributions about no change; ``scale``, ``anisotropy``, ``gamma``
+    and ``gain`` are logarithms of factors.
+    """
+
+    enabled: bool = True
+    """`false` trains on the pairs as they are, as the paper seems to do."""
+
+    mirror: Fraction = 0.5
+    """Fraction of the pairs that are mirrored left to right."""
+
+    rotation_deg: NonNegative = 10.0
+    """Largest rotation in degrees."""
+
+    shift_px: NonNegative = 8.0
+    """Largest shift along x and along y, in px."""
+
+    scale: NonNegative = 0.1
+    """Largest logarithm of the scale factor."""
+
+    anisotropy: NonNegative = 0.1
+    """Largest logarithm of the stretch along each of two random axes at right angles."""
+
+    deformation_px: NonNegative = 3.0
+    """Amplitude in px of a smooth deformation of 4 × 4 knots."""
+
+    gamma: NonNegative = 0.3
+    """Largest logarithm of the exponent of the intensities."""
+
+    gain: NonNegative = 0.2
+    """Largest logarithm of the factor on the intensities."""
+
+    bias: NonNegative = 0.2
+    """Amplitude of a smooth change of brightness across the image, as a fraction of the brightness."""
+
+    blur: Fraction = 1.0
+    """Largest part of a smoothing over 3 × 3 px: 0 is none, 1 is all of it."""
+
+    noise: NonNegative = 0.03
+    """Largest standard deviation of Gaussian noise, as a fraction of the intensity range."""

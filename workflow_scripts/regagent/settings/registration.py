@@ -1,0 +1,116 @@
+"""The settings of a registration: how agents stop and look ahead, and the conventional methods."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from regagent.settings.base import (
+    Fraction,
+    Model,
+    NonNegative,
+    ParameterMap,
+    Positive,
+    PositiveFloat,
+    ScaleRange,
+    Seed,
+)
+
+
+class Calibration(Model):
+    """The stop rule: the threshold on the value is found on training pairs (§3.6)."""
+
+    cases: Positive = 96
+    """Number of perturbed pairs."""
+
+    steps: Positive = 150
+    """Number of steps that the agent walks on each pair."""
+
+    candidates: Positive = 25
+    """Number of thresholds tried for greedy stopping."""
+
+    lookahead_candidates: Positive = 5
+    """Number of thresholds tried with the look-ahead, which costs more."""
+
+    minimum_stopped: Fraction = 0.97
+    """The highest threshold tried is the one at which this fraction of the cases still stops."""
+
+    seed: Seed = 11
+    """Seed of the random cases."""
+
+
+class Inference(Model):
+    """Greedy steps until the value reaches the threshold, then the look-ahead (§3.6)."""
+
+    maximum_steps: Positive = 500
+    """A case that has not stopped after this many steps takes the pose of its highest value, and the table
+    counts it (§4)."""
+
+    simulations: Positive = 20
+    """Number of rollouts of the look-ahead (§4)."""
+
+    depth: Positive = 10
+    """Number of steps of a rollout (§4)."""
+
+    batch: Positive = 256
+    """Number of cases that are registered side by side."""
+
+    seed: Seed = 13
+    """Seed of the look-ahead's draws."""
+
+
+class Search(Model):
+    """The grid of poses among which the highest mutual information is searched."""
+
+    translation_px: NonNegative = 30.0
+    """Largest shift along x and along y, in px."""
+
+    translation_step_px: Annotated[float, Field(ge=2)] = 6.0
+    """Step of the shifts in px, at least 2. It is also the width of the pixels that the images are shrunk
+    to."""
+
+    rotation_deg: NonNegative = 45.0
+    """Largest rotation in degrees."""
+
+    rotation_step_deg: PositiveFloat = 5.0
+    """Step of the rotations in degrees."""
+
+    scale: ScaleRange = (0.75, 1.25)
+    """Smallest and largest scale factor."""
+
+    scale_step: PositiveFloat = 0.1
+    """Step of the scale factors."""
+
+    bins: Annotated[int, Field(ge=3)] = 8
+    """Number of levels of intensity in the joint histogram."""
+
+    candidates: Positive = 10
+    """Number of the best poses that are tried again with their neighbours at half the steps."""
+
+
+class Baselines(Model):
+    """The conventional methods of Table 2, and further ones that are not in the paper."""
+
+    elastix_parameter_map: ParameterMap = "similarity2d"
+    """Elastix parameter map of the 2D similarity registration."""
+
+    refinement_parameter_map: ParameterMap = "refine2d"
+    """Elastix parameter map of the methods that end in `+Elastix`."""
+
+    multistart_parameter_map: ParameterMap = "multistart2d"
+    """Elastix parameter map of each start of `Multistart-Elastix`."""
+
+    multistart_rotations_deg: Annotated[list[float], Field(min_length=1)] = [-30.0, 0.0, 30.0]
+    """Rotations in degrees of the starts of `Multistart-Elastix`: each of these with each of the scales. The
+    result of the highest mutual information counts. The seconds grow with the number of starts."""
+
+    multistart_scales: Annotated[list[PositiveFloat], Field(min_length=1)] = [1.0]
+    """Scale factors of the starts of `Multistart-Elastix`."""
+
+    search: Search = Search()
+    """The grid of poses of `MI-search`."""
+
+    sift_ratio: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """A SIFT match counts if its distance is less than this fraction of the second best's."""
+
+    sift_minimum_matches: Annotated[int, Field(ge=2)] = 4
+    """With fewer matches than this the case counts as failed."""

@@ -1,0 +1,143 @@
+"""The whole configuration of a run, checked before any job starts, and the messages on its faults."""
+
+from difflib import get_close_matches
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from regagent.files import UserError
+from regagent.methods import CONVENTIONAL, LOOKAHEAD, REFINED, VARIANT_NAME, variant_of
+from regagent.settings.base import Model, Seed, models
+from regagent.settings.pairs import Perturbations, Slices
+from regagent.settings.patients import Cohort, Phantom, Preregistration, Split
+from regagent.settings.registration import Baselines, Calibration, Inference
+from regagent.settings.variants import Agent, Regressor, Variant
+
+
+def _distinct(values: list) -> list:
+    if len(set(values)) < len(values):
+        raise ValueError("an entry stands there twice")
+    return values
+
+
+class Settings(Model):
+    """The whole configuration of a run."""
+
+    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] = "default"
+    """Name of the run, of letters, digits, `-` and `_`. Results stand in `results/{run}/`."""
+
+    deterministic: bool = False
+    """`true` gives the same tables, slices and weights to the last bit on the same machine: one worker a
+    training, PyTorch's deterministic algorithms, and times written as 0. With `false` the times differ, and
+    so do trainings of several workers or on a GPU."""
+
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)] = [1]
+    """Each variant is trained once a seed. Table 2 gives the mean over the seeds and their spread."""
+
+    cohort: Cohort = Cohort()
+    """Who is registered."""
+
+    phantom: Phantom = Phantom()
+    """How simulated patients look."""
+
+    preregistration: Preregistration = Preregistration()
+    """Alignment of MR and CT in 3D."""
+
+    slices: Slices = Slices()
+    """Which slices are cut and what is measured on them."""
+
+    split: Split = Split()
+    """Who trains and who is tested."""
+
+    perturbations: Perturbations = Perturbations()
+    """How slices are misaligned."""
+
+    variants: dict[str, Variant]
+    """What is trained: a name of your own and its settings."""
+
+    methods: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
+    """Rows of Table 2 in their order. A row is `Initial`, `SIFT`, `Elastix`, one of the three that are not in
+    the paper (`Multistart-Elastix`, `MI-search`, `SimpleITK`, see `baselines`) or the name of a variant. An
+    agent's name with `-MC` adds the look-ahead. Any name with `+Elastix` adds a local Elastix registration
+    from that method's poses."""
+
+    calibration: Calibration = Calibration()
+    """How the stop threshold is found."""
+
+    inference: Inference = Inference()
+    """How trained agents register."""
+
+    baselines: Baselines = Baselines()
+    """The conventional methods."""
+
+    @model_validator(mode="after")
+    def _names_its_variants(self) -> "Settings":
+        for name in self.variants:
+            if name in CONVENTIONAL or name.endswith(LOOKAHEAD) or not VARIANT_NAME.fullmatch(name):
+                raise ValueError(
+                    f"variants: {name!r}: expected letters, digits, - and _, no ending -MC (it means the"
+                    f" look-ahead) and none of {', '.join(CONVENTIONAL)}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _knows_its_methods(self) -> "Settings":
+        for method in self.methods:
+            start = method.removesuffix(REFINED)
+            if start in CONVENTIONAL:
+                continue
+            variant = self.variants.get(variant_of(method))
+            if variant is None:
+                known = ", ".join([*CONVENTIONAL, *self.variants])
+                raise ValueError(
+                    f"methods: unknown variant {method!r}; known are {known}, agents also with -MC,"
+                    f" and all of them with {REFINED}"
+                )
+            if start.endswith(LOOKAHEAD) and isinstance(variant, Regressor):
+                raise ValueError(f"methods: {method!r}: a regressor has no look-ahead")
+        return self
+
+
+def load(config: dict) -> Settings:
+    """Check a configuration as read from YAML. Raises ``UserError`` naming each faulty key.
+
+    A variant that is null is left out: so an overlay drops one that stands in ``config.yaml``.
+    """
+    if isinstance(config.get("variants"), dict):
+        variants = {name: keys for name, keys in config["variants"].items() if keys is not None}
+        config = {**config, "variants": variants}
+    try:
+        settings = Settings.model_validate(config)
+    except ValidationError as error:
+        raise UserError("\n".join(map(_message, error.errors()))) from error
+    return _deterministic(settings) if settings.deterministic else settings
+
+
+def _deterministic(settings: Settings) -> Settings:
+    """Return the settings with one worker a training, which gets the episodes of all of them."""
+    variants = {
+        name: variant.model_copy(
+            update={"workers": 1, "environments": variant.workers * variant.environments}
+        )
+        if isinstance(variant, Agent)
+        else variant
+        for name, variant in settings.variants.items()
+    }
+    return settings.model_copy(update={"variants": variants})
+
+
+def _message(fault: ErrorDetails) -> str:
+    """Return one line on a fault that pydantic found: the key, what is wrong, what was found."""
+    # The learner that pydantic puts after a variant's name to tell the models apart is no key.
+    path = [part for i, part in enumerate(fault["loc"]) if not (i == 2 and fault["loc"][0] == "variants")]
+    where = f"config: {'.'.join(map(str, path))}" if path else "config"
+    if fault["type"] == "value_error":
+        return f"{where}: {fault['ctx']['error']}"
+    if fault["type"] == "extra_forbidden":
+        keys = {key for model in models() for key in model.model_fields}
+        near = get_close_matches(str(path[-1]), keys, n=1)
+        return f"{where}: no such key" + (f"; did you mean {near[0]!r}?" if near else "")
+    if fault["type"] == "missing":
+        return f"{where}: this key is required"
+    return f"{where}: {fault['msg']} (found {fault['input']!r})"
