@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(workflow.basedir, "workflow_scripts")))
 
 from regagent.files import UserError
 from regagent.jobs import DETERMINISTIC, RUN_PROCESS, check_writable
-from regagent.settings import load
+from regagent.settings.run import load
 
 try:
     SETTINGS = load(config)

@@ -16,12 +16,13 @@ from tqdm import tqdm
 from regagent.agent.checkpoints import load_model
 from regagent.agent.inference import register
 from regagent.agent.stopping import Thresholds
-from regagent.conventional.baselines import itk_pose, sift_pose
+from regagent.conventional.itk import itk_pose
+from regagent.conventional.sift import sift_pose
 from regagent.files import parameter_map, read_table, write_table
 from regagent.pairs.perturbations import perturbed_pairs
 from regagent.pairs.slices import read_cohort
 from regagent.patients.elastix import elastix
-from regagent.settings import Baselines, Inference
+from regagent.settings.registration import Baselines, Inference
 
 ROUNDS = 5
 #: Pairs a round that are registered one by one.

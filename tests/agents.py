@@ -11,7 +11,9 @@ from regagent.agent.checkpoints import save_model
 from regagent.agent.networks import AgentNetwork, to_blocks, to_states
 from regagent.agent.stopping import Thresholds
 from regagent.pairs.training_pairs import Pairs
-from regagent.settings import Inference, PerturbationRange, ReinforcementAgent, Slices, SupervisedAgent
+from regagent.settings.pairs import PerturbationRange, Slices
+from regagent.settings.registration import Inference
+from regagent.settings.variants import ReinforcementAgent, SupervisedAgent
 
 PLAIN = {"augmentation": {"enabled": False}}
 RANGES = PerturbationRange(translation_px=25, rotation_deg=30)

@@ -5,22 +5,20 @@ import pytest
 import SimpleITK as sitk
 
 from regagent.conventional.baselines import (
-    itk_pose,
-    mattes,
-    multistart_pose,
     refine_registrations,
     register_initial,
     register_search,
     register_sift,
     register_simpleitk,
-    sift_pose,
 )
-from regagent.conventional.mutual_information import mutual_information, search_pose
+from regagent.conventional.grid_search import mutual_information_at, search_pose
+from regagent.conventional.itk import itk_pose, mattes, multistart_pose
+from regagent.conventional.sift import sift_pose
 from regagent.files import UserError, parameter_map, read_table, write_table
 from regagent.geometry import POSE, compose, invert, landmark_distance
 from regagent.images import warp
 from regagent.patients.elastix import RegistrationFailed, elastix
-from regagent.settings import Baselines, Search
+from regagent.settings.registration import Baselines, Search
 
 SIZE = 168
 MAP = parameter_map("similarity2d")
@@ -134,7 +132,7 @@ def test_elastix_finishes_the_search(mr, ct):
 def test_nothing_to_search_in(mr):
     blank = np.zeros_like(mr)
     assert search_pose(mr, blank, Search()) is None and search_pose(blank, mr, Search()) is None
-    assert mutual_information(mr, blank, invert(TURNED)) == 0
+    assert mutual_information_at(mr, blank, invert(TURNED)) == 0
 
 
 def test_mutual_information_is_that_of_the_joint_histogram(mr, ct):
@@ -148,15 +146,15 @@ def test_mutual_information_is_that_of_the_joint_histogram(mr, ct):
     joint = np.histogram2d(shifted.ravel(), moving.ravel(), bins=[-0.1, 0.1, 0.3, 0.6, 0.8])[0] / fixed.size
     product = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
     expected = (joint[joint > 0] * np.log(joint[joint > 0] / product[joint > 0])).sum()
-    found = mutual_information(fixed, moving, invert([-5.0, 3.0, 0.0, 1.0]), pixel=1.0, bins=128)
+    found = mutual_information_at(fixed, moving, invert([-5.0, 3.0, 0.0, 1.0]), pixel=1.0, bins=128)
     assert found == pytest.approx(expected, rel=1e-3)
 
 
 def test_mutual_information_is_highest_at_the_truth(mr, ct):
     moving, truth = warp(ct, TURNED), invert(TURNED)
-    there = mutual_information(mr, moving, truth)
+    there = mutual_information_at(mr, moving, truth)
     for other in ([4.0, 0, 0, 1], [0, -4.0, 0, 1], [0, 0, 5.0, 1], [0, 0, 0, 1.07], [0, 0, 0, 0.93]):
-        assert mutual_information(mr, moving, compose(other, truth)) < there
+        assert mutual_information_at(mr, moving, compose(other, truth)) < there
 
 
 def test_simpleitk_starts_from_the_centres_of_mass(mr, ct):

@@ -7,7 +7,7 @@ from regagent.files import UserError, read_table
 from regagent.patients.importing import import_patient
 from regagent.patients.sheet import read_sheet
 from regagent.patients.split import split_patients
-from regagent.settings import Split
+from regagent.settings.patients import Split
 
 HEADER = "patient\tmr\tct\n"
 ROW = "P1\tmr.nii.gz\tct.nii.gz\n"

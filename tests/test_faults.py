@@ -13,7 +13,7 @@ from regagent.files import UserError
 from regagent.patients.importing import import_patient
 from regagent.patients.preregistration import preregister_patient
 from regagent.patients.sheet import read_patients
-from regagent.settings import Preregistration
+from regagent.settings.patients import Preregistration
 
 PATIENTS = ("broken", "headless", "sound")
 #: The sound patient's folder: none of this may mean anything to anybody on the way.

@@ -16,7 +16,7 @@ from regagent.files import UserError, read_table, read_text_table, write_table
 from regagent.geometry import compose, corner_matrix, invert, matrix, pose_of, transform
 from regagent.pairs.perturbations import perturb_slices, sample_perturbations
 from regagent.patients.sheet import read_patients
-from regagent.settings import PerturbationRange, Perturbations
+from regagent.settings.pairs import PerturbationRange, Perturbations
 from regagent.volumes import PLAUSIBLE_SPACING_MM, read_volume
 
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

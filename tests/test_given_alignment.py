@@ -12,7 +12,8 @@ from scans import thick_stack
 from regagent.files import UserError
 from regagent.pairs.slices import read_slices, select_slices
 from regagent.patients.preregistration import in_plane, preregister_patient
-from regagent.settings import Preregistration, Slices
+from regagent.settings.pairs import Slices
+from regagent.settings.patients import Preregistration
 
 
 def align(folder, mr, ct, transform=None, **keys):

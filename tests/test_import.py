@@ -8,7 +8,7 @@ from scans import write_series
 from regagent.patients.importing import import_patient
 from regagent.patients.sheet import read_patients
 from regagent.phantom.scanners import simulate_patient
-from regagent.settings import Phantom
+from regagent.settings.patients import Phantom
 
 MODALITIES = ("mr", "ct")
 

@@ -7,7 +7,8 @@ of the test sets, with look-ahead). Output: ``agent``.
 
 from regagent.agent.agent_file import export_agent
 from regagent.jobs import logged
-from regagent.settings import Inference, Slices
+from regagent.settings.pairs import Slices
+from regagent.settings.registration import Inference
 
 with logged(snakemake.log[0]):
     export_agent(

@@ -22,7 +22,8 @@ from regagent.files import UserError, read_table
 from regagent.geometry import ACTIONS
 from regagent.pairs.slices import read_cohort
 from regagent.reproduction.provenance import commit, package_versions
-from regagent.settings import Inference, Slices
+from regagent.settings.pairs import Slices
+from regagent.settings.registration import Inference
 
 FORMAT = "regagent agent"
 VERSION = 2

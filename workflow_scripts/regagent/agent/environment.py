@@ -16,7 +16,8 @@ from regagent.images import Image, warp_images
 from regagent.pairs.augmentation import augment_pairs
 from regagent.pairs.perturbations import sample_perturbations
 from regagent.pairs.training_pairs import Pairs
-from regagent.settings import Agent, PerturbationRange
+from regagent.settings.pairs import PerturbationRange
+from regagent.settings.variants import Agent
 
 
 def observe(fixed: Tensor, moving: Tensor, pose: Tensor) -> Tensor:

@@ -28,7 +28,8 @@ from regagent.pairs.augmentation import augment_pairs
 from regagent.pairs.perturbations import Images, perturbed_pairs, sample_perturbations
 from regagent.pairs.slices import read_cohort
 from regagent.pairs.training_pairs import Pairs, read_pairs
-from regagent.settings import PerturbationRange, Regressor
+from regagent.settings.pairs import PerturbationRange
+from regagent.settings.variants import Regressor
 
 logger = logging.getLogger("regagent")
 

@@ -18,16 +18,17 @@ from numpy.typing import NDArray
 from regagent.agent.agent_file import TrainedAgent
 from regagent.agent.inference import Registrations, register
 from regagent.agent.networks import choose_device
-from regagent.anatomy import AIR_HU, TISSUE_HU, head_mask
-from regagent.conventional.baselines import itk_pose
+from regagent.anatomy import TISSUE_HU, head_mask
+from regagent.conventional.itk import itk_pose
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.files import UserError
 from regagent.geometry import invert, landmark_distance, matrix
-from regagent.images import Image, field_of_view, normalise, square
+from regagent.images import Image, field_of_view
+from regagent.pairs.grid import cut, mm_per_px, mr_window
 from regagent.pairs.slices import choose_slices
 from regagent.patients.elastix import elastix
 from regagent.patients.preregistration import resample
-from regagent.settings import Slices
+from regagent.settings.pairs import Slices
 from regagent.volumes import read_image
 
 logger = logging.getLogger("regagent")
@@ -122,15 +123,16 @@ def place(
         raise UserError(f"slice {number}: the MR has {mr.GetDepth()} axial slices, 0 to {mr.GetDepth() - 1}")
     shift = _centre(ct) - _centre(mr) if start == "centres" else np.zeros(3)
     intensity = sitk.GetArrayFromImage(mr)
-    low, high = np.percentile(intensity, settings.mr_percentiles)
-    if not high > low:
-        raise UserError(f"the MR's percentiles {settings.mr_percentiles} are both {low:g}: no contrast")
+    try:
+        window = mr_window(intensity, settings)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
     # The CT may lie beyond the sides of a narrow MR: both are cut from the square around it.
     spacing = mr.GetSpacing()[:2]
     side = field_of_view(intensity.shape[1:], spacing)
     margin = [int((side / step - count) / 2) for step, count in zip(spacing, mr.GetSize(), strict=False)]
-    wide = sitk.ConstantPad(mr, [*margin, 0], [*margin, 0], float(low))
+    wide = sitk.ConstantPad(mr, [*margin, 0], [*margin, 0], float(window[0]))
     around = sitk.GetArrayFromImage(wide)
     translation = sitk.TranslationTransform(3, shift.tolist())
     density = sitk.GetArrayFromImage(resample(ct, wide, translation)).astype(np.float32)
@@ -142,16 +144,12 @@ def place(
         if tissue[number] < TISSUE_FRACTION * settings.minimum_head_fraction * density[0].size:
             raise UserError(f"the CT shows no head where the MR lies{_advice(start)}")
 
-    def cut(slices: NDArray, outside: float, window: tuple[float, float]) -> Image:
-        return np.stack(
-            [normalise(square(slices[z], spacing, settings.size, outside), *window) for z in numbers]
-        )
-
+    fixed, moving = cut(around, density, numbers, spacing, window, settings)
     return Placed(
         numbers,
-        fixed=cut(around, float(low), (low, high)),
-        moving=cut(density, AIR_HU, settings.ct_window_hu),
-        mm_per_px=side / settings.size,
+        fixed=fixed,
+        moving=moving,
+        mm_per_px=mm_per_px(intensity.shape[1:], spacing, settings),
         centre=_centre(mr),
         axes=np.reshape(mr.GetDirection(), (3, 3)),
         start=shift,

@@ -15,7 +15,7 @@ from scipy import stats
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.run_tables import read_registrations
 from regagent.figures.style import BLACK, FULL_WIDTH, GREY, LIGHT_GREY, save, styled
-from regagent.methods import PROPOSED, REFINED, UNREGISTERED, label_of, variant_of
+from regagent.methods import LOOKAHEAD, PROPOSED, REFINED, UNREGISTERED, label_of, variant_of
 
 CAPTURE_BIN_PX = 10.0
 CAPTURE_LAST_BIN_PX = 40.0
@@ -70,7 +70,7 @@ def looks(families: Mapping[str, str]) -> dict[str, dict]:
             line, fill = "-", "full"
             if method.endswith(REFINED):
                 line, fill = "-.", "left"
-            elif f"{method}-MC" in members:
+            elif f"{method}{LOOKAHEAD}" in members:
                 line, fill = "--", "none"
             elif index >= COLOURS:
                 line = (0, (4, 1))

@@ -9,11 +9,12 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from regagent.anatomy import AIR_HU, TISSUE_HU, head_mask
+from regagent.anatomy import TISSUE_HU, head_mask
 from regagent.files import UserError, write_whole
-from regagent.images import field_of_view, normalise, square
+from regagent.images import square
+from regagent.pairs.grid import cut, mm_per_px, mr_window
 from regagent.pairs.landmarks import evaluation_grid, grid_landmarks, sift_landmarks
-from regagent.settings import Slices
+from regagent.settings.pairs import Slices
 from regagent.volumes import read_volume
 
 logger = logging.getLogger("regagent")
@@ -84,22 +85,17 @@ def select_slices(patient: str, mr: str | Path, ct: str | Path, output: str | Pa
             patient, len(chosen), settings.count, settings.minimum_gap_mm,
         )  # fmt: skip
 
-    low, high = np.percentile(intensity, settings.mr_percentiles)
-    if not high > low:
-        raise UserError(
-            f"patient {patient}: percentiles {settings.mr_percentiles} of {mr} are both {low:g}: no contrast"
-        )
-    size = settings.size
-    mr_slices, ct_slices, heads, landmarks, points, sources = [], [], [], [], [], []
-    for z in chosen:
-        # Windowing comes after resampling: clipping first would move the edges of bone.
-        ct_slice = normalise(square(hounsfield[z], spacing[:2], size, AIR_HU), *settings.ct_window_hu)
-        head_slice = square(head[z].astype(np.float32), spacing[:2], size, 0.0) >= 0.5
+    try:
+        window = mr_window(intensity, settings)
+    except ValueError as error:
+        raise UserError(f"patient {patient}: {error} ({mr})") from error
+    mr_slices, ct_slices = cut(intensity, hounsfield, chosen, spacing[:2], window, settings)
+    heads, landmarks, points, sources = [], [], [], []
+    for z, ct_slice in zip(chosen, ct_slices, strict=True):
+        head_slice = square(head[z].astype(np.float32), spacing[:2], settings.size, 0.0) >= 0.5
         found, source = _landmarks(ct_slice, head_slice, settings)
         if source == "grid":
             logger.warning("patient %s, slice %d: too few SIFT landmarks, a grid is used", patient, z)
-        mr_slices.append(normalise(square(intensity[z], spacing[:2], size, float(low)), low, high))
-        ct_slices.append(ct_slice)
         heads.append(head_slice)
         landmarks.append(found)
         points.append(evaluation_grid(head_slice, settings.grid_spacing_px, found))
@@ -109,11 +105,11 @@ def select_slices(patient: str, mr: str | Path, ct: str | Path, output: str | Pa
         np.savez_compressed(
             file,
             patient=np.array(patient),
-            mr=np.stack(mr_slices),
-            ct=np.stack(ct_slices),
+            mr=mr_slices,
+            ct=ct_slices,
             head=np.stack(heads),
             slice_index=np.array(chosen, dtype=np.int64),
-            mm_per_px=np.array(field_of_view(intensity.shape[1:], spacing[:2]) / size),
+            mm_per_px=np.array(mm_per_px(intensity.shape[1:], spacing[:2], settings)),
             landmarks=_padded(landmarks),
             evaluation_points=_padded(points),
             landmark_source=np.array(sources),

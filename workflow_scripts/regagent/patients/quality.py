@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from regagent.anatomy import AIR_HU, BONE_HU, SKIN_HU, head_mask
 from regagent.images import normalise, square, to_uint8
+from regagent.similarity import mutual_information
 
 
 def quality(
@@ -97,9 +98,7 @@ def _mutual_information(mr: sitk.Image, ct: sitk.Image, transform: sitk.Transfor
     if not inside.any():
         return 0.0
     joint, _, _ = np.histogram2d(sitk.GetArrayFromImage(coarse)[inside], density[inside], bins=32)
-    joint /= joint.sum()
-    product = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
-    return float((joint[joint > 0] * np.log(joint[joint > 0] / product[joint > 0])).sum())
+    return float(mutual_information(joint / joint.sum()))
 
 
 def _points(head: NDArray[np.bool_], image: sitk.Image, count: int = 2000) -> list[tuple[float, ...]]:

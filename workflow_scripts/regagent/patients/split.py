@@ -8,7 +8,7 @@ import pandas as pd
 
 from regagent.files import UserError, write_table
 from regagent.patients.sheet import read_sheet
-from regagent.settings import Split
+from regagent.settings.patients import Split
 
 
 def split_patients(

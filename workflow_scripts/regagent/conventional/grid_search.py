@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from regagent.geometry import invert
 from regagent.images import Image, warp
-from regagent.settings import Search
+from regagent.settings.registration import Search
+from regagent.similarity import mutual_information
 
 #: Intensities up to this are air and make up the lowest level; the others hold equally many pixels each.
 AIR = 0.05
@@ -38,7 +39,7 @@ def search_pose(fixed: Image, moving: Image, settings: Search) -> NDArray[np.flo
         return None
 
 
-def mutual_information(
+def mutual_information_at(
     fixed: Image, moving: Image, pose: ArrayLike, pixel: float = 2.0, bins: int = 16
 ) -> float:
     """Return the mutual information in nats of the images (H, H) under the pose T, 0 when one is empty.
@@ -88,13 +89,10 @@ def _scan(
     counts = counts.reshape(-1, len(there), len(here), len(poses)).transpose(0, 3, 1, 2)  # (R², A, I, J - 1)
     air = there.sum((1, 2))[:, None] - counts.sum(-1, keepdims=True)
     joint = np.concatenate([air, counts], -1) / size**2
-    information = (
-        _entropy(joint.sum(-2)) + _entropy(joint.sum(-1)) - _entropy(joint.reshape(*joint.shape[:2], -1))
-    )
 
     steps = np.arange(-reach, reach + 1) * pixel
     shifts = np.stack([*np.meshgrid(steps, steps), *np.zeros((2, len(steps), len(steps)))], -1)
-    return (shifts.reshape(-1, 1, 4) + poses).reshape(-1, 4), information.ravel()
+    return (shifts.reshape(-1, 1, 4) + poses).reshape(-1, 4), mutual_information(joint).ravel()
 
 
 def _edges(image: Image, bins: int) -> NDArray:
@@ -109,8 +107,3 @@ def _indicators(images: Image, edges: NDArray) -> NDArray[np.float32]:
     """Return (levels, ...) of ones where a pixel (...) is of the level, and zeros elsewhere."""
     levels = np.digitize(images, edges)
     return np.stack([levels == level for level in range(len(edges) + 1)]).astype(np.float32)
-
-
-def _entropy(shares: NDArray) -> NDArray:
-    """Return the entropy (...) in nats of distributions (..., N)."""
-    return -(shares * np.log(np.maximum(shares, 1e-12))).sum(-1)

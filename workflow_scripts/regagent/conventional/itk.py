@@ -1,0 +1,92 @@
+"""Elastix and SimpleITK on a slice pair: physical transforms found there, and taken back as poses (§4)."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import ArrayLike, NDArray
+
+from regagent.conventional.grid_search import mutual_information_at
+from regagent.geometry import IDENTITY, compose, invert, matrix, pose_of
+from regagent.patients.elastix import RegistrationFailed
+
+
+def itk_pose(
+    register: Callable[[sitk.Image, sitk.Image], sitk.Transform],
+    fixed: NDArray,
+    moving: NDArray,
+    start: ArrayLike = IDENTITY,
+) -> NDArray | None:
+    """Return the pose T (4,) that ``register`` finds from the pose ``start``, or None where it fails.
+
+    ``register`` is ``mattes`` or what ``elastix`` returns. The images are laid in the plane so that physical
+    points are centred pixel coordinates, the moving one moved by ``start``, without resampling. The result
+    maps fixed points to points of the moving image as it lies: T is ``start`` and then the inverse of that.
+    """
+    try:
+        result = register(_laid(fixed, IDENTITY), _laid(moving, start))
+    except RegistrationFailed:
+        return None
+    shift = np.array(result.TransformPoint((0.0, 0.0)))
+    columns = [np.array(result.TransformPoint(axis)) - shift for axis in ((1.0, 0.0), (0.0, 1.0))]
+    return compose(invert(pose_of(np.column_stack([*columns, shift]))), start)
+
+
+def multistart_pose(
+    register: Callable[[sitk.Image, sitk.Image], sitk.Transform],
+    fixed: NDArray,
+    moving: NDArray,
+    starts: Iterable[ArrayLike],
+) -> NDArray | None:
+    """Return the pose T (4,) of the highest mutual information that ``itk_pose`` finds from the starts.
+
+    None where it fails from all of them.
+    """
+    poses = [itk_pose(register, fixed, moving, start) for start in starts]
+    return max(
+        (pose for pose in poses if pose is not None),
+        key=lambda pose: mutual_information_at(fixed, moving, pose),
+        default=None,
+    )
+
+
+def mattes(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
+    """Return the similarity of two 2D images by Mattes' mutual information, as SimpleITK has it.
+
+    It starts with the centres of mass (moments) over each other and goes through three resolutions, over all
+    pixels and by steps of up to half a pixel: the fewer samples and the fewer steps of SimpleITK's notebooks
+    end farther off. The result maps fixed to moving points. Raises ``RegistrationFailed``.
+    """
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # sums of several threads differ from run to run
+    registration = sitk.ImageRegistrationMethod()
+    registration.SetMetricAsMattesMutualInformation(50)
+    registration.SetInterpolator(sitk.sitkLinear)
+    registration.SetOptimizerAsGradientDescent(
+        learningRate=1.0,  # estimated in each iteration instead
+        numberOfIterations=300,
+        convergenceMinimumValue=1e-8,
+        convergenceWindowSize=20,
+        estimateLearningRate=registration.EachIteration,
+        maximumStepSizeInPhysicalUnits=0.5,
+    )
+    registration.SetOptimizerScalesFromPhysicalShift()
+    registration.SetShrinkFactorsPerLevel([4, 2, 1])
+    registration.SetSmoothingSigmasPerLevel([2, 1, 0])
+    try:
+        centred = sitk.CenteredTransformInitializer(
+            fixed, moving, sitk.Similarity2DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
+        )
+        registration.SetInitialTransform(centred, inPlace=False)
+        return registration.Execute(fixed, moving)
+    except RuntimeError as error:
+        raise RegistrationFailed(str(error)) from error
+
+
+def _laid(image: NDArray, pose: ArrayLike) -> sitk.Image:
+    """Return a square image (H, H) as it lies in centred pixel coordinates after the pose."""
+    placed, scale = matrix(pose), float(np.asarray(pose)[3])
+    laid = sitk.GetImageFromArray(np.asarray(image, dtype=np.float32))
+    laid.SetSpacing((scale, scale))
+    laid.SetDirection((placed[:, :2] / scale).ravel())
+    laid.SetOrigin(placed[:, 2] - placed[:, :2].sum(1) * (len(image) - 1) / 2)
+    return laid
