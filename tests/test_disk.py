@@ -81,7 +81,8 @@ def test_what_the_body_cannot_read_is_not_said_to_be_unwritable(tmp_path):
 
 
 def run_logged(log, body):
-    program = f"from regagent.files import UserError\nfrom regagent.jobs import logged\nwith logged({str(log)!r}):\n    {body}\n"
+    imports = "from regagent.files import UserError\nfrom regagent.jobs import logged\n"
+    program = f"{imports}with logged({str(log)!r}):\n    {body}\n"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "workflow_scripts")}
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
 
