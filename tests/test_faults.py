@@ -272,7 +272,10 @@ FAULTS = {
     "a path with braces": (give("mr", lambda p: p.write(p.mr, "{a}.mha")), "{a}.mha: .* rename the file"),
     "a missing transform": (lambda p: p.columns.update(transform="gone.tfm"), "gone.tfm does not exist"),
     "a 2D transform": (flat, "transform .*flat.tfm: maps points in 2D, expected 3D"),
-    "no transform": (give("transform", lambda p: p.text("hello", "a.tfm")), "a.tfm: not a readable ITK tran"),
+    "no transform": (
+        give("transform", lambda p: p.text("hello", "a.tfm")),
+        "a.tfm: not a transform that ITK reads",
+    ),
     "a transform to elsewhere": (far_off, r"failed \(transform\): the heads .* overlap by 0\."),
     "a set of its own": (lambda p: p.columns.update(set="valid"), "set is 'valid', expected train, test"),
     "a name with a slash": (lambda p: p.columns.update(patient="a/b"), "patient 'a/b' cannot name a folder"),

@@ -10,7 +10,7 @@ from regagent.patients.elastix import RegistrationFailed, elastix
 from regagent.patients.preregistration import DOUBTFUL_OVERLAP, resample
 from regagent.patients.quality import overlay, quality
 from regagent.patients.sheet import naming_row
-from regagent.transforms import write_transform
+from regagent.transforms import read_transform, write_transform
 from regagent.volumes import read_volume, write_image, write_png
 
 logger = logging.getLogger("regagent")
@@ -45,7 +45,7 @@ def align_patient(
     fixed, moving = read_volume(mr, patient), read_volume(ct, patient)
     with naming_row(sheet, patient):
         if transform is not None:
-            method, found = "transform", read_transform(transform, patient)
+            method, found = "transform", read_transform(transform, patient=patient, dimension=3)
         elif method == "none":
             found = sitk.Euler3DTransform()
         else:
@@ -74,19 +74,6 @@ def align_patient(
             patient, report["overlap"], output_overlay,
         )  # fmt: skip
     logger.info("patient %s: aligned (%s), overlap of the heads %.3f", patient, method, report["overlap"])
-
-
-def read_transform(path: str | Path, patient: str) -> sitk.Transform:
-    """Read a 3D ITK transform. Raises ``UserError`` naming the patient and the file."""
-    where = f"patient {patient}: transform {path}"
-    try:
-        transform = sitk.ReadTransform(str(path))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"{where}: not a readable ITK transform ({reason})") from error
-    if transform.GetDimension() != 3:
-        raise UserError(f"{where}: maps points in {transform.GetDimension()}D, expected 3D")
-    return transform
 
 
 def in_plane(ct: sitk.Image, thick_slice_mm: float) -> sitk.Image:
