@@ -152,10 +152,10 @@ SHEET = SETTINGS.cohort.sheet
 if SHEET is None:
     PATIENTS = [f"P{number:03d}" for number in range(1, SETTINGS.cohort.patients + 1)]
 else:
-    from regagent.patients.sheet import read_patients
+    from regagent.patients.sheet import read_sheet
 
     try:
-        ROWS = {row.patient: row for row in read_patients(SHEET).itertuples()}
+        ROWS = {row.patient: row for row in read_sheet(SHEET)}
     except UserError as error:
         sys.exit(str(error))
     PATIENTS = list(ROWS)

@@ -12,7 +12,7 @@ from workflow import copy_workflow, snakemake, write_overlay
 from regagent.files import UserError
 from regagent.patients.alignment import align_patient
 from regagent.patients.importing import import_patient
-from regagent.patients.sheet import read_patients
+from regagent.patients.sheet import read_sheet
 
 PATIENTS = ("broken", "headless", "sound")
 #: The sound patient's folder: none of this may mean anything to anybody on the way.
@@ -142,7 +142,7 @@ class Patient:
     def run(self):
         """Do what the pipeline does with this patient until the slices are cut."""
         sheet = self.sheet()
-        row = next(read_patients(sheet).itertuples())
+        (row,) = read_sheet(sheet)
         out = {name: self.folder / "out" / f"{name}.nii.gz" for name in ("mr", "ct")}
         import_patient(row.patient, row.mr, row.ct, *out.values(), sheet)
         results = [self.folder / "out" / name for name in ("aligned.nii.gz", "t.tfm", "q.json", "o.png")]
@@ -329,5 +329,5 @@ def test_a_faulty_sheet_is_named(tmp_path, sheet):
     path = tmp_path / "patients.tsv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match=message) as caught:
-        read_patients(path)
+        read_sheet(path)
     assert str(caught.value).startswith(str(path))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from regagent.files import UserError, write_whole
-from regagent.patients.sheet import read_patients
+from regagent.patients.sheet import read_sheet
 
 logger = logging.getLogger("regagent")
 
@@ -64,7 +64,7 @@ def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
     rows = [list(records[0]), *([str(cell) for cell in record.values()] for record in records)]
     with write_whole(output) as temporary:  # a sheet has no quotes: cells stand as they are
         temporary.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
-    read_patients(output)
+    read_sheet(output)
     logger.info("%s: %d patients", output, len(records))
 
 
@@ -157,7 +157,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write a sheet as the command line says; return the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(
-        prog="python -m regagent.datasets", description="Write the sample sheet of a public data set."
+        prog="python -m regagent.patients.datasets",
+        description="Write the sample sheet of a public data set.",
     )
     run = add_arguments(parser)
     try:
