@@ -180,6 +180,12 @@ def lose_slice(patient):
     (patient.folder / "scan" / "1-004.dcm").unlink()
 
 
+def wide_series(patient):
+    image = sitk.Image(patient.mr)
+    image.SetSpacing((8.0, 8.0, 80.0))
+    return patient.series(image, "scan", "MR")
+
+
 def double_slice(patient):
     patient.columns["ct"] = patient.series(patient.ct, "scan", "CT")
     content = (patient.folder / "scan" / "1-004.dcm").read_bytes()
@@ -260,6 +266,11 @@ FAULTS = {
     "two series": (two_series, "scan: 2 DICOM series .*CT 1, 10 files.*CT 2, 10 files"),
     "an MR's series as CT": (give("ct", lambda p: p.series(p.mr, "scan", "MR")), "scan: .* modality MR"),
     "one DICOM slice": (give("mr", lambda p: p.series(p.mr[:, :, :6], "scan", "MR")), "scan: one slice only"),
+    "a wide-spaced series": (give("mr", wide_series), "scan: spacing .*80.* mm, expected 0.05 to 20"),
+    "a series of one value": (
+        give("ct", lambda p: p.series(p.ct * 0 - 9, "scan", "CT")),
+        "scan: empty, every voxel is -9",
+    ),
     "an empty folder": (folder(), "scan: no DICOM series in this folder"),
     "a folder without DICOM": (folder("a.txt"), "scan: no DICOM series in this folder"),
     "one file as both": (lambda p: p.columns.update(mr="ct.nii.gz"), "MR and CT are the same file .*ct.nii"),
