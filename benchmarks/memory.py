@@ -21,7 +21,7 @@ import yaml
 from snakemake.utils import update_config
 
 from regagent.files import read_table, write_table
-from regagent.settings.run import load
+from regagent.settings import load
 
 DEFAULT, RUN = Path("results/default"), Path("results/memory")
 OVERLAY = RUN / "memory.yaml"

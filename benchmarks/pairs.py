@@ -9,8 +9,7 @@ from regagent.pairs.slices import read_slices, select_slices
 from regagent.pairs.training_pairs import Pairs
 from regagent.patients.preregistration import resample
 from regagent.phantom.scanners import simulate_patient
-from regagent.settings.pairs import Slices
-from regagent.settings.patients import Phantom
+from regagent.settings import Phantom, Slices
 from regagent.volumes import read_volume
 
 

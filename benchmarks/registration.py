@@ -22,7 +22,7 @@ from regagent.files import parameter_map, read_table, write_table
 from regagent.pairs.perturbations import perturbed_pairs
 from regagent.pairs.slices import read_cohort
 from regagent.patients.elastix import elastix
-from regagent.settings.registration import Baselines, Inference
+from regagent.settings import Baselines, Inference
 
 ROUNDS = 5
 #: Pairs a round that are registered one by one.

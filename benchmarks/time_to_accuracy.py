@@ -22,9 +22,7 @@ from regagent.geometry import landmark_distance
 from regagent.images import warp
 from regagent.pairs.perturbations import sample_perturbations
 from regagent.pairs.training_pairs import Pairs, read_pairs
-from regagent.settings.pairs import Perturbations
-from regagent.settings.registration import Calibration, Inference
-from regagent.settings.variants import ReinforcementAgent
+from regagent.settings import Calibration, Inference, Perturbations, ReinforcementAgent
 
 VALIDATION_PATIENTS = 4
 EVERY = 25_000

@@ -22,8 +22,7 @@ from regagent.agent.environment import Episodes
 from regagent.agent.networks import AgentNetwork
 from regagent.files import write_table
 from regagent.pairs.training_pairs import Pairs
-from regagent.settings.pairs import Perturbations
-from regagent.settings.variants import ReinforcementAgent
+from regagent.settings import Perturbations, ReinforcementAgent
 
 CORES = len(os.sched_getaffinity(0))
 RANGES = Perturbations().E1

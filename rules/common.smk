@@ -6,7 +6,7 @@ import shutil
 
 from regagent import files
 from regagent.methods import CONVENTIONAL, FIGURE5_PANELS, LOOKAHEAD, PROPOSED, REFINED
-from regagent.patients.sheet import read_patients
+from regagent.patients.sheet import read_sheet
 from regagent.reproduction.code_hash import code_hash
 from regagent.reproduction.plan import SETS, Plan
 
@@ -31,7 +31,7 @@ if SHEET is None:
     PATIENTS = [f"P{number:03d}" for number in range(1, SETTINGS.cohort.patients + 1)]
 else:
     try:
-        ROWS = {row.patient: row for row in read_patients(SHEET).itertuples()}
+        ROWS = {row.patient: row for row in read_sheet(SHEET)}
     except UserError as error:
         sys.exit(str(error))
     PATIENTS = list(ROWS)

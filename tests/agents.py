@@ -11,9 +11,7 @@ from regagent.agent.checkpoints import save_model
 from regagent.agent.networks import AgentNetwork, to_blocks, to_states
 from regagent.agent.stopping import Thresholds
 from regagent.pairs.training_pairs import Pairs
-from regagent.settings.pairs import PerturbationRange, Slices
-from regagent.settings.registration import Inference
-from regagent.settings.variants import ReinforcementAgent, SupervisedAgent
+from regagent.settings import Inference, PerturbationRange, ReinforcementAgent, Slices, SupervisedAgent
 
 PLAIN = {"augmentation": {"enabled": False}}
 RANGES = PerturbationRange(translation_px=25, rotation_deg=30)

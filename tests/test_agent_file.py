@@ -14,7 +14,7 @@ from regagent.agent.checkpoints import load_model
 from regagent.files import UserError
 from regagent.geometry import ACTIONS
 from regagent.reproduction.provenance import PACKAGES
-from regagent.settings.pairs import Slices
+from regagent.settings import Slices
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from agents import make_pairs, reinforcement
 
 from regagent.agent.environment import Episodes
 from regagent.pairs.augmentation import augment_pairs
-from regagent.settings.pairs import Augmentation, PerturbationRange
+from regagent.settings import Augmentation, PerturbationRange
 
 SIZE = 168
 

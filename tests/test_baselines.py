@@ -18,7 +18,7 @@ from regagent.files import UserError, parameter_map, read_table, write_table
 from regagent.geometry import POSE, compose, invert, landmark_distance
 from regagent.images import warp
 from regagent.patients.elastix import RegistrationFailed, elastix
-from regagent.settings.registration import Baselines, Search
+from regagent.settings import Baselines, Search
 
 SIZE = 168
 MAP = parameter_map("similarity2d")

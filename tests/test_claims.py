@@ -11,7 +11,7 @@ from regagent.evaluation.claims import judge, make_claims
 from regagent.evaluation.paper_claims import CLAIMS, GROWTH, Claim
 from regagent.evaluation.statistics import BELOW, FARTHER, MINUS, NEARER
 from regagent.evaluation.trainings import TRAINING
-from regagent.settings.run import load
+from regagent.settings import load
 
 
 def run(means, patients=6, seeds=(1,), spread=0.1):

@@ -5,9 +5,9 @@ from heads import head
 
 from regagent.files import UserError, read_table
 from regagent.patients.importing import import_patient
-from regagent.patients.sheet import read_sheet
+from regagent.patients.sheet import SheetRow, read_sheet
 from regagent.patients.split import split_patients
-from regagent.settings.patients import Split
+from regagent.settings import Split
 
 HEADER = "patient\tmr\tct\n"
 ROW = "P1\tmr.nii.gz\tct.nii.gz\n"
@@ -64,15 +64,16 @@ def sheet(tmp_path):
 
 def test_a_good_sheet(sheet, tmp_path):
     path = sheet("patient\tct\tmr\n007\tct.nii.gz\tmr.nii.gz\r\n\nP2\tct.nii.gz\tmr.nii.gz\n")
-    frame = read_sheet(path)
-    assert frame.columns.tolist() == ["patient", "mr", "ct"]
-    assert frame["patient"].tolist() == ["007", "P2"]
-    assert frame["mr"][0] == str(tmp_path / "mr.nii.gz")
+    files = {name: str(tmp_path / f"{name}.nii.gz") for name in ("mr", "ct")}
+    assert read_sheet(path) == [
+        SheetRow(row=row, patient=name, **files, transform="", set="")
+        for row, name in ((2, "007"), (4, "P2"))
+    ]
 
 
 def test_absolute_paths_and_a_byte_order_mark(sheet, tmp_path):
     path = sheet(f"\ufeffpatient\tmr\tct\nP1\t{tmp_path}/mr.nii.gz\tct.nii.gz\n")
-    assert read_sheet(path)["mr"][0] == str(tmp_path / "mr.nii.gz")
+    assert read_sheet(path)[0].mr == str(tmp_path / "mr.nii.gz")
 
 
 @pytest.mark.parametrize(

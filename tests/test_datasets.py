@@ -15,7 +15,7 @@ from regagent.files import UserError
 from regagent.patients.datasets import DIRECTIONS, write_rire_header, write_sheet
 from regagent.patients.importing import import_patient
 from regagent.patients.layouts import LAYOUTS
-from regagent.patients.sheet import read_patients
+from regagent.patients.sheet import read_sheet
 
 SOURCE = "data 'of' a \"set\""
 
@@ -52,7 +52,7 @@ def write_rire(folder, scans, slices="H", mr="mr_T1"):
 
 
 def brought(folder, sheet):
-    row = next(read_patients(sheet).itertuples())
+    (row,) = read_sheet(sheet)
     outputs = [folder / "brought" / f"{name}.nii.gz" for name in ("mr", "ct")]
     import_patient(row.patient, row.mr, row.ct, *outputs, sheet)
     return [sitk.ReadImage(str(path)) for path in outputs]
@@ -67,7 +67,7 @@ def test_a_sheet_of_files_as_they_are(tmp_path, scans, kind):
     sitk.WriteImage(scans["mr"], str(place / mr))
     sitk.WriteImage(scans["ct"], str(place / ct))
     write_sheet(kind, tmp_path / SOURCE, tmp_path / "patients.tsv")
-    assert read_patients(tmp_path / "patients.tsv")["patient"].tolist() == [patient]
+    assert [row.patient for row in read_sheet(tmp_path / "patients.tsv")] == [patient]
     for image, original in zip(brought(tmp_path, tmp_path / "patients.tsv"), scans.values(), strict=True):
         assert np.array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(original))
 
@@ -111,7 +111,7 @@ def test_incomplete_patients_are_named(tmp_path, scans, caplog):
     with caplog.at_level(logging.WARNING, "regagent"):
         write_sheet("rire", tmp_path / "rire", tmp_path / "patients.tsv")
     assert "patient_002 is left out" in caplog.text
-    assert read_patients(tmp_path / "patients.tsv")["patient"].tolist() == ["patient_001"]
+    assert [row.patient for row in read_sheet(tmp_path / "patients.tsv")] == ["patient_001"]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from regagent.figures.episode import FRAMES_A_SECOND, LAST_FRAME_SECONDS, animat
 from regagent.files import UserError
 from regagent.geometry import IDENTITY, POSE, landmark_distance
 from regagent.pairs.slices import read_slices
-from regagent.settings.registration import Inference
+from regagent.settings import Inference
 
 SMALL = Inference(maximum_steps=5, simulations=3, depth=2, batch=4)
 

@@ -12,8 +12,8 @@ from workflow import copy_workflow, snakemake, write_overlay
 from regagent.files import UserError
 from regagent.patients.importing import import_patient
 from regagent.patients.preregistration import preregister_patient
-from regagent.patients.sheet import read_patients
-from regagent.settings.patients import Preregistration
+from regagent.patients.sheet import read_sheet
+from regagent.settings import Preregistration
 
 PATIENTS = ("broken", "headless", "sound")
 #: The sound patient's folder: none of this may mean anything to anybody on the way.
@@ -143,7 +143,7 @@ class Patient:
     def run(self):
         """Do what the pipeline does with this patient until the slices are cut."""
         sheet = self.sheet()
-        row = next(read_patients(sheet).itertuples())
+        (row,) = read_sheet(sheet)
         out = {name: self.folder / "out" / f"{name}.nii.gz" for name in ("mr", "ct")}
         import_patient(row.patient, row.mr, row.ct, *out.values(), sheet)
         results = [self.folder / "out" / name for name in ("aligned.nii.gz", "t.tfm", "q.json", "o.png")]
@@ -179,6 +179,12 @@ def spread(patient):
 def lose_slice(patient):
     patient.columns["ct"] = patient.series(patient.ct, "scan", "CT")
     (patient.folder / "scan" / "1-004.dcm").unlink()
+
+
+def wide_series(patient):
+    image = sitk.Image(patient.mr)
+    image.SetSpacing((8.0, 8.0, 80.0))
+    return patient.series(image, "scan", "MR")
 
 
 def double_slice(patient):
@@ -261,6 +267,11 @@ FAULTS = {
     "two series": (two_series, "scan: 2 DICOM series .*CT 1, 10 files.*CT 2, 10 files"),
     "an MR's series as CT": (give("ct", lambda p: p.series(p.mr, "scan", "MR")), "scan: .* modality MR"),
     "one DICOM slice": (give("mr", lambda p: p.series(p.mr[:, :, :6], "scan", "MR")), "scan: one slice only"),
+    "a wide-spaced series": (give("mr", wide_series), "scan: spacing .*80.* mm, expected 0.05 to 20"),
+    "a series of one value": (
+        give("ct", lambda p: p.series(p.ct * 0 - 9, "scan", "CT")),
+        "scan: empty, every voxel is -9",
+    ),
     "an empty folder": (folder(), "scan: no DICOM series in this folder"),
     "a folder without DICOM": (folder("a.txt"), "scan: no DICOM series in this folder"),
     "one file as both": (lambda p: p.columns.update(mr="ct.nii.gz"), "MR and CT are the same file .*ct.nii"),
@@ -273,7 +284,10 @@ FAULTS = {
     "a path with braces": (give("mr", lambda p: p.write(p.mr, "{a}.mha")), "{a}.mha: .* rename the file"),
     "a missing transform": (lambda p: p.columns.update(transform="gone.tfm"), "gone.tfm does not exist"),
     "a 2D transform": (flat, "transform .*flat.tfm: maps points in 2D, expected 3D"),
-    "no transform": (give("transform", lambda p: p.text("hello", "a.tfm")), "a.tfm: not a readable ITK tran"),
+    "no transform": (
+        give("transform", lambda p: p.text("hello", "a.tfm")),
+        "a.tfm: not a transform that ITK reads",
+    ),
     "a transform to elsewhere": (far_off, r"failed \(transform\): the heads .* overlap by 0\."),
     "a set of its own": (lambda p: p.columns.update(set="valid"), "set is 'valid', expected train, test"),
     "a name with a slash": (lambda p: p.columns.update(patient="a/b"), "patient 'a/b' cannot name a folder"),
@@ -327,5 +341,5 @@ def test_a_faulty_sheet_is_named(tmp_path, sheet):
     path = tmp_path / "patients.tsv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match=message) as caught:
-        read_patients(path)
+        read_sheet(path)
     assert str(caught.value).startswith(str(path))

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from regagent.files import UserError, read_table, read_text_table, write_table
 from regagent.geometry import compose, corner_matrix, invert, matrix, pose_of, transform
 from regagent.pairs.perturbations import perturb_slices, sample_perturbations
-from regagent.patients.sheet import read_patients
-from regagent.settings.pairs import PerturbationRange, Perturbations
+from regagent.patients.sheet import read_sheet
+from regagent.settings import PerturbationRange, Perturbations
 from regagent.volumes import PLAUSIBLE_SPACING_MM, read_volume
 
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -118,12 +118,12 @@ def test_any_sheet_is_read_or_refused_by_its_name(tmp_path, table, header):
     sheet = tmp_path / "patients.tsv"
     sheet.write_text(header + "\n".join("\t".join(row) for row in table), encoding="utf-8", newline="")
     try:
-        patients = read_patients(sheet)
+        patients = read_sheet(sheet)
     except UserError as error:
         assert str(error).startswith(str(sheet)) and "\n" not in str(error).strip(str(sheet))
     else:
-        assert len(patients) == patients["patient"].nunique() >= 1
-        assert all(Path(path).exists() for column in ("mr", "ct") for path in patients[column])
+        assert len(patients) == len({row.patient for row in patients}) >= 1
+        assert all(Path(path).exists() for row in patients for path in (row.mr, row.ct))
 
 
 @settings(same_folder, max_examples=200)
@@ -131,7 +131,7 @@ def test_any_sheet_is_read_or_refused_by_its_name(tmp_path, table, header):
 def test_any_bytes_are_a_sheet_or_refused(tmp_path, content):
     sheet = tmp_path / "patients.tsv"
     sheet.write_bytes(content)
-    for read in (read_patients, read_text_table):
+    for read in (read_sheet, read_text_table):
         try:
             read(sheet)
         except UserError as error:

@@ -12,8 +12,7 @@ from scans import thick_stack
 from regagent.files import UserError
 from regagent.pairs.slices import read_slices, select_slices
 from regagent.patients.preregistration import in_plane, preregister_patient
-from regagent.settings.pairs import Slices
-from regagent.settings.patients import Preregistration
+from regagent.settings import Preregistration, Slices
 
 
 def align(folder, mr, ct, transform=None, **keys):

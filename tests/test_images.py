@@ -84,6 +84,14 @@ def fault(path):
     return message
 
 
+def changed(path, offset, layout, value):
+    """Change a number in a NIfTI header."""
+    header = bytearray(path.read_bytes())
+    struct.pack_into(layout, header, offset, value)
+    path.write_bytes(header)
+    return path
+
+
 def test_a_missing_file(tmp_path):
     assert "no such file" in fault(tmp_path / "mr.nii.gz")
 
@@ -133,12 +141,35 @@ def test_an_impossible_spacing_in_a_nifti_header(volume, spacing, packed, tmp_pa
 
 @pytest.mark.parametrize(("unit", "spacing"), [(1, 0.002), (3, 2000.0)])
 def test_a_nifti_file_in_metres_or_micrometres(volume, unit, spacing):
-    path = volume(name="mr.nii")
-    header = bytearray(path.read_bytes())
-    struct.pack_into("<3f", header, 80, *3 * [spacing])
-    header[123] = unit
-    path.write_bytes(header)
+    path = changed(volume(name="mr.nii"), 123, "B", unit)
+    for axis in range(3):
+        changed(path, 80 + 4 * axis, "<f", spacing)
     assert read_volume(path).GetSpacing() == pytest.approx([2.0, 2.0, 2.0])
+
+
+@pytest.mark.parametrize("mark", [b"\0\0\0\0", b"abc\0", b"n+1\1"])
+def test_a_header_without_niftis_mark_which_itk_would_read_without_directions(volume, mark):
+    assert "no NIfTI header" in fault(changed(volume(name="mr.nii"), 344, "4s", mark))
+
+
+@pytest.mark.parametrize("bits", [0, 8])
+def test_a_cut_off_file_whose_header_counts_too_few_bits(volume, bits):
+    path = changed(volume(name="mr.nii"), 72, "<h", bits)
+    path.write_bytes(path.read_bytes()[:-4])
+    assert "cut off" in fault(path)
+
+
+def test_a_cut_off_file_whose_voxels_begin_nowhere(volume):
+    path = changed(volume(name="mr.nii"), 108, "<f", 0.0)
+    path.write_bytes(path.read_bytes()[:-12])  # ITK begins behind the 348 bytes of the header
+    assert "cut off" in fault(path)
+
+
+@pytest.mark.parametrize("end", [b"", b"\0\0\0\0\0\0\0\0"])
+def test_a_gzip_without_its_checksum(volume, end):
+    path = volume(np.random.default_rng(0).random((30, 40, 50)))
+    path.write_bytes(path.read_bytes()[:-8] + end)
+    assert "damaged or cut off" in fault(path)
 
 
 def test_a_nifti_pair_is_refused(volume):
@@ -168,3 +199,22 @@ def test_an_image_with_nan_beyond_its_edge_is_written(tmp_path, name):
     write_image(sitk.GetImageFromArray(values), tmp_path / name)
     with pytest.raises(UserError, match="NaN"):
         read_image(tmp_path / name)
+
+
+FLAT = np.arange(20, dtype=np.float32).reshape(4, 5)
+
+
+@pytest.mark.parametrize(
+    ("image", "spacing", "message"),
+    [
+        (sitk.GetImageFromArray(np.stack([FLAT] * 3, -1), isVector=True), 1.0, "3 values a pixel"),
+        (sitk.GetImageFromArray(FLAT), 100.0, r"spacing \(100.0, 100.0\) mm, expected 0.05 to 20.0 mm"),
+        (sitk.GetImageFromArray(FLAT[:1]), 1.0, "at least 2 pixels"),
+        (sitk.GetImageFromArray(FLAT * 0 + 3), 1.0, "every pixel is 3"),
+    ],
+)
+def test_a_faulty_2d_image_is_refused_as_a_volume_is(tmp_path, image, spacing, message):
+    image.SetSpacing((spacing, spacing))
+    sitk.WriteImage(image, str(tmp_path / "a.mha"))
+    with pytest.raises(UserError, match=message):
+        read_image(tmp_path / "a.mha")

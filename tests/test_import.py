@@ -6,9 +6,9 @@ import SimpleITK as sitk
 from scans import write_series
 
 from regagent.patients.importing import import_patient
-from regagent.patients.sheet import read_patients
+from regagent.patients.sheet import read_sheet
 from regagent.phantom.scanners import simulate_patient
-from regagent.settings.patients import Phantom
+from regagent.settings import Phantom
 
 MODALITIES = ("mr", "ct")
 
@@ -41,7 +41,7 @@ def test_every_format_gives_the_simulated_patient(simulated, tmp_path, kind):
     ]
     sheet = folder / "patients.tsv"
     sheet.write_text("patient\tmr\tct\n" + "\t".join(["P001", *(path.name for path in paths)]) + "\n")
-    row = next(read_patients(sheet).itertuples())
+    (row,) = read_sheet(sheet)
     outputs = [tmp_path / f"{name}.nii.gz" for name in MODALITIES]
     import_patient("P001", row.mr, row.ct, *outputs, sheet)
     for path, original in zip(outputs, originals, strict=True):

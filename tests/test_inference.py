@@ -9,7 +9,7 @@ from regagent.agent.inference import Walk, look_ahead, register, weighted_pose
 from regagent.agent.networks import AgentNetwork
 from regagent.agent.stopping import Thresholds, ends
 from regagent.files import UserError
-from regagent.settings.registration import Inference
+from regagent.settings import Inference
 
 POSES = np.array([[[0.0, 0.0, -179.0, 1.0], [4.0, 8.0, 179.0, 1.2]]])
 SMALL = Inference(maximum_steps=6, simulations=4, depth=3, batch=4)

@@ -8,7 +8,7 @@ from regagent.images import warp
 from regagent.pairs import perturbations
 from regagent.pairs.perturbations import perturb_slices, perturbed_pairs, sample_perturbations, stream_seed
 from regagent.pairs.slices import read_cohort
-from regagent.settings.pairs import Perturbations
+from regagent.settings import Perturbations
 
 SETTINGS = Perturbations(per_slice=16)
 

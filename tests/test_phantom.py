@@ -12,7 +12,7 @@ from regagent.files import STYLE, UserError
 from regagent.phantom.head import build_head
 from regagent.phantom.scanners import METAL_HU, draw_pose, simulate_patient
 from regagent.phantom.scanners import truth as truth_of
-from regagent.settings.patients import Phantom
+from regagent.settings import Phantom
 
 COARSE = Phantom(spacing_mr_mm=3.0, mr_noise=0.03, metal_fraction=0.0)
 

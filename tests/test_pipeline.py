@@ -5,7 +5,7 @@ import yaml
 from snakemake.utils import update_config
 from workflow import ROOT, copy_workflow, counted_jobs, snakemake, write_overlay
 
-from regagent.settings.run import load
+from regagent.settings import load
 
 # The rules whose number of jobs does not depend on the configuration.
 ONCE = (

@@ -10,7 +10,7 @@ from regagent.files import UserError, parameter_map
 from regagent.patients.elastix import RegistrationFailed
 from regagent.patients.preregistration import preregister_patient, resample
 from regagent.patients.quality import quality
-from regagent.settings.patients import Preregistration
+from regagent.settings import Preregistration
 
 MAP = parameter_map("rigid3d")
 

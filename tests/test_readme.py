@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from regagent.settings.run import load
+from regagent.settings import load
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

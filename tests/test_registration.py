@@ -17,7 +17,7 @@ from regagent.files import UserError
 from regagent.geometry import IDENTITY
 from regagent.images import warp
 from regagent.pairs.slices import read_slices, select_slices
-from regagent.settings.pairs import Slices
+from regagent.settings import Slices
 
 CENTRE = (30.0, -20.0, 700.0)
 

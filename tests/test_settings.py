@@ -11,9 +11,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from workflow import ROOT
 
 from regagent.files import UserError
-from regagent.settings.base import models
-from regagent.settings.run import load
-from regagent.settings.variants import Regressor, SupervisedAgent, variant
+from regagent.settings import Regressor, SupervisedAgent, load, models, variant
 
 SCHEMA = json.loads((ROOT / "config/schema.json").read_text(encoding="utf-8"))
 

@@ -9,7 +9,7 @@ from regagent.anatomy import head_mask
 from regagent.files import UserError
 from regagent.images import square, warp
 from regagent.pairs.slices import choose_slices, read_slices, select_slices
-from regagent.settings.pairs import Slices
+from regagent.settings import Slices
 
 SETTINGS = Slices()
 

@@ -18,9 +18,7 @@ from regagent.agent.networks import AgentNetwork
 from regagent.files import UserError
 from regagent.geometry import IDENTITY
 from regagent.jobs import DETERMINISTIC
-from regagent.settings.pairs import PerturbationRange
-from regagent.settings.run import load
-from regagent.settings.variants import Regressor
+from regagent.settings import PerturbationRange, Regressor, load
 
 COLUMNS = ["worker", "episode", "env_step", "seconds", "steps", "reward", "distance", "success"]
 

@@ -6,8 +6,7 @@ Inputs: ``slices`` (every patient's), ``split``, ``model``. Outputs: ``threshold
 
 from regagent.agent.calibration import calibrate_threshold
 from regagent.jobs import logged
-from regagent.settings.pairs import PerturbationRange
-from regagent.settings.registration import Calibration, Inference
+from regagent.settings import Calibration, Inference, PerturbationRange
 
 with logged(snakemake.log[0]):
     calibrate_threshold(

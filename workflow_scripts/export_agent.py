@@ -7,8 +7,7 @@ of the test sets, with look-ahead). Output: ``agent``.
 
 from regagent.agent.agent_file import export_agent
 from regagent.jobs import logged
-from regagent.settings.pairs import Slices
-from regagent.settings.registration import Inference
+from regagent.settings import Inference, Slices
 
 with logged(snakemake.log[0]):
     export_agent(

@@ -5,7 +5,7 @@ Settings: ``slices``. Input: ``agent`` (the file that the variant names). Output
 
 from regagent.agent.agent_file import import_agent
 from regagent.jobs import logged
-from regagent.settings.pairs import Slices
+from regagent.settings import Slices
 
 with logged(snakemake.log[0]):
     import_agent(

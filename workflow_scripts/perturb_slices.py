@@ -6,7 +6,7 @@ Inputs: ``slices`` (every patient's), ``split``. Output: ``perturbations``.
 
 from regagent.jobs import logged
 from regagent.pairs.perturbations import perturb_slices
-from regagent.settings.pairs import Perturbations
+from regagent.settings import Perturbations
 
 with logged(snakemake.log[0]):
     perturb_slices(

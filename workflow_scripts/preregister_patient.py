@@ -7,7 +7,7 @@ Outputs: ``ct`` (on the MR's grid), ``transform``, ``quality``, ``overlay``.
 
 from regagent.jobs import logged
 from regagent.patients.preregistration import preregister_patient
-from regagent.settings.patients import Preregistration
+from regagent.settings import Preregistration
 
 with logged(snakemake.log[0]):
     preregister_patient(

@@ -6,7 +6,7 @@ Inputs: ``perturbations``, ``slices`` (every patient's). Output: ``registrations
 
 from regagent.conventional.baselines import register_search
 from regagent.jobs import logged
-from regagent.settings.registration import Search
+from regagent.settings import Search
 
 with logged(snakemake.log[0]):
     register_search(

@@ -6,7 +6,7 @@ Inputs: ``perturbations``, ``slices`` (every patient's). Output: ``registrations
 
 from regagent.conventional.baselines import register_sift
 from regagent.jobs import logged
-from regagent.settings.registration import Baselines
+from regagent.settings import Baselines
 
 with logged(snakemake.log[0]):
     register_sift(

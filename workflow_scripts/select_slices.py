@@ -6,7 +6,7 @@ Inputs: ``mr``, ``ct`` (pre-registered, on the MR's grid). Output: ``slices``.
 
 from regagent.jobs import logged
 from regagent.pairs.slices import select_slices
-from regagent.settings.pairs import Slices
+from regagent.settings import Slices
 
 with logged(snakemake.log[0]):
     select_slices(

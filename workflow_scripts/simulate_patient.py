@@ -6,7 +6,7 @@ Outputs: mr and ct (NIfTI), truth (.tfm, maps MR points to CT points in mm).
 
 from regagent.jobs import logged
 from regagent.phantom.scanners import simulate_patient
-from regagent.settings.patients import Phantom
+from regagent.settings import Phantom
 
 with logged(snakemake.log[0]):
     simulate_patient(

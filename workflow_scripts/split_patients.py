@@ -7,7 +7,7 @@ Output: ``split``.
 
 from regagent.jobs import logged
 from regagent.patients.split import split_patients
-from regagent.settings.patients import Split
+from regagent.settings import Split
 
 with logged(snakemake.log[0]):
     split_patients(

@@ -6,8 +6,7 @@ Inputs: ``slices`` (every patient's), ``split``. Outputs: ``model``, ``training`
 
 from regagent.agent.a3c import train_agent
 from regagent.jobs import logged
-from regagent.settings.pairs import PerturbationRange
-from regagent.settings.variants import variant
+from regagent.settings import PerturbationRange, variant
 
 with logged(snakemake.log[0]):
     train_agent(

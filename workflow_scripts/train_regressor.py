@@ -6,8 +6,7 @@ Inputs: ``slices`` (every patient's), ``split``. Outputs: ``model``, ``training`
 
 from regagent.agent.regression import train_regressor
 from regagent.jobs import logged
-from regagent.settings.pairs import PerturbationRange
-from regagent.settings.variants import Regressor
+from regagent.settings import PerturbationRange, Regressor
 
 with logged(snakemake.log[0]):
     train_regressor(

@@ -6,7 +6,7 @@ Inputs: ``perturbations``, ``slices`` (every patient's), ``model``, ``threshold`
 
 from regagent.agent.episode import walk_episode
 from regagent.jobs import logged
-from regagent.settings.registration import Inference
+from regagent.settings import Inference
 
 with logged(snakemake.log[0]):
     walk_episode(

@@ -14,21 +14,30 @@ from regagent.files import UserError, write_whole
 TRANSFORM_SUFFIXES = (".tfm", ".txt", ".h5")
 
 
-def read_transform(path: str | Path, inverse: bool = False) -> sitk.Transform:
-    """Read a transform of 2D or 3D points, or its inverse. Raises ``UserError``."""
+def read_transform(
+    path: str | Path, inverse: bool = False, patient: str | None = None, dimension: int | None = None
+) -> sitk.Transform:
+    """Read a transform of 2D or 3D points, or its inverse; ``dimension`` says that only one of them will do.
+
+    Raises ``UserError`` naming the file and, where given, the patient.
+    """
+    where = f"patient {patient}: transform {path}" if patient else f"{path}"
     if not Path(path).exists():
-        raise UserError(f"{path}: no such file, expected a transform ({', '.join(TRANSFORM_SUFFIXES)})")
+        raise UserError(f"{where}: no such file, expected a transform ({', '.join(TRANSFORM_SUFFIXES)})")
     try:
         transform = sitk.ReadTransform(str(path))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"{path}: not a transform that ITK reads ({reason})") from error
+        raise UserError(f"{where}: not a transform that ITK reads ({reason})") from error
+    found = transform.GetDimension()
+    if dimension not in (None, found):
+        raise UserError(f"{where}: maps points in {found}D, expected {dimension}D")
     if not inverse:
         return transform
     try:
         return transform.GetInverse()
     except RuntimeError as error:
-        raise UserError(f"{path}: a {transform.GetName()} that has no inverse") from error
+        raise UserError(f"{where}: a {transform.GetName()} that has no inverse") from error
 
 
 def write_transform(transform: sitk.Transform, path: str | Path) -> None:

@@ -2,8 +2,8 @@
 
 import gzip
 import math
-import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -15,11 +15,6 @@ from regagent.files import UserError, write_whole
 
 PLAUSIBLE_SPACING_MM = (0.05, 20.0)
 
-
-#: The codes of NIfTI's real-valued voxels.
-NIFTI_FLOATS = {16: "f4", 64: "f8"}
-
-
 #: The codes of NIfTI's units of length other than mm: metres and micrometres.
 NIFTI_UNITS_MM = {1: 1000.0, 3: 0.001}
 
@@ -27,37 +22,10 @@ NIFTI_UNITS_MM = {1: 1000.0, 3: 0.001}
 def read_volume(path: str | Path, patient: str | None = None) -> sitk.Image:
     """Read a scalar 3D volume and check it.
 
-    Raises ``UserError`` naming the patient and the file when the file is missing or unreadable, is
-    not 3D or not scalar, is empty, holds NaN or infinity or one value only, or has an impossible spacing.
+    Raises ``UserError`` naming the patient and the file when the file is missing or unreadable, is not 3D,
+    or does not pass ``check_grid`` and ``check_voxels``.
     """
-    where = f"patient {patient}: {path}" if patient else f"{path}"
-    if not Path(path).exists():
-        raise UserError(f"{where}: no such file")
-    try:
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        dimension, components = reader.GetDimension(), reader.GetNumberOfComponents()
-        if dimension != 3:
-            raise UserError(f"{where}: {dimension}D image, expected a 3D volume")
-        if components != 1:
-            raise UserError(f"{where}: {components} values a voxel, expected one")
-        spacing = _spacing(reader, path, where)
-        low, high = PLAUSIBLE_SPACING_MM
-        if not all(low <= step <= high for step in spacing):
-            raise UserError(f"{where}: spacing {spacing} mm, expected {low} to {high} mm along each axis")
-        volume = reader.Execute()
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"{where}: not a readable volume ({reason})") from error
-    values = sitk.GetArrayViewFromImage(volume)
-    if min(values.shape) < 2:
-        raise UserError(f"{where}: size {volume.GetSize()}, expected at least 2 voxels along each axis")
-    if not np.isfinite(values).all():
-        raise UserError(f"{where}: holds NaN or infinite voxels, expected finite intensities only")
-    if values.min() == values.max():
-        raise UserError(f"{where}: empty, every voxel is {values.flat[0]}")
-    return volume
+    return _read(path, f"patient {patient}: {path}" if patient else f"{path}", flat_too=False)
 
 
 def read_image(path: str | Path) -> sitk.Image:
@@ -65,87 +33,116 @@ def read_image(path: str | Path) -> sitk.Image:
 
     Raises ``UserError`` naming the file.
     """
+    return _read(path, f"{path}", flat_too=True)
+
+
+def _read(path: str | Path, where: str, flat_too: bool) -> sitk.Image:
+    if not Path(path).exists():
+        raise UserError(f"{where}: no such file")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-    except RuntimeError:
-        return read_volume(path)  # which says what is wrong
-    if reader.GetDimension() != 2 and reader.GetSize()[2:] != (1,):
-        return read_volume(path)
-    if reader.GetNumberOfComponents() != 1:
-        raise UserError(f"{path}: {reader.GetNumberOfComponents()} values a pixel, expected one")
-    spacing = _spacing(reader, path, f"{path}")
-    low, high = PLAUSIBLE_SPACING_MM
-    if not all(low <= step <= high for step in spacing[:2]):
-        raise UserError(f"{path}: spacing {spacing[:2]} mm, expected {low} to {high} mm along each axis")
-    try:
+        flat = flat_too and (reader.GetDimension() == 2 or reader.GetSize()[2:] == (1,))
+        if reader.GetDimension() != 3 and not flat:
+            raise UserError(f"{where}: {reader.GetDimension()}D image, expected a 3D volume")
+        spacing = _stated_spacing(reader, path, where)[: 2 if flat else 3]
+        check_grid(spacing, reader.GetNumberOfComponents(), where)
         image = reader.Execute()
     except RuntimeError as error:
-        raise UserError(f"{path}: not a readable image ({str(error).strip().splitlines()[-1]})") from error
-    image = image[:, :, 0] if image.GetDimension() == 3 else image
-    values = sitk.GetArrayViewFromImage(image)
-    if min(values.shape) < 2:
-        raise UserError(f"{path}: size {image.GetSize()}, expected at least 2 pixels along each axis")
-    if not np.isfinite(values).all():
-        raise UserError(f"{path}: holds NaN or infinite pixels, expected finite intensities only")
-    if values.min() == values.max():
-        raise UserError(f"{path}: empty, every pixel is {values.flat[0]}")
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(f"{where}: not a readable volume ({reason})") from error
+    if flat and image.GetDimension() == 3:
+        image = image[:, :, 0]
+    check_voxels(image, where)
     return image
 
 
-def _spacing(reader: sitk.ImageFileReader, path: str | Path, where: str) -> tuple[float, ...]:
-    """Return the spacing in mm that the file states. Raises ``UserError`` as ``_nifti_spacing`` does."""
+def check_grid(spacing: Sequence[float], components: int, where: str) -> None:
+    """Check the spacing (mm, x first) of an image or volume, and that each voxel is one number.
+
+    Raises ``UserError``, which begins with ``where``.
+    """
+    if components != 1:
+        raise UserError(f"{where}: {components} values a {_element(len(spacing))}, expected one")
+    low, high = PLAUSIBLE_SPACING_MM
+    if not all(low <= step <= high for step in spacing):
+        raise UserError(f"{where}: spacing {spacing} mm, expected {low} to {high} mm along each axis")
+
+
+def check_voxels(image: sitk.Image, where: str) -> None:
+    """Check that an image or volume has 2 voxels or more along each axis, all finite and not all the same.
+
+    Raises ``UserError``, which begins with ``where``.
+    """
+    values, element = sitk.GetArrayViewFromImage(image), _element(image.GetDimension())
+    if min(values.shape) < 2:
+        raise UserError(f"{where}: size {image.GetSize()}, expected at least 2 {element}s along each axis")
+    _check_finite(values, element, where)
+    if values.min() == values.max():
+        raise UserError(f"{where}: empty, every {element} is {values.flat[0]}")
+
+
+def _element(dimension: int) -> str:
+    return "pixel" if dimension == 2 else "voxel"
+
+
+def _check_finite(values: NDArray, element: str, where: str) -> None:
+    if not np.isfinite(values).all():
+        raise UserError(f"{where}: holds NaN or infinite {element}s, expected finite intensities only")
+
+
+def _stated_spacing(reader: sitk.ImageFileReader, path: str | Path, where: str) -> tuple[float, ...]:
+    """Return the spacing in mm that the file states; of a NIfTI file the voxels are looked at as well.
+
+    Raises ``UserError`` as ``_read_nifti`` does, for voxels of a NIfTI file that are not finite, and for a
+    pair of files.
+    """
     name = str(path).lower()
     if name.endswith((".hdr", ".img", ".img.gz")):
         raise UserError(f"{where}: a pair of .hdr and .img cannot be checked here; convert it to .nii.gz")
-    return _nifti_spacing(path, where) if name.endswith((".nii", ".nii.gz")) else reader.GetSpacing()
+    if not name.endswith((".nii", ".nii.gz")):
+        return reader.GetSpacing()
+    spacing, voxels = _read_nifti(path, where)
+    if voxels.dtype.kind == "f":
+        _check_finite(voxels, _element(reader.GetDimension()), where)
+    return spacing
 
 
-def _nifti_spacing(path: str | Path, where: str, finite: bool = True) -> tuple[float, ...]:
-    """Return the spacing in mm that a NIfTI file's header states, having looked at the file itself.
+def _read_nifti(path: str | Path, where: str) -> tuple[tuple[float, ...], NDArray]:
+    """Return the spacing in mm that a NIfTI file states, and its voxels (N,) as they are stored.
 
-    ITK tells nobody: it takes 1 mm where the header says 0 or NaN, and zeros for voxels that are missing
-    or not finite. Raises ``UserError`` for such voxels, for those not finite if they must be ``finite``.
+    ITK tells nobody: it takes 1 mm where the header says 0 or NaN, zeros for voxels that are missing or not
+    finite, and drops origin and directions where the header lacks NIfTI's mark. Raises ``UserError`` for a
+    file that is damaged, cut off, or has no NIfTI header.
     """
+    from nibabel import Nifti1Header  # takes 0.1 s, and ``regagent --help`` reads no volume
+
     with (gzip.open if str(path).lower().endswith(".gz") else open)(path, "rb") as file:
         try:
-            content = file.read()
+            content = file.read()  # to the end, where gzip keeps its checksum
         except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"{where}: damaged or cut off ({error}); copy or export it again") from error
-    first = content[:4].ljust(4, b"\0")
-    order = next((o for o in "<>" if struct.unpack(o + "i", first)[0] in (348, 540)), None)
-    if order is None or len(content) < struct.unpack(order + "i", first)[0]:
+    block = content[: Nifti1Header.sizeof_hdr]
+    # With ``check`` nibabel would make 1 mm of a spacing of 0.
+    header = Nifti1Header(block, check=False) if Nifti1Header.may_contain_header(block) else None
+    if header is None or header["sizeof_hdr"] != len(block):
         raise UserError(f"{where}: not a readable volume (no NIfTI header)")
-    if struct.unpack_from(order + "i", content)[0] == 348:
-        axes = struct.unpack_from(order + "8h", content, 40)
-        kind, bits = struct.unpack_from(order + "2h", content, 70)
-        spacing = struct.unpack_from(order + "3f", content, 80)
-        start = struct.unpack_from(order + "f", content, 108)[0]
-        unit = content[123]
-    else:
-        kind, bits = struct.unpack_from(order + "2h", content, 12)
-        axes = struct.unpack_from(order + "8q", content, 16)
-        spacing = struct.unpack_from(order + "3d", content, 112)
-        start = struct.unpack_from(order + "q", content, 168)[0]
-        unit = struct.unpack_from(order + "i", content, 500)[0]
-    if not 0 <= start <= len(content):
-        raise UserError(f"{where}: its header says that the voxels begin at byte {start:g} of {len(content)}")
-    sizes = axes[1 : 1 + axes[0]]
-    if min(sizes, default=0) < 1:
-        raise UserError(f"{where}: size {sizes}, expected at least 1 voxel along each axis")
-    start, voxels = int(start), math.prod(sizes)
-    width = np.dtype(NIFTI_FLOATS[kind]).itemsize if kind in NIFTI_FLOATS else bits // 8
-    expected = start + voxels * width
+    offset, shape, dtype = header["vox_offset"].item(), header.get_data_shape(), header.get_data_dtype()
+    if not 0 <= offset <= len(content):
+        found = f"byte {offset:g} of {len(content)}"
+        raise UserError(f"{where}: its header says that the voxels begin at {found}")
+    if min(shape) < 1:
+        raise UserError(f"{where}: size {shape}, expected at least 1 voxel along each axis")
+    start, count = max(int(offset), len(block)), math.prod(shape)  # ITK begins behind the header at least
+    expected = start + count * dtype.itemsize
     if len(content) < expected:
         raise UserError(
             f"{where}: cut off: holds {len(content)} bytes, expected {expected}; copy or export it again"
         )
-    if finite and kind in NIFTI_FLOATS:
-        values = np.frombuffer(content, order + NIFTI_FLOATS[kind], voxels, start)
-        if not np.isfinite(values).all():
-            raise UserError(f"{where}: holds NaN or infinite voxels, expected finite intensities only")
-    return tuple(NIFTI_UNITS_MM.get(unit & 7, 1.0) * step for step in spacing)
+    unit = NIFTI_UNITS_MM.get(int(header["xyzt_units"]) & 7, 1.0)  # the other bits are the unit of time
+    spacing = tuple(unit * step for step in header["pixdim"][1:4].tolist())
+    return spacing, np.frombuffer(content, dtype, count, start)
 
 
 def write_image(image: sitk.Image, path: str | Path, compression_level: int = -1) -> None:
@@ -157,7 +154,7 @@ def write_image(image: sitk.Image, path: str | Path, compression_level: int = -1
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=compression_level)
             if temporary.name.lower().endswith((".nii", ".nii.gz")):
-                _nifti_spacing(temporary, f"{path}", finite=False)
+                _read_nifti(temporary, f"{path}")
         except (RuntimeError, UserError) as error:
             raise UserError(f"{path}: cannot be written whole; is the disk full?") from error
 

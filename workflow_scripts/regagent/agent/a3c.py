@@ -29,8 +29,7 @@ from regagent.agent.rollout import Actor
 from regagent.files import UserError, write_table
 from regagent.jobs import clock, end_with
 from regagent.pairs.training_pairs import Pairs, read_pairs
-from regagent.settings.pairs import PerturbationRange
-from regagent.settings.variants import ReinforcementAgent, SupervisedAgent
+from regagent.settings import PerturbationRange, ReinforcementAgent, SupervisedAgent
 
 logger = logging.getLogger("regagent")
 

@@ -22,8 +22,7 @@ from regagent.files import UserError, read_table
 from regagent.geometry import ACTIONS
 from regagent.pairs.slices import read_cohort
 from regagent.reproduction.provenance import commit, package_versions
-from regagent.settings.pairs import Slices
-from regagent.settings.registration import Inference
+from regagent.settings import Inference, Slices
 
 FORMAT = "regagent agent"
 VERSION = 2

@@ -16,8 +16,7 @@ from regagent.geometry import landmark_distance
 from regagent.images import warp
 from regagent.pairs.perturbations import sample_perturbations
 from regagent.pairs.training_pairs import Pairs, read_pairs
-from regagent.settings.pairs import PerturbationRange
-from regagent.settings.registration import Calibration, Inference
+from regagent.settings import Calibration, Inference, PerturbationRange
 
 logger = logging.getLogger("regagent")
 

@@ -16,8 +16,7 @@ from regagent.images import Image, warp_images
 from regagent.pairs.augmentation import augment_pairs
 from regagent.pairs.perturbations import sample_perturbations
 from regagent.pairs.training_pairs import Pairs
-from regagent.settings.pairs import PerturbationRange
-from regagent.settings.variants import Agent
+from regagent.settings import Agent, PerturbationRange
 
 
 def observe(fixed: Tensor, moving: Tensor, pose: Tensor) -> Tensor:

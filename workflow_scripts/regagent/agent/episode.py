@@ -18,7 +18,7 @@ from regagent.images import Image
 from regagent.jobs import logger
 from regagent.pairs.perturbations import perturbed_pairs
 from regagent.pairs.slices import read_cohort
-from regagent.settings.registration import Inference
+from regagent.settings import Inference
 
 #: The eight actions (§3.2), and the other ways in which a pose is reached.
 ACTION_NAMES = (

@@ -20,7 +20,7 @@ from regagent.images import Image
 from regagent.jobs import clock
 from regagent.pairs.perturbations import Images, perturbed_pairs
 from regagent.pairs.slices import read_cohort
-from regagent.settings.registration import Inference
+from regagent.settings import Inference
 
 logger = logging.getLogger("regagent")
 

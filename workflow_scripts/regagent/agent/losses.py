@@ -7,7 +7,7 @@ from torch import Tensor
 from regagent.agent.returns import advantages, rescale, unscale
 from regagent.agent.rewards import paper_reward, potential_reward
 from regagent.agent.rollout import Rollout
-from regagent.settings.variants import Agent, ReinforcementAgent, SupervisedAgent
+from regagent.settings import Agent, ReinforcementAgent, SupervisedAgent
 
 
 def _identity(x: Tensor) -> Tensor:

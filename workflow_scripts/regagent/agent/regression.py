@@ -28,8 +28,7 @@ from regagent.pairs.augmentation import augment_pairs
 from regagent.pairs.perturbations import Images, perturbed_pairs, sample_perturbations
 from regagent.pairs.slices import read_cohort
 from regagent.pairs.training_pairs import Pairs, read_pairs
-from regagent.settings.pairs import PerturbationRange
-from regagent.settings.variants import Regressor
+from regagent.settings import PerturbationRange, Regressor
 
 logger = logging.getLogger("regagent")
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from regagent.geometry import act_all, compose, displacement, landmark_distance, matrix_distance
-from regagent.settings.variants import Agent
+from regagent.settings import Agent
 
 
 def distance(settings: Agent, pose: Tensor, perturbation: Tensor, landmarks: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from regagent.pairs.grid import cut, mm_per_px, mr_window
 from regagent.pairs.slices import choose_slices
 from regagent.patients.elastix import elastix
 from regagent.patients.preregistration import resample
-from regagent.settings.pairs import Slices
+from regagent.settings import Slices
 from regagent.volumes import read_image
 
 logger = logging.getLogger("regagent")

@@ -14,7 +14,7 @@ from regagent.figures.examples import draw_overlay
 from regagent.figures.overlays import tissue_levels
 from regagent.files import STYLE, parameter_map
 from regagent.patients.preregistration import resample
-from regagent.settings.registration import Baselines
+from regagent.settings import Baselines
 from regagent.transforms import TRANSFORM_SUFFIXES, write_transform
 from regagent.volumes import write_image
 

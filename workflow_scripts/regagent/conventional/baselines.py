@@ -28,7 +28,7 @@ from regagent.images import warp
 from regagent.jobs import clock
 from regagent.pairs.slices import read_cohort
 from regagent.patients.elastix import elastix
-from regagent.settings.registration import Baselines, Search
+from regagent.settings import Baselines, Search
 
 logger = logging.getLogger("regagent")
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from regagent.geometry import invert
 from regagent.images import Image, warp
-from regagent.settings.registration import Search
+from regagent.settings import Search
 from regagent.similarity import mutual_information
 
 #: Intensities up to this are air and make up the lowest level; the others hold equally many pixels each.

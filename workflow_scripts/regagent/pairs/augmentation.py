@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regagent.settings.pairs import Augmentation
+from regagent.settings import Augmentation
 
 #: Knots along each axis of the smooth random fields.
 KNOTS = 4

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from regagent.anatomy import AIR_HU
 from regagent.images import Image, field_of_view, normalise, square
-from regagent.settings.pairs import Slices
+from regagent.settings import Slices
 
 Window = tuple[float, float]
 Spacing = tuple[float, float]

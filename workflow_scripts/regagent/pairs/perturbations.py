@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from regagent.files import UserError, read_table, write_table
 from regagent.images import Image, warp
 from regagent.pairs.slices import SlicePairs, read_cohort
-from regagent.settings.pairs import PerturbationRange, Perturbations
+from regagent.settings import PerturbationRange, Perturbations
 
 
 def sample_perturbations(uniform: ArrayLike, settings: PerturbationRange) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from regagent.files import UserError, write_whole
 from regagent.images import square
 from regagent.pairs.grid import cut, mm_per_px, mr_window
 from regagent.pairs.landmarks import evaluation_grid, grid_landmarks, sift_landmarks
-from regagent.settings.pairs import Slices
+from regagent.settings import Slices
 from regagent.volumes import read_volume
 
 logger = logging.getLogger("regagent")

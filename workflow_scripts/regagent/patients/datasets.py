@@ -8,7 +8,7 @@ import numpy as np
 
 from regagent.files import UserError, write_whole
 from regagent.patients.layouts import LAYOUTS
-from regagent.patients.sheet import read_patients
+from regagent.patients.sheet import read_sheet
 
 logger = logging.getLogger("regagent")
 
@@ -54,7 +54,7 @@ def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
     rows = [list(records[0]), *([str(cell) for cell in record.values()] for record in records)]
     with write_whole(output) as temporary:  # a sheet has no quotes: cells stand as they are
         temporary.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
-    read_patients(output)
+    read_sheet(output)
     logger.info("%s: %d patients", output, len(records))
 
 

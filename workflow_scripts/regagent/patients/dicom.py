@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.files import UserError
-from regagent.volumes import PLAUSIBLE_SPACING_MM
+from regagent.volumes import check_grid, check_voxels
 
 MODALITY, DESCRIPTION = "0008|0060", "0008|103e"
 POSITION, ORIENTATION = "0020|0032", "0020|0037"
@@ -23,7 +23,7 @@ def read_series(folder: str | Path, patient: str, modality: str) -> sitk.Image:
 
     ``modality`` is what its files must say they are, MR or CT. Raises ``UserError`` naming the patient and
     the folder when it holds no series or several, when a slice is missing, doubled or turned, and when the
-    volume is not 3D, is empty or of an implausible spacing.
+    volume does not pass ``check_grid`` and ``check_voxels``.
     """
     where = f"patient {patient}: {folder}"
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # our own messages say which patient it is
@@ -60,16 +60,8 @@ def read_series(folder: str | Path, patient: str, modality: str) -> sitk.Image:
             f"{where}: not a readable DICOM series ({reason});"
             " of a file that holds many slices give the file itself, not its folder"
         ) from error
-    low, high = PLAUSIBLE_SPACING_MM
-    if not all(low <= step <= high for step in volume.GetSpacing()):
-        raise UserError(
-            f"{where}: spacing {volume.GetSpacing()} mm, expected {low} to {high} mm along each axis"
-        )
-    if volume.GetNumberOfComponentsPerPixel() != 1:
-        raise UserError(f"{where}: {volume.GetNumberOfComponentsPerPixel()} values a voxel, expected one")
-    values = sitk.GetArrayViewFromImage(volume)
-    if values.min() == values.max():
-        raise UserError(f"{where}: empty, every voxel is {values.flat[0]}")
+    check_grid(volume.GetSpacing(), volume.GetNumberOfComponentsPerPixel(), where)
+    check_voxels(volume, where)
     return volume
 
 

@@ -10,7 +10,7 @@ from regagent.files import UserError, write_json
 from regagent.patients.elastix import RegistrationFailed, elastix
 from regagent.patients.quality import overlay, quality
 from regagent.patients.sheet import naming_row
-from regagent.settings.patients import Preregistration
+from regagent.settings import Preregistration
 from regagent.transforms import read_transform, write_transform
 from regagent.volumes import read_volume, write_image, write_png
 

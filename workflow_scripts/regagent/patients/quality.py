@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from regagent.anatomy import AIR_HU, BONE_HU, SKIN_HU, head_mask
 from regagent.images import normalise, square, to_uint8
 from regagent.similarity import mutual_information
+from regagent.transforms import read_transform
 
 
 def quality(
@@ -39,7 +40,7 @@ def quality(
         "mutual_information_before": _mutual_information(mr, ct, sitk.Euler3DTransform()),
     }
     if truth:
-        known = sitk.ReadTransform(str(truth))
+        known = read_transform(truth, dimension=3)
         points = _points(head if head.any() else np.ones_like(head), mr)
         there = np.array([known.TransformPoint(point) for point in points])
         error = _distances(there, [transform.TransformPoint(point) for point in points])

@@ -1,4 +1,4 @@
-"""The cohort: the sample sheet, the users' own volumes, and the split by patient (§4)."""
+"""The sample sheet: the patients that a user brings, one a row, with the paths of their scans (§4)."""
 
 import os
 import re
@@ -6,24 +6,113 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from regagent.files import UserError
 
 COLUMNS = ("patient", "mr", "ct")
 OPTIONAL = ("transform", "set")
+FILES = ("mr", "ct", "transform")
 PATIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
-def read_sheet(path: str | Path) -> pd.DataFrame:
-    """Read a sample sheet: tab-separated columns patient, mr, ct and, where given, set (train or test).
+class SheetRow(BaseModel):
+    """A patient of a sample sheet.
 
-    Relative paths count from the sheet's folder; the table returned has them joined. An empty ``set`` leaves
-    that patient to the random split. Raises ``UserError`` naming the sheet and the row (the header is row 1).
+    ``mr`` and ``ct`` are the paths of files or of DICOM folders, ``transform`` that of an ITK transform which
+    maps MR points to CT points. ``transform`` and ``set`` (train or test) are empty where the sheet gives
+    none. ``row`` is the number of the row, the header being row 1.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    row: int
+    patient: str
+    mr: str
+    ct: str
+    transform: str = ""
+    set: str = ""
+
+    @field_validator(*COLUMNS)
+    @classmethod
+    def _is_given(cls, cell: str, info: ValidationInfo) -> str:
+        if not cell:
+            raise ValueError(f"column {info.field_name!r} is empty")
+        return cell
+
+    @field_validator("patient")
+    @classmethod
+    def _names_a_folder(cls, patient: str) -> str:
+        if not PATIENT_NAME.fullmatch(patient):
+            raise ValueError(
+                f"patient {patient!r} cannot name a folder;"
+                " expected letters, digits, '_' and '-', starting with a letter or digit"
+            )
+        return patient
+
+    @field_validator(*FILES)
+    @classmethod
+    def _is_there(cls, file: str, info: ValidationInfo) -> str:
+        patient = info.data.get("patient")
+        exists = os.path.isfile if info.field_name == "transform" else os.path.exists
+        if file and not exists(file):  # False also for a name that is too long
+            raise ValueError(f"patient {patient}: {info.field_name} file {file} does not exist")
+        if "{" in file or "}" in file:  # Snakemake sees wildcards between them
+            raise ValueError(
+                f"patient {patient}: {file}: the pipeline cannot take paths with {{ or }};"
+                " rename the file or its folder"
+            )
+        return file
+
+    @field_validator("set")
+    @classmethod
+    def _is_a_set(cls, name: str) -> str:
+        if name not in ("", "train", "test"):
+            raise ValueError(f"set is {name!r}, expected train, test or nothing")
+        return name
+
+
+def read_sheet(path: str | Path) -> list[SheetRow]:
+    """Read a sample sheet: tab-separated columns patient, mr, ct and, where given, transform and set.
+
+    Relative paths count from the sheet's folder and come joined to it. Empty rows are passed over, quotes
+    stand for themselves. Raises ``UserError`` naming the sheet and the row of the first fault.
     """
     path = Path(path)
+    lines = [
+        (number, [cell.strip() for cell in line.split("\t")])
+        for number, line in enumerate(_text(path).split("\n"), 1)
+        if line.strip()
+    ]
+    if not lines:
+        raise UserError(f"{path}: the sheet is empty, expected a header with {', '.join(COLUMNS)}")
+    (_, header), *lines = lines
+    _check_header(header, path)
+    if not lines:
+        raise UserError(f"{path}: no patients, only a header")
+    rows: dict[str, SheetRow] = {}
+    for number, cells in lines:
+        where = f"{path}, row {number}"
+        if len(cells) != len(header):
+            raise UserError(f"{where}: {len(cells)} columns, expected {len(header)}")
+        record = {
+            name: str(path.parent / cell) if cell and name in FILES else cell
+            for name, cell in zip(header, cells, strict=True)
+        }
+        try:
+            row = SheetRow.model_validate({"row": number, **record})
+        except ValidationError as error:
+            raise UserError(f"{where}: {error.errors()[0]['ctx']['error']}") from error
+        if row.patient in rows:
+            first = rows[row.patient].row
+            raise UserError(f"{where}: patient {row.patient} again, first named in row {first}")
+        rows[row.patient] = row
+    return list(rows.values())
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such sample sheet") from error
     except OSError as error:
@@ -32,96 +121,18 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
         raise UserError(
             f"{path}: not UTF-8 text (byte {error.start}); save the sheet as UTF-8, tab-separated"
         ) from error
-    lines = [line.rstrip("\r") for line in text.split("\n")]
-    rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]
-    if not rows:
-        raise UserError(f"{path}: the sheet is empty, expected a header with {', '.join(COLUMNS)}")
-    header = [name.strip() for name in rows[0][1]]
-    missing = [name for name in COLUMNS if name not in header]
-    if missing:
-        raise UserError(
-            f"{path}: column {missing[0]!r} is missing; found {', '.join(header)},"
-            f" expected tab-separated {', '.join(COLUMNS)} and optionally set"
-        )
-    if len(rows) == 1:
-        raise UserError(f"{path}: no patients, only a header")
-
-    seen: dict[str, int] = {}
-    records = []
-    for number, cells in rows[1:]:
-        if len(cells) != len(header):
-            raise UserError(f"{path}, row {number}: {len(cells)} columns, expected {len(header)}")
-        record = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-        _check_row(record, f"{path}, row {number}")
-        patient = record["patient"]
-        if patient in seen:
-            raise UserError(
-                f"{path}, row {number}: patient {patient} again, first named in row {seen[patient]}"
-            )
-        seen[patient] = number
-        for column in ("mr", "ct"):
-            file = path.parent / record[column]
-            if not os.path.exists(file):  # False also for a name too long
-                raise UserError(
-                    f"{path}, row {number}: patient {patient}: {column} file {file} does not exist"
-                )
-            record[column] = str(file)
-        records.append(record)
-    return pd.DataFrame(records)[[*COLUMNS, *(["set"] if "set" in header else [])]]
 
 
-def _check_row(record: dict[str, str], where: str) -> None:
-    for column in COLUMNS:
-        if not record[column]:
-            raise UserError(f"{where}: column {column!r} is empty")
-    if not PATIENT_NAME.fullmatch(record["patient"]):
-        raise UserError(
-            f"{where}: patient {record['patient']!r} cannot name a folder;"
-            " expected letters, digits, '_' and '-', starting with a letter or digit"
-        )
-    if record.get("set", "") not in ("", "train", "test"):
-        raise UserError(f"{where}: set is {record['set']!r}, expected train, test or nothing")
-
-
-def read_patients(path: str | Path) -> pd.DataFrame:
-    """Read a sample sheet as ``read_sheet`` does, with the columns ``row`` and ``transform`` as well.
-
-    ``row`` is the patient's row in the sheet, the header being row 1; ``transform`` is the path of an ITK
-    transform that maps MR points to CT points, empty where the sheet gives none. Raises ``UserError`` also
-    for a column that is not known or stands there twice, for a transform that does not exist, and for braces
-    in a path, between which Snakemake sees wildcards.
-    """
-    path = Path(path)
-    patients = read_sheet(path)
-    lines = path.read_text(encoding="utf-8-sig").split("\n")
-    rows = [
-        (number, [cell.strip() for cell in line.split("\t")])
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    ]
-    header = rows[0][1]
+def _check_header(header: list[str], path: Path) -> None:
+    expected = f"expected tab-separated {', '.join(COLUMNS)} and optionally {', '.join(OPTIONAL)}"
+    for name in COLUMNS:
+        if name not in header:
+            raise UserError(f"{path}: column {name!r} is missing; found {', '.join(header)}, {expected}")
     for name in header:
-        if name not in (*COLUMNS, *OPTIONAL) or header.count(name) > 1:
-            fault = "stands there twice" if header.count(name) > 1 else "is not known"
-            raise UserError(
-                f"{path}: column {name!r} {fault}; expected {', '.join(COLUMNS)}"
-                f" and optionally {', '.join(OPTIONAL)}"
-            )
-    patients["row"] = [number for number, _ in rows[1:]]
-    given = [dict(zip(header, cells, strict=True)).get("transform", "") for _, cells in rows[1:]]
-    patients["transform"] = [str(path.parent / name) if name else "" for name in given]
-    for row in patients.itertuples():
-        for file in (row.mr, row.ct, row.transform):
-            if set("{}") & set(file):
-                raise UserError(
-                    f"{path}, row {row.row}: patient {row.patient}: {file}: the pipeline cannot take paths"
-                    " with { or }; rename the file or its folder"
-                )
-        if row.transform and not Path(row.transform).is_file():
-            raise UserError(
-                f"{path}, row {row.row}: patient {row.patient}: transform file {row.transform} does not exist"
-            )
-    return patients
+        if header.count(name) > 1:
+            raise UserError(f"{path}: column {name!r} stands there twice; {expected}")
+        if name not in COLUMNS + OPTIONAL:
+            raise UserError(f"{path}: column {name!r} is not known; {expected}")
 
 
 @contextmanager
@@ -132,6 +143,5 @@ def naming_row(sheet: str | Path | None, patient: str) -> Iterator[None]:
     except UserError as error:
         if sheet is None:
             raise
-        patients = read_patients(sheet)
-        row = ", ".join(str(number) for number in patients.loc[patients["patient"] == patient, "row"])
-        raise UserError(f"{sheet}, row {row}: {error}") from error
+        rows = {row.patient: f", row {row.row}" for row in read_sheet(sheet)}
+        raise UserError(f"{sheet}{rows.get(patient, '')}: {error}") from error

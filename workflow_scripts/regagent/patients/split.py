@@ -8,7 +8,7 @@ import pandas as pd
 
 from regagent.files import UserError, write_table
 from regagent.patients.sheet import read_sheet
-from regagent.settings.patients import Split
+from regagent.settings import Split
 
 
 def split_patients(
@@ -25,7 +25,7 @@ def split_patients(
         raise UserError(f"{len(names)} patient(s): a training and a test set need at least 2")
     if len(set(names)) < len(names):
         raise UserError("a patient is named twice")
-    given = _sets_of(sheet) if sheet else {}
+    given = {row.patient: row.set for row in read_sheet(sheet)} if sheet else {}
     fixed = {name: given[name] for name in names if given.get(name)}
     free = [name for name in names if name not in fixed]
     wanted = min(max(round(settings.train_fraction * len(names)), 1), len(names) - 1)
@@ -37,8 +37,3 @@ def split_patients(
         if group not in sets.values():
             raise UserError(f"{sheet}: column 'set' leaves no patient for the {group} set")
     write_table(pd.DataFrame({"patient": names, "set": [sets[name] for name in names]}), output)
-
-
-def _sets_of(sheet: str | Path) -> dict[str, str]:
-    frame = read_sheet(sheet)
-    return dict(zip(frame["patient"], frame["set"], strict=True)) if "set" in frame else {}

@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 from regagent.anatomy import AIR_HU, SKIN_HU
 from regagent.phantom.canvas import Canvas, Field, smooth_noise
 from regagent.phantom.head import build_head
-from regagent.settings.patients import Phantom
+from regagent.settings import Phantom
 from regagent.transforms import write_transform
 from regagent.volumes import write_image
 

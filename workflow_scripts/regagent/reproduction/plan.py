@@ -11,9 +11,7 @@ from regagent.methods import (
     PROPOSED,
     variant_of,
 )
-from regagent.settings.base import Model
-from regagent.settings.run import Settings
-from regagent.settings.variants import Pretrained, Regressor, ReinforcementAgent, SupervisedAgent
+from regagent.settings import Model, Pretrained, Regressor, ReinforcementAgent, Settings, SupervisedAgent
 
 #: The two sets of perturbed test pairs (§4).
 SETS = ("E1", "E2")
