@@ -94,7 +94,7 @@ class Plan:
         """What a person looks at, as far as the run has what it shows."""
         figures = ["preregistration", "cohort", "capture_range", "error_distribution", "accuracy_time"]
         shown = {
-            "worst_cases": PROPOSED in self.settings.methods and self.figure4,
+            "worst_cases": PROPOSED in self.settings.methods,
             "episode": PROPOSED in self.settings.methods,
             "figure4": self.figure4,
             "figure5": self.figure5,

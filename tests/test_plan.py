@@ -1,0 +1,112 @@
+"""What a run consists of follows from its settings: variants, seeds, families, files and targets."""
+
+import pytest
+import yaml
+from workflow import ROOT
+
+from regagent.methods import FIGURE5_PANELS, NO_AGENT, label_of, variant_of
+from regagent.reproduction.plan import Plan
+from regagent.settings import load
+
+AGENT = {"learner": "reinforcement", "steps": 100}
+SHOWN = {"learner": "supervised", "steps": 100}
+ELSEWHERE = {"learner": "pretrained", "model": "agent.pt"}
+
+
+def plan(variants, methods, **keys):
+    return Plan(load({"run": "own", "variants": variants, "methods": methods, **keys}))
+
+
+@pytest.fixture(scope="module")
+def default():
+    return Plan(load(yaml.safe_load((ROOT / "config/config.yaml").read_text())))
+
+
+def test_the_default_run_trains_every_variant(default):
+    assert default.trained == list(default.settings.variants)
+    assert default.reinforced == ["RL-LME", "RL-matrix", "CNN-LME", "CNN-matrix"]
+    assert default.supervised == ["SL-LME", "SL-matrix"]
+    assert default.regressors == ["pure-SL"] and default.pretrained == []
+    assert default.calibrated == default.agents == [*default.reinforced, *default.supervised]
+    assert default.exported == ["RL-LME", "RL-matrix", "CNN-LME", "SL-LME", "SL-matrix"]
+    assert default.figure4 == ["Elastix", "SL-matrix", "RL-LME-MC", "pure-SL"]
+    assert default.figure5 == ["RL-LME", "CNN-LME", "CNN-matrix"]
+
+
+def test_a_variant_that_no_row_and_no_figure_needs_is_not_trained():
+    own = plan({"RL-LME": AGENT, "RL-slow": AGENT, "SL-LME": SHOWN}, ["Initial", "RL-slow-MC"])
+    assert own.trained == ["RL-LME", "RL-slow"]  # Figure 5 needs the first
+    assert own.exported == ["RL-slow"]
+    assert own.figure4 == []
+
+
+def test_where_no_row_needs_a_training_figure_5_trains_nothing():
+    own = plan({"RL-LME": AGENT, "ours": ELSEWHERE}, ["Initial", "ours", "ours-MC+Elastix"], seeds=[1, 2])
+    assert own.trained == own.figure5 == own.calibrated == []
+    assert own.imported == ["ours"]
+    assert own.seeds_of("ours-MC+Elastix") == [0]
+
+
+def test_a_pretrained_agent_that_no_row_needs_is_not_taken_over():
+    own = plan({"RL-LME": AGENT, "ours": ELSEWHERE}, ["RL-LME"])
+    assert own.imported == [] and own.trained == ["RL-LME"]
+
+
+def test_seeds_are_those_of_the_trainings():
+    own = plan({"RL-LME": AGENT}, ["SIFT", "SIFT+Elastix", "RL-LME-MC"], seeds=[3, 1])
+    assert own.seeds_of("SIFT") == own.seeds_of("SIFT+Elastix") == [0]
+    assert own.seeds_of("RL-LME-MC") == own.seeds_of("RL-LME") == [3, 1]
+    assert own.registrations(["SIFT", "RL-LME-MC"], ["E2"]) == [
+        "results/own/registrations/SIFT/seed0/E2.csv",
+        "results/own/registrations/RL-LME-MC/seed3/E2.csv",
+        "results/own/registrations/RL-LME-MC/seed1/E2.csv",
+    ]
+    assert own.examples("E2") == ["results/own/registrations/RL-LME-MC/seed3/E2.csv"]
+    assert own.of_models("model.pt", ["RL-LME"]) == [
+        "results/own/models/RL-LME/seed3/model.pt",
+        "results/own/models/RL-LME/seed1/model.pt",
+    ]
+
+
+def test_each_method_has_a_family():
+    variants = {"RL-LME": AGENT, "SL-LME": SHOWN, "ours": ELSEWHERE, "pure-SL": {"learner": "regression"}}
+    methods = ["Initial", "pure-SL", "RL-LME-MC", "SL-LME", "ours-MC", "RL-LME+Elastix"]
+    assert plan(variants, methods).families == {
+        "Initial": NO_AGENT,
+        "pure-SL": NO_AGENT,
+        "RL-LME-MC": "reinforcement agents",
+        "SL-LME": "supervised agents",
+        "ours-MC": "agents from elsewhere",
+        "RL-LME+Elastix": "reinforcement agents",
+    }
+
+
+def test_the_targets_are_what_the_run_can_show(default):
+    shown = {path.removeprefix("results/default/") for path in default.targets}
+    assert {"tables/table2.tex", "figures/figure4.pdf", "figures/figure5.pdf", "figures/episode.gif"} <= shown
+    bare = plan({"pure-SL": {"learner": "regression"}}, ["Initial", "SIFT"])
+    names = {path.removeprefix("results/own/") for path in bare.targets}
+    assert "tables/table2.tex" in names and "figures/capture_range.pdf" in names
+    absent = ("figure4", "figure5", "episode", "worst_cases", "training", "calibration")
+    assert not [name for name in names if name.startswith(tuple(f"figures/{figure}" for figure in absent))]
+
+
+@pytest.mark.parametrize(
+    ("method", "variant"),
+    [("RL-LME-MC+Elastix", "RL-LME"), ("RL-LME", "RL-LME"), ("MI-search+Elastix", "MI-search")],
+)
+def test_a_methods_name_begins_with_its_variant(method, variant):
+    assert variant_of(method) == variant
+
+
+def test_names_are_printed_as_in_the_paper():
+    assert label_of("pure-SL") == "Pure SL" and label_of("SIFT") == "SIFT"
+
+
+def test_figure_5_compares_two_variants_a_panel():
+    assert [panel.variants for panel in FIGURE5_PANELS.values()] == [
+        ("RL-LME", "CNN-LME"),
+        ("RL-LME", "CNN-LME"),
+        ("CNN-matrix", "CNN-LME"),
+        ("CNN-matrix", "CNN-LME"),
+    ]
