@@ -1,5 +1,7 @@
 """What a head looks like in MR and CT: levels in Hounsfield units, and the mask of the head (§4)."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import SimpleITK as sitk
@@ -21,7 +23,7 @@ BONE_HU = 300.0
 MINIMUM_CONTRAST = 2.0
 
 
-def head_mask(intensity: NDArray, spacing: tuple[float, float, float]) -> NDArray[np.bool_]:
+def head_mask(intensity: NDArray, spacing: Sequence[float]) -> NDArray[np.bool_]:
     """Return the head (Z, Y, X) of an MR volume: Otsu's threshold, holes filled, the largest part.
 
     ``spacing`` is (x, y, z) in mm. Smoothing over about 3 mm keeps noise in the air out of the mask.

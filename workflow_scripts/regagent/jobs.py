@@ -34,12 +34,12 @@ def end_with(ancestor: int) -> None:
     """
     above = next((process for process in psutil.Process().parents() if process.pid == ancestor), None)
 
-    def watch() -> None:
-        above.wait()
+    def watch(process: psutil.Process) -> None:
+        process.wait()
         os._exit(1)
 
     if above:
-        threading.Thread(target=watch, daemon=True).start()
+        threading.Thread(target=watch, args=(above,), daemon=True).start()
 
 
 def clock() -> float:
@@ -63,7 +63,8 @@ def logged(log: str | Path) -> Iterator[logging.Logger]:
     except OSError as error:
         sys.exit(f"error: {log}: the log cannot be written: {error.strerror or error}")
     for handler in handlers:
-        handler.handleError = lambda record: None  # a disk that is full shall not hide the message on screen
+        # A full disk shall not hide the message on the screen.
+        handler.handleError = lambda record: None  # type: ignore[method-assign]
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -8,7 +8,7 @@ all poses. Counts of pixels are exact in float32, so the result does not depend 
 import cv2
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from regagent.geometry import invert
 from regagent.images import Image, warp
@@ -40,7 +40,7 @@ def search_pose(fixed: Image, moving: Image, settings: Search) -> NDArray[np.flo
 
 
 def mutual_information_at(
-    fixed: Image, moving: Image, pose: ArrayLike, pixel: float = 2.0, bins: int = 16
+    fixed: Image, moving: Image, pose: NDArray, pixel: float = 2.0, bins: int = 16
 ) -> float:
     """Return the mutual information in nats of the images (H, H) under the pose T, 0 when one is empty.
 
@@ -95,7 +95,7 @@ def _scan(
     return (shifts.reshape(-1, 1, 4) + poses).reshape(-1, 4), mutual_information(joint).ravel()
 
 
-def _edges(image: Image, bins: int) -> NDArray:
+def _edges(image: NDArray, bins: int) -> NDArray:
     """Return the lower bounds of all levels but the lowest."""
     seen = image[image > AIR]
     if len(seen) == 0:
@@ -103,7 +103,7 @@ def _edges(image: Image, bins: int) -> NDArray:
     return np.array([AIR, *np.quantile(seen, np.arange(1, bins - 1) / (bins - 1))])
 
 
-def _indicators(images: Image, edges: NDArray) -> NDArray[np.float32]:
+def _indicators(images: NDArray, edges: NDArray) -> NDArray[np.float32]:
     """Return (levels, ...) of ones where a pixel (...) is of the level, and zeros elsewhere."""
     levels = np.digitize(images, edges)
     return np.stack([levels == level for level in range(len(edges) + 1)]).astype(np.float32)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from regagent.conventional.grid_search import mutual_information_at
 from regagent.geometry import IDENTITY, compose, invert, matrix, pose_of
@@ -15,7 +15,7 @@ def itk_pose(
     register: Callable[[sitk.Image, sitk.Image], sitk.Transform],
     fixed: NDArray,
     moving: NDArray,
-    start: ArrayLike = IDENTITY,
+    start: NDArray = IDENTITY,
 ) -> NDArray | None:
     """Return the pose T (4,) that ``register`` finds from the pose ``start``, or None where it fails.
 
@@ -36,7 +36,7 @@ def multistart_pose(
     register: Callable[[sitk.Image, sitk.Image], sitk.Transform],
     fixed: NDArray,
     moving: NDArray,
-    starts: Iterable[ArrayLike],
+    starts: Iterable[NDArray],
 ) -> NDArray | None:
     """Return the pose T (4,) of the highest mutual information that ``itk_pose`` finds from the starts.
 
@@ -82,9 +82,9 @@ def mattes(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
         raise RegistrationFailed(str(error)) from error
 
 
-def _laid(image: NDArray, pose: ArrayLike) -> sitk.Image:
+def _laid(image: NDArray, pose: NDArray) -> sitk.Image:
     """Return a square image (H, H) as it lies in centred pixel coordinates after the pose."""
-    placed, scale = matrix(pose), float(np.asarray(pose)[3])
+    placed, scale = matrix(pose), float(pose[3])
     laid = sitk.GetImageFromArray(np.asarray(image, dtype=np.float32))
     laid.SetSpacing((scale, scale))
     laid.SetDirection((placed[:, :2] / scale).ravel())

@@ -13,7 +13,7 @@ def sift_pose(fixed: NDArray, moving: NDArray, ratio: float, minimum_matches: in
 
     None when fewer than ``minimum_matches`` of them agree on it.
     """
-    detector = cv2.SIFT_create()
+    detector = cv2.SIFT.create()
     fixed_keys, fixed_values = detector.detectAndCompute(to_uint8(fixed), None)
     moving_keys, moving_values = detector.detectAndCompute(to_uint8(moving), None)
     if len(moving_keys) < minimum_matches or len(fixed_keys) < 2:

@@ -34,7 +34,8 @@ def augment_pairs(
     a = matrix.float()[..., None, None]
     source = [a[:, i, 0] * x + a[:, i, 1] * x[:, None] + a[:, i, 2] + field[:, i] for i in (0, 1)]
     moved = F.grid_sample(images, torch.stack(source, -1) / half, align_corners=True)
-    return *_rescan(moved, settings, draw).unbind(1), _forward(points, matrix, field)
+    new_mr, new_ct = _rescan(moved, settings, draw).unbind(1)
+    return new_mr, new_ct, _forward(points, matrix, field)
 
 
 class _Draw:

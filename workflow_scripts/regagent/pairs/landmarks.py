@@ -19,7 +19,7 @@ def sift_landmarks(image: NDArray, mask: NDArray, maximum: int) -> NDArray[np.fl
     ``image`` (H, H) is in [0, 1], ``mask`` (H, H) is bool. SIFT reports a position once for every
     orientation it finds there; positions less than a pixel apart count once.
     """
-    detector = cv2.SIFT_create(contrastThreshold=CONTRAST_THRESHOLD)
+    detector = cv2.SIFT.create(contrastThreshold=CONTRAST_THRESHOLD)
     keypoints = detector.detect(to_uint8(image), mask.astype(np.uint8) * 255)
     # Position breaks ties of the response, so that the order does not depend on OpenCV's.
     keypoints = sorted(keypoints, key=lambda k: (-k.response, k.pt))

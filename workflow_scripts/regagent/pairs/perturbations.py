@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
 
 from regagent.files import UserError, read_table, write_table
+from regagent.geometry import Array
 from regagent.images import Image, warp
 from regagent.pairs.slices import SlicePairs, read_cohort
 from regagent.settings import PerturbationRange, Perturbations
 
 
-def sample_perturbations(uniform: ArrayLike, settings: PerturbationRange) -> NDArray[np.float64]:
+def sample_perturbations(uniform: Array, settings: PerturbationRange) -> Array:
     """Return poses (..., 4), each parameter uniform on the steps of its range, both ends included.
 
     ``uniform`` (..., 4) are numbers drawn from [0, 1), a NumPy array or a torch tensor, and so is the result.
@@ -32,7 +32,7 @@ def sample_perturbations(uniform: ArrayLike, settings: PerturbationRange) -> NDA
     return xp.round(xp.stack(columns, -1), decimals=9)
 
 
-def _lattice(uniform: ArrayLike, low: float, high: float, step: float) -> ArrayLike:
+def _lattice(uniform: Array, low: float, high: float, step: float) -> Array:
     count = int(np.floor((high - low) / step + 1e-9)) + 1
     return low + step * (uniform * count // 1)
 
@@ -62,7 +62,7 @@ def perturb_slices(
     missing = [patient for patient in test if patient not in cohort]
     if missing:
         raise UserError(f"patient {missing[0]}: in the test set of {split}, but without slice pairs")
-    rows = []
+    rows: list[tuple] = []
     for patient in test:
         for number in range(len(cohort[patient].mr)):
             seed = stream_seed(settings.seed, set_name, patient, number)
@@ -85,7 +85,7 @@ class Images(Sequence[Image]):
     def __len__(self) -> int:
         return len(self.cases)
 
-    def __getitem__(self, which: int | slice) -> Image:
+    def __getitem__(self, which: int | slice) -> Image:  # type: ignore[override]  # an array is no Sequence
         if isinstance(which, slice):
             return np.stack([self.make(*case) for case in self.cases[which]])
         return self.make(*self.cases[which])

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from regagent.patients.sheet import read_sheet
 logger = logging.getLogger("regagent")
 
 #: Of RIRE's letters for where an axis points to: its direction in LPS.
-DIRECTIONS = {
+DIRECTIONS: dict[str, tuple[int, ...]] = {
     "L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1),
 }  # fmt: skip
 
@@ -36,22 +37,21 @@ def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
         raise UserError(f"{output}: lies in {folder}, where nothing is to be written; choose another place")
     records = []
     for place in sorted(path for path in folder.glob(pattern) if path.is_dir()):
-        record = {"patient": place.name}
-        record |= {modality: place / name.format(patient=place.name) for modality, name in files.items()}
-        absent = [record[modality] for modality in files if not record[modality].exists()]
+        paths = {modality: place / name.format(patient=place.name) for modality, name in files.items()}
+        absent = [path for path in paths.values() if not path.exists()]
         if absent:
             logger.warning("patient %s is left out: %s does not exist", place.name, absent[0])
             continue
         if kind == "rire":
-            record |= {
-                modality: write_rire_header(record[modality], headers / place.name / f"{modality}.mhd")
-                for modality in files
+            paths = {
+                modality: write_rire_header(path, headers / place.name / f"{modality}.mhd")
+                for modality, path in paths.items()
             }
-        records.append(record)
+        records.append({"patient": place.name, **{modality: str(path) for modality, path in paths.items()}})
     if not records:
         expected = " and ".join(f"{pattern}/{name.format(patient=pattern)}" for name in files.values())
         raise UserError(f"{folder}: no patients of {kind} in it, expected {expected}")
-    rows = [list(records[0]), *([str(cell) for cell in record.values()] for record in records)]
+    rows = [list(records[0]), *(list(record.values()) for record in records)]
     with write_whole(output) as temporary:  # a sheet has no quotes: cells stand as they are
         temporary.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
     read_sheet(output)
@@ -112,7 +112,7 @@ def _axes(orientation: str, header: Path) -> list[tuple[int, ...]]:
         letters = list("LPH")
     axes = [DIRECTIONS[letter] for letter in letters]
     if len(axes) == 2:
-        axes.append(tuple(int(value) for value in np.cross(*axes)))
+        axes.append(tuple(int(value) for value in np.cross(axes[0], axes[1])))
     if len(axes) != 3 or abs(np.linalg.det(axes)) != 1:
         raise UserError(
             f"{header}: patient orientation is {orientation!r}, expected three of L or R, P or A, H or F"
@@ -129,5 +129,5 @@ def _number(keys: dict[str, str], name: str, header: Path) -> list[float]:
         raise UserError(f"{header}: {name} is {keys[name]!r}, expected a number") from error
 
 
-def _joined(values) -> str:
+def _joined(values: Iterable[object]) -> str:
     return " ".join(map(str, values))

@@ -2,8 +2,10 @@
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -61,7 +63,7 @@ def elastix(parameter_map: str | Path) -> Callable[[sitk.Image, sitk.Image], sit
     return register
 
 
-def _to_itk(itk, image: sitk.Image):
+def _to_itk(itk: ModuleType, image: sitk.Image) -> Any:
     converted = itk.image_from_array(sitk.GetArrayFromImage(image).astype(np.float32))
     dimension = image.GetDimension()
     converted.SetOrigin(image.GetOrigin())
@@ -70,12 +72,13 @@ def _to_itk(itk, image: sitk.Image):
     return converted
 
 
-def _transform(parameter_map) -> sitk.Transform:
+def _transform(parameter_map: Mapping[str, Sequence[str]]) -> sitk.Transform:
     kind = parameter_map["Transform"][0]
     values = [float(value) for value in parameter_map["TransformParameters"]]
     if not np.isfinite(values).all():
         raise RegistrationFailed("the transform is not finite")
     centre = [float(value) for value in parameter_map["CenterOfRotationPoint"]]
+    transform: sitk.Euler3DTransform | sitk.Similarity2DTransform
     if kind == "EulerTransform" and len(centre) == 3:
         transform = sitk.Euler3DTransform()
         transform.SetComputeZYX(parameter_map["ComputeZYX"][0] == "true")

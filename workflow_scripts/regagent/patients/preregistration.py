@@ -65,26 +65,28 @@ def preregister_patient(
                     " check that both show the head of one patient"
                 ) from error
         aligned = resample(in_plane(moving, settings.thick_slice_mm), fixed, found)
-        report = {"patient": patient, "method": method} | quality(fixed, moving, aligned, found, truth)
-        if report["overlap"] < settings.minimum_overlap:
+        measured = quality(fixed, moving, aligned, found, truth)
+        if measured["overlap"] < settings.minimum_overlap:
             raise UserError(
                 f"patient {patient}: the alignment failed ({method}): the heads in {mr} and {ct} overlap by"
-                f" {report['overlap']:.2f} (Dice), expected at least {settings.minimum_overlap:g}; check that"
-                " both show the head of one patient, and which way the transform maps if the sheet gives one"
+                f" {measured['overlap']:.2f} (Dice), expected at least {settings.minimum_overlap:g};"
+                " check that both show the head of one patient, and which way the transform maps if the sheet"
+                " gives one"
             )
     write_image(aligned, output_ct)
     write_transform(found, output_transform)
     write_png(overlay(fixed, aligned), output_overlay)
-    write_json(report, output_quality)
-    if report["overlap"] < DOUBTFUL_OVERLAP:
+    write_json({"patient": patient, "method": method, **measured}, output_quality)
+    if measured["overlap"] < DOUBTFUL_OVERLAP:
         logger.warning(
             "patient %s: the heads overlap by only %.2f (Dice): look at %s before trusting it",
-            patient, report["overlap"], output_overlay,
+            patient, measured["overlap"], output_overlay,
         )  # fmt: skip
-    error = f", error {report['error_mean_mm']:.2f} mm" if truth else ""
+    against_truth = f", error {measured['error_mean_mm']:.2f} mm" if truth else ""
     logger.info(
-        "patient %s: aligned (%s), overlap of the heads %.3f%s", patient, method, report["overlap"], error
-    )
+        "patient %s: aligned (%s), overlap of the heads %.3f%s",
+        patient, method, measured["overlap"], against_truth,
+    )  # fmt: skip
 
 
 def resample(ct: sitk.Image, mr: sitk.Image, transform: sitk.Transform) -> sitk.Image:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from regagent.anatomy import AIR_HU
 
 Field = NDArray[np.float32]
-Points = tuple[Field, Field, Field]
-Triple = tuple[float, float, float]
-Layer = tuple[str, float]
+Points = tuple[Field, ...]  # x, y, z
+Triple = tuple[float, ...]  # x, y, z in mm
+Box = tuple[slice, ...]  # z, y, x
+Layer = tuple[str, float]  # a tissue, and by how many mm it lies outside the shape
 
 #: T1 signal (white matter = 1) and CT number (HU) of each tissue.
 TISSUES: dict[str, tuple[float, float]] = {
@@ -55,7 +56,7 @@ TISSUES: dict[str, tuple[float, float]] = {
 }
 
 
-def spline(field: Field, positions: NDArray[np.float64], axis: int) -> Field:
+def spline(field: Field, positions: NDArray, axis: int) -> Field:
     """Interpolate along one axis by cubic B-splines at positions counted in nodes, inside 1..n-3.
 
     Written out instead of as a matrix product, whose rounding depends on the number of BLAS threads.
@@ -218,7 +219,7 @@ class Canvas:
         """Return smooth unit noise on the whole grid."""
         return smooth_noise(self.rng, self.extent, self.shape, scale)
 
-    def grain(self, seed: int, shape: Sequence[int], scale: float) -> Field:
+    def grain(self, seed: int | np.integer, shape: Sequence[int], scale: float) -> Field:
         """Return seeded smooth unit noise on a box of this canvas, drawing nothing from its generator."""
         extent = tuple(n * self.spacing for n in shape)
         return smooth_noise(np.random.default_rng(seed), extent, shape, scale)
@@ -227,7 +228,7 @@ class Canvas:
         """Evaluate a smooth function of the standard-head points on every other voxel and interpolate."""
         return refined(function(self.coarse_points), self.shape)
 
-    def box(self, lower: Sequence[float], upper: Sequence[float]) -> tuple[slice, slice, slice]:
+    def box(self, lower: Sequence[float], upper: Sequence[float]) -> Box:
         """Return the voxels (z, y, x) that can hold standard-head points between two corners."""
         slices = []
         for axis in range(3):
@@ -238,7 +239,7 @@ class Canvas:
             slices.append(slice(int(np.clip(low, 0, count)), int(np.clip(high + 2, 0, count))))
         return tuple(slices[::-1])
 
-    def at(self, box: tuple[slice, slice, slice]) -> Points:
+    def at(self, box: Box) -> Points:
         """Return the standard-head points of a box."""
         return tuple(axis[box] for axis in self.points)
 
@@ -246,7 +247,7 @@ class Canvas:
         self,
         distance: Field,
         tissue: str,
-        box: tuple[slice, ...] = (slice(None),) * 3,
+        box: Box = (slice(None),) * 3,
         ct: Field | None = None,
     ) -> None:
         """Paint the inside of a signed distance given on a box, with an edge one voxel wide.
@@ -261,9 +262,9 @@ class Canvas:
             volume += weight * ((np.float32(ct_value) if value is None else value) - volume)
 
     @contextmanager
-    def voxels(self, box: tuple[slice, slice, slice], index: NDArray[np.int64]) -> Iterator[Voxels]:
+    def voxels(self, box: Box, index: NDArray[np.int64]) -> Iterator[Voxels]:
         """Yield the voxels of a box that have the flat indices ``index``; what is painted on them is kept."""
-        voxels = Voxels(*(v[box].ravel()[index] for v in (self.mr, self.ct)), self.values, self.spacing)
+        voxels = Voxels(self.mr[box].ravel()[index], self.ct[box].ravel()[index], self.values, self.spacing)
         yield voxels
         for volume, painted in ((self.mr[box], voxels.mr), (self.ct[box], voxels.ct)):
             volume[np.unravel_index(index, volume.shape)] = painted

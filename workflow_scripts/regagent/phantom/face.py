@@ -174,8 +174,8 @@ def paint_teeth(canvas: Canvas, metal: bool) -> None:
                 if rng.random() < 0.08:
                     continue
                 root = gum + (bone - gum) * 1.6
-                line = [(s * cx, cy, root), (s * cx, cy, gum), (s * cx, cy, tip)]
-                canvas.tube(line, [1.2, 0.8 * wide, wide], ("tooth", 0))
+                root_to_tip = [(s * cx, cy, root), (s * cx, cy, gum), (s * cx, cy, tip)]
+                canvas.tube(root_to_tip, [1.2, 0.8 * wide, wide], ("tooth", 0))
                 if metal and number > 2 and fillings.random() < 0.25:
                     paint_filling(canvas, (s * cx, cy, (gum + 2 * tip) / 3))
 

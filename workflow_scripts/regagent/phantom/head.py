@@ -7,7 +7,7 @@ Every shape is painted over the earlier ones, so the order is from the large to 
 import numpy as np
 
 from regagent.phantom.brain import cavity, paint_brain, vault
-from regagent.phantom.canvas import Canvas, Field, Points, blend, ellipsoid, tube
+from regagent.phantom.canvas import Canvas, Field, Points, Triple, blend, ellipsoid, tube
 from regagent.phantom.face import (
     paint_airways,
     paint_face_bones,
@@ -135,6 +135,7 @@ def paint_neck(canvas: Canvas, fatness: float) -> None:
     pockets = (
         canvas.grain(seeds[0], z.shape, 13.0) - np.float32(1.6 - 0.6 * fatness) + np.float32(0.3) * (y < 0)
     )
+    assert canvas.skin is not None, "the soft tissue is painted before the neck"
     wall = (
         canvas.skin[box]
         + np.float32(2 + 4 * fatness)
@@ -143,7 +144,7 @@ def paint_neck(canvas: Canvas, fatness: float) -> None:
     wall = np.maximum(np.maximum(wall, z + 6 + 4 * pockets), 3 * pockets)
     canvas.fill(wall, "muscle", box)
     for s in SIDES:
-        muscles = [
+        muscles: list[tuple[float, list[Triple], list[float]]] = [
             (1.3, [(s * 9, 42, -28), (s * 13, 46, -70), (s * 13, 46, -130)], [6, 9, 9]),
             (1.5, [(s * 24, 42, -26), (s * 28, 44, -60), (s * 24, 46, -130)], [6, 8, 8]),
             (2.2, [(s * 12, 56, -26), (s * 16, 60, -75), (s * 24, 58, -130)], [5, 6, 6]),

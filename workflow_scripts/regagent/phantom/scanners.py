@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 from regagent.anatomy import AIR_HU, SKIN_HU
-from regagent.phantom.canvas import Canvas, Field, smooth_noise
+from regagent.phantom.canvas import Canvas, Field, Triple, smooth_noise
 from regagent.phantom.head import build_head
 from regagent.settings import Phantom
 from regagent.transforms import write_transform
@@ -82,8 +82,8 @@ def sample(
     canvas: Canvas,
     volume: Field,
     pose: sitk.Transform,
-    spacing: tuple[float, float, float],
-    field_of_view: tuple[float, float, float],
+    spacing: Triple,
+    field_of_view: Triple,
     outside: float,
 ) -> sitk.Image:
     """Sample a canvas volume linearly on a scanner's grid (identity direction, LPS) in a pose."""

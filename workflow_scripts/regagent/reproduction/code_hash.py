@@ -99,13 +99,11 @@ def _module(path: Path, name: str) -> Module:
                 part.module, part.level = ".".join([*above, *filter(None, [part.module])]), 0
         if isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:
-                bound = (alias.asname or alias.name).partition(".")[0]
-                module.bindings.setdefault(bound, []).append(_import(node, alias, path))
+                module.bindings.setdefault(_bound_name(alias), []).append(_import(node, alias, path))
         elif not _is_docstring(node):
-            statement = _statement(node, path)
-            bound = _bound_names(node)
-            for name in bound:
-                module.bindings.setdefault(name, []).append(statement)
+            statement, bound = _statement(node, path), _bound_names(node)
+            for each in bound:
+                module.bindings.setdefault(each, []).append(statement)
             if not bound:
                 module.effects.append(statement)
     return module
@@ -155,16 +153,17 @@ def _names(path: Path) -> set[str]:
 def _bound_names(node: ast.stmt) -> set[str]:
     """Return the names that a top level statement binds: a definition's own, or all it assigns or imports."""
     if isinstance(node, ast.Import | ast.ImportFrom):
-        return {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        return set(map(_bound_name, node.names))
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {node.name}
     if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        return {part.id for part in ast.walk(node) if _is_stored(part)}
+        parts = [part for part in ast.walk(node) if isinstance(part, ast.Name)]
+        return {part.id for part in parts if isinstance(part.ctx, ast.Store)}
     return set()
 
 
-def _is_stored(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+def _bound_name(alias: ast.alias) -> str:
+    return (alias.asname or alias.name).partition(".")[0]
 
 
 def _is_docstring(node: ast.stmt) -> bool:
