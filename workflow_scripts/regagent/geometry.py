@@ -1,7 +1,7 @@
-"""Similarity transforms of the plane (Eq. 3), the eight actions (§3.2) and the errors between poses.
+"""Similarity transforms of the plane (Eq. 3), the eight actions (§3.2) and the distances between poses.
 
 A *pose* is an array (..., 4): tx px, ty px, angle degrees, scale. Points are (..., N, 2) in centred
-pixel coordinates: x to the right, y down, the origin in the centre ((W-1)/2, (H-1)/2) of the image.
+pixel coordinates: x to the right, y down, the origin at the centre ((W-1)/2, (H-1)/2) of the image.
 
 A perturbation P moves the aligned content at p to P(p). A registration's pose T brings it back:
 T(P(p)) = p at the truth, T = invert(P).
@@ -78,7 +78,7 @@ def invert(pose: Array) -> Array:
     xp, pose = _arrays(pose)
     rotation = xp.concatenate(
         [xp.zeros_like(pose[..., :2]), -pose[..., 2:3], 1.0 / pose[..., 3:4]], -1
-    )  # the inverse without its shift
+    )  # the inverse but for its shift
     shift = -(matrix(rotation)[..., :, :2] @ pose[..., :2, None])[..., 0]
     return xp.concatenate([shift, rotation[..., 2:]], -1)
 

@@ -1,4 +1,4 @@
-"""The aligned slice pairs that agents and regressors train on (§3.4)."""
+"""The aligned slice pairs on which agents and regressors train (§3.4)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from regagent.pairs.slices import read_slices
 
 @dataclass(frozen=True)
 class Pairs:
-    """Aligned slice pairs: images (M, H, H) in [0, 1], points (M, N, 2) in centred px, padded by NaN."""
+    """M aligned slice pairs: images (M, H, H) in [0, 1], points (M, N, 2) in centred px, padded with NaN."""
 
     mr: Image
     ct: Image

@@ -1,4 +1,4 @@
-"""Public data sets as cohorts: the sample sheet of an unpacked folder (docs/data.md)."""
+"""Public data sets as cohorts: makes the sample sheet of an unpacked data set (docs/data.md)."""
 
 import logging
 import re
@@ -13,7 +13,7 @@ from regagent.patients.sheet import read_sheet
 
 logger = logging.getLogger("regagent")
 
-#: Of RIRE's letters for where an axis points to: its direction in LPS.
+#: The directions in LPS of the letters by which RIRE says where an axis points to.
 DIRECTIONS: dict[str, tuple[int, ...]] = {
     "L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1),
 }  # fmt: skip
@@ -22,9 +22,10 @@ DIRECTIONS: dict[str, tuple[int, ...]] = {
 def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
     """Write the sample sheet of a data set's patients in ``folder``; ``kind`` is a key of ``LAYOUTS``.
 
-    A patient that lacks its MR or its CT is left out, and it is logged. RIRE's volumes get MetaImage headers
-    in a folder beside the sheet (``rire.tsv``: ``rire_headers/``); nothing is written into ``folder``. Raises
-    ``UserError`` when ``folder`` has no patients of that shape or ``output`` is no place for a sheet.
+    A patient without an MR or a CT is left out, and the log says so. RIRE's volumes get MetaImage headers in
+    a folder beside the sheet (``rire_headers/`` beside ``rire.tsv``), which may not lie in ``folder``. Raises
+    ``UserError`` when ``folder`` has no patients of that data set, and for a wrong place or name of
+    ``output``.
     """
     folder, output = Path(folder).resolve(), Path(output).resolve()
     pattern, files = LAYOUTS[kind]
@@ -52,7 +53,7 @@ def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
         expected = " and ".join(f"{pattern}/{name.format(patient=pattern)}" for name in files.values())
         raise UserError(f"{folder}: no patients of {kind} in it, expected {expected}")
     rows = [list(records[0]), *(list(record.values()) for record in records)]
-    with write_whole(output) as temporary:  # a sheet has no quotes: cells stand as they are
+    with write_whole(output) as temporary:  # no CSV writer: quotes have no meaning in a sheet
         temporary.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
     read_sheet(output)
     logger.info("%s: %d patients", output, len(records))
@@ -61,9 +62,9 @@ def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
 def write_rire_header(header: str | Path, output: str | Path) -> Path:
     """Write a MetaImage header (.mhd) of the ``image.bin`` beside a RIRE ``header.ascii``; return its path.
 
-    The voxels, big-endian int16, are taken as they are stored; the first one lies at 0 mm. Raises
-    ``UserError`` when the header lacks a key, ``image.bin`` is not of the size that it tells, or the axes do
-    not point to three sides of the head.
+    The voxels stay big-endian int16 as they are stored, and the first one lies at 0 mm. Raises ``UserError``
+    when the header lacks a key, when ``image.bin`` has not the size that the header gives, and when the axes
+    do not point to three sides of the head.
     """
     header, output = Path(header), Path(output)
     lines = (line.partition(":=") for line in header.read_text(encoding="latin-1").splitlines())
@@ -105,7 +106,7 @@ def write_rire_header(header: str | Path, output: str | Path) -> Path:
 
 
 def _axes(orientation: str, header: Path) -> list[tuple[int, ...]]:
-    """Return where columns, rows and slices go, in LPS; two letters alone make a right-handed system."""
+    """Return the directions of columns, rows and slices in LPS; with two letters the third axis follows."""
     letters = re.findall("[LRPAHF]", orientation.upper())
     if not letters:
         logger.warning("%s: no patient orientation, taken as left, posterior, head", header)

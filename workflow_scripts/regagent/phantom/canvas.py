@@ -1,8 +1,8 @@
-"""The canvas of the simulated cohort (§4 Dataset): shapes painted as MR signal and CT number on one grid.
+"""The canvas of a simulated patient (§4 Dataset): shapes painted as MR signal and CT number on one grid.
 
 All lengths are in mm and all axes are LPS: x to the patient's left, y to the back, z to the head.
-Shapes are given in the coordinates of a standard head; the canvas holds, for each of its voxels, the
-standard-head point that lies there in this patient, so a shape comes out individually deformed.
+Shapes are given in the coordinates of a standard head. For each of its voxels the canvas holds the
+standard-head point that lies there in this patient, so that the same shapes differ from patient to patient.
 Distances are signed, negative inside.
 """
 
@@ -59,7 +59,7 @@ TISSUES: dict[str, tuple[float, float]] = {
 def spline(field: Field, positions: NDArray, axis: int) -> Field:
     """Interpolate along one axis by cubic B-splines at positions counted in nodes, inside 1..n-3.
 
-    Written out instead of as a matrix product, whose rounding depends on the number of BLAS threads.
+    It is no matrix product, because the rounding of one depends on the number of BLAS threads.
     """
     field = np.moveaxis(field, axis, 0)
     result = np.empty((len(positions), *field.shape[1:]), np.float32)
@@ -97,7 +97,7 @@ def separable(field: Field, matrices: Sequence[Field]) -> Field:
 def smooth_noise(rng: np.random.Generator, extent: Triple, shape: Sequence[int], scale: float) -> Field:
     """Return Gaussian noise (Z, Y, X), unit variance, that varies over ``scale`` mm.
 
-    ``extent`` is the size (z, y, x) in mm of the grid; the same seed gives the same field on any grid.
+    ``extent`` is the size (z, y, x) of the grid in mm. The same seed gives the same field on any grid.
     """
     nodes = [int(np.ceil(size / scale)) + 4 for size in extent]
     field = rng.standard_normal(nodes, dtype=np.float32) / np.float32(0.4795**1.5)
@@ -108,7 +108,7 @@ def smooth_noise(rng: np.random.Generator, extent: Triple, shape: Sequence[int],
 
 
 def ellipsoid(p: Points, centre: Triple, radii: Triple, power: float = 2.0) -> Field:
-    """Return the approximate signed distance to an axis-parallel ellipsoid; a ``power`` above 2 is boxier."""
+    """Return about the signed distance to an axis-parallel ellipsoid, or a rounded box for ``power`` > 2."""
     unit = [(axis - np.float32(c)) / np.float32(r) for axis, c, r in zip(p, centre, radii, strict=True)]
     if power == 2.0:
         squares = [u * u for u in unit]
@@ -162,7 +162,7 @@ def blend(a: Field, b: Field, width: float) -> Field:
 
 
 class Voxels:
-    """A list of voxels taken out of a canvas, to compute on few where few count."""
+    """Some voxels of a canvas as a list: computing on them alone is faster than on the whole grid."""
 
     def __init__(self, mr: Field, ct: Field, values: dict[str, tuple[float, float]], spacing: float):
         self.mr, self.ct, self.values, self.spacing = mr, ct, values, spacing
@@ -175,7 +175,7 @@ class Voxels:
 
     @contextmanager
     def part(self, where: NDArray[np.bool_]) -> Iterator["Voxels"]:
-        """Yield the voxels where a condition holds; what is painted on them is kept."""
+        """Yield the voxels where a condition holds. What the body paints on them is written back."""
         part = Voxels(self.mr[where], self.ct[where], self.values, self.spacing)
         yield part
         self.mr[where], self.ct[where] = part.mr, part.ct
@@ -184,9 +184,9 @@ class Voxels:
 class Canvas:
     """MR signal and CT number of one patient on a regular grid, both (Z, Y, X) float32.
 
-    ``points``: the standard-head coordinates (x, y, z) of each voxel. ``lower``: patient coordinates
-    of the first voxel, ``spacing``: mm, isotropic. ``skin``: signed distance to the inside of the skin once
-    it is painted; shapes are then cut at it.
+    ``points``: the standard-head coordinates (x, y, z) of each voxel. ``lower``: patient coordinates of the
+    first voxel. ``spacing``: edge of a voxel in mm. ``skin``: signed distance to the inside of the skin, None
+    until the skin is painted; later shapes are cut off at it.
     """
 
     def __init__(self, rng: np.random.Generator, lower: Triple, upper: Triple, spacing: float, size: Triple):
@@ -263,7 +263,7 @@ class Canvas:
 
     @contextmanager
     def voxels(self, box: Box, index: NDArray[np.int64]) -> Iterator[Voxels]:
-        """Yield the voxels of a box that have the flat indices ``index``; what is painted on them is kept."""
+        """Yield the voxels of a box at flat indices. What the body paints on them is written back."""
         voxels = Voxels(self.mr[box].ravel()[index], self.ct[box].ravel()[index], self.values, self.spacing)
         yield voxels
         for volume, painted in ((self.mr[box], voxels.mr), (self.ct[box], voxels.ct)):
@@ -276,7 +276,7 @@ class Canvas:
         distance: Callable[[Points], Field],
         *layers: Layer,
     ) -> None:
-        """Paint a shape that lies between two corners as layers (tissue, mm outwards), outermost first."""
+        """Paint a shape between two corners as layers (tissue, mm outside the shape), the outermost first."""
         margin = max(0.0, *(offset for _, offset in layers))
         box = self.box([v - margin for v in lower], [v + margin for v in upper])
         if any(s.start >= s.stop for s in box):
