@@ -29,8 +29,8 @@ RUN_PROCESS = "REGAGENT_RUN_PROCESS"
 def end_with(ancestor: int) -> None:
     """End this process at once when its ancestor process of that number has ended.
 
-    Otherwise the jobs of a killed run would continue, and write the same files as the next run. Nothing
-    happens if the number is not an ancestor's, as in a job on another machine.
+    Otherwise the processes of a killed run or training would continue, and write the same files as the next
+    run. Nothing happens if the number is not an ancestor's, as in a job on another machine.
     """
     above = next((process for process in psutil.Process().parents() if process.pid == ancestor), None)
 

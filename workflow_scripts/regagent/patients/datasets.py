@@ -106,7 +106,7 @@ def write_rire_header(header: str | Path, output: str | Path) -> Path:
 
 
 def _axes(orientation: str, header: Path) -> list[tuple[int, ...]]:
-    """Return the directions of columns, rows and slices in LPS; with two letters the third axis follows."""
+    """Return the directions of columns, rows and slices in LPS; two letters get a right-handed third."""
     letters = re.findall("[LRPAHF]", orientation.upper())
     if not letters:
         logger.warning("%s: no patient orientation, taken as left, posterior, head", header)

@@ -22,8 +22,8 @@ class RegistrationFailed(Exception):
 def elastix(parameter_map: str | Path) -> Callable[[sitk.Image, sitk.Image], sitk.Transform]:
     """Return a function that registers (fixed, moving) by the parameter map of the file, in one thread.
 
-    Its result maps fixed physical points to moving physical points in mm, so that ``sitk.Resample(moving,
-    fixed, result)`` aligns the moving image with the fixed one. Euler transforms (3D) and similarities (2D)
+    Its result maps fixed physical points to moving physical points, so that ``sitk.Resample(moving, fixed,
+    result)`` aligns the moving image with the fixed one. Euler transforms (3D) and similarities (2D)
     are known. The returned function raises ``RegistrationFailed`` when Elastix finds no result. This one
     raises ``UserError`` when the file is no parameter map of a known transform.
 
