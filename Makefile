@@ -51,11 +51,12 @@ sheet_check: $(INSTALLED) ## sample sheets from files to Table 2: four formats a
 faults: $(INSTALLED) ## the smoke run killed at thirty random moments, against one left alone
 	PYTHONPATH=workflow_scripts python tests/kill_check.py
 
-lint: $(INSTALLED) ## formats and lints of Python and Snakemake files
+lint: $(INSTALLED) ## formats, lints and types of Python and Snakemake files
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile rules
 	snakemake --lint
+	mypy
 
 benchmark: $(INSTALLED) ## training steps and registrations a second on this machine, beside the usual ways
 	PYTHONPATH=workflow_scripts python benchmarks/training.py

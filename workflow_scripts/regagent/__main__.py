@@ -1,4 +1,4 @@
-"""``python -m regagent``: the command."""
+"""Runs the command as ``python -m regagent``."""
 
 import sys
 

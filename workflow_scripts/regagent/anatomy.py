@@ -1,4 +1,6 @@
-"""What a head looks like in MR and CT: levels in Hounsfield units, and the mask of the head (§4)."""
+"""The head in MR and CT: thresholds in Hounsfield units, and the mask of the head in an MR (§4)."""
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -6,26 +8,27 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-#: What air measures, and what a CT is filled with where it was not scanned.
+#: The CT number of air. A CT is filled with it where nothing was scanned.
 AIR_HU = -1000.0
-#: Between air and tissue: a CT that never falls below it has no air, and is not in Hounsfield units.
+#: Between air and tissue. A CT that never falls below it shows no air, so it is not in Hounsfield units.
 TISSUE_HU = -500.0
-#: Above it a voxel belongs to the body, its skin included.
+#: A voxel above it belongs to the body, skin included.
 SKIN_HU = -300.0
 #: A CT that never rises above it shows no skull.
 SKULL_HU = 200.0
-#: Dense bone.
+#: A voxel above it is dense bone.
 BONE_HU = 300.0
 
-#: A head is brighter than the air around it by at least this factor; halves of noise are not.
+#: A head is at least this many times as bright as the air around it. Two halves of mere noise are not.
 MINIMUM_CONTRAST = 2.0
 
 
-def head_mask(intensity: NDArray, spacing: tuple[float, float, float]) -> NDArray[np.bool_]:
-    """Return the head (Z, Y, X) of an MR volume: Otsu's threshold, holes filled, the largest part.
+def head_mask(intensity: NDArray, spacing: Sequence[float]) -> NDArray[np.bool_]:
+    """Return the mask (Z, Y, X) of the head in an MR volume (Z, Y, X); ``spacing`` is (x, y, z) in mm.
 
-    ``spacing`` is (x, y, z) in mm. Smoothing over about 3 mm keeps noise in the air out of the mask.
-    Raises ``ValueError`` when nothing remains.
+    The mask is the largest connected part above Otsu's threshold, its holes filled. The volume is smoothed
+    over about 3 mm first, which keeps noise in the air out of the mask. Raises ``ValueError`` for a volume
+    that shows no head.
     """
     sigma = [1.5 / step for step in reversed(spacing)]
     smooth = ndimage.gaussian_filter(intensity, sigma)
@@ -39,8 +42,8 @@ def head_mask(intensity: NDArray, spacing: tuple[float, float, float]) -> NDArra
     if not mask.any() or above[mask].mean() < MINIMUM_CONTRAST * above[~mask].mean():
         raise ValueError("nothing in the MR stands out from its background")
 
-    # Skull is dark in MR and sinuses are open to the outside: closing over 10 mm joins skin and brain and
-    # shuts the sinuses before the filling; opening over as much then removes what noise has left in the air.
+    # The skull is dark in MR, and the sinuses are open to the outside. Closing over 10 mm joins skin and
+    # brain and shuts the sinuses before the filling. Opening over 10 mm then removes noise in the air.
     width = 2 * round(5.0 / min(spacing[:2])) + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     for z in np.flatnonzero(mask.any((1, 2))):

@@ -1,4 +1,4 @@
-"""Files and messages: tables written whole, job logs, and faults told to people in one line."""
+"""Files: written whole or not at all, tables read, and the error that a faulty input raises."""
 
 import csv
 import json
@@ -10,19 +10,20 @@ from pathlib import Path
 
 import pandas as pd
 
-#: What comes with the package beside its code: Elastix's parameter maps, and the look of the figures.
+#: The package's files that are no code: Elastix's parameter maps, and Matplotlib's style of the figures.
 DATA = Path(__file__).parent / "data"
 STYLE = DATA / "figures.mplstyle"
 
 
 class UserError(Exception):
-    """A fault in the input: says which patient, file or key, what was found and what was expected."""
+    """A fault in the user's input: names the patient, file or key, what was found and what was expected."""
 
 
 def parameter_map(name: str) -> Path:
-    """Return the Elastix parameter file of a name: the package's ``rigid3d``, or a reader's ``my/own.txt``.
+    """Return the file of an Elastix parameter map: the package's own ``rigid3d``, or a user's ``my/own.txt``.
 
-    Raises ``UserError`` for a name that the package does not have.
+    A name without a suffix is one of the package's maps. Raises ``UserError`` when the package has none of
+    that name.
     """
     if Path(name).suffix:
         return Path(name)
@@ -37,9 +38,9 @@ def parameter_map(name: str) -> Path:
 def write_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` by a rename if the body succeeds.
 
-    The temporary name keeps the suffixes (``.nii.gz``), which many writers choose the format by. The content
-    is on the disk before the rename, so that a power cut leaves the old file or the new one. Raises
-    ``UserError`` where the system refuses: a full disk, a folder that cannot be written.
+    The temporary name keeps the suffixes (``.nii.gz``), because many writers choose the format by them. The
+    content is on the disk before the rename, so that a power cut leaves the old file or the new one. Raises
+    ``UserError`` when the system cannot write, as on a full disk or in a write-protected folder.
     """
     path, temporary = Path(path), None
     try:
@@ -56,7 +57,7 @@ def write_whole(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         if error.filename and temporary and Path(error.filename).parent != temporary.parent:
-            raise  # another file, that the body reads
+            raise  # the error is about another file, which the body reads
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         if temporary:
@@ -69,15 +70,15 @@ def _separator(path: str | Path) -> str:
 
 
 def write_table(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write ``frame`` whole to a ``.csv`` or ``.tsv``, without the index."""
+    """Write ``frame`` whole to a ``.csv`` or ``.tsv``, without the index. Raises ``UserError``."""
     with write_whole(path) as temporary:
         frame.to_csv(temporary, sep=_separator(path), index=False)
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a ``.csv`` or ``.tsv`` as ``write_table`` leaves it, where nothing but an empty cell is missing.
+    """Read a ``.csv`` or ``.tsv`` that ``write_table`` wrote. Only an empty cell is a missing value.
 
-    Columns named ``patient`` stay text. Raises ``UserError``.
+    The column ``patient`` stays text. Raises ``UserError`` for a file that cannot be read.
     """
     how = {"dtype": {"patient": str}, "keep_default_na": False, "na_values": [""]}
     try:
@@ -87,9 +88,10 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 
 def read_text_table(path: str | Path) -> pd.DataFrame:
-    """Read a ``.csv`` or ``.tsv`` of a reader's own, every cell as the text that stands there.
+    """Read a ``.csv`` or ``.tsv`` that a user wrote, every cell as text.
 
-    Raises ``UserError`` naming the first row that has not as many cells as the header, which is row 1.
+    Raises ``UserError`` for a file that cannot be read or is empty, for a row that has not as many cells as
+    the header (row 1), and for two columns of the same name.
     """
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
@@ -112,6 +114,6 @@ def read_text_table(path: str | Path) -> pd.DataFrame:
 
 
 def write_json(content: dict, path: str | Path) -> None:
-    """Write ``content`` whole, indented."""
+    """Write ``content`` whole as indented JSON. Raises ``UserError``."""
     with write_whole(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,7 +1,7 @@
-"""Similarity transforms of the plane (Eq. 3), the eight actions (§3.2) and the errors between poses.
+"""Similarity transforms of the plane (Eq. 3), the eight actions (§3.2) and the distances between poses.
 
 A *pose* is an array (..., 4): tx px, ty px, angle degrees, scale. Points are (..., N, 2) in centred
-pixel coordinates: x to the right, y down, the origin in the centre ((W-1)/2, (H-1)/2) of the image.
+pixel coordinates: x to the right, y down, the origin at the centre ((W-1)/2, (H-1)/2) of the image.
 
 A perturbation P moves the aligned content at p to P(p). A registration's pose T brings it back:
 T(P(p)) = p at the truth, T = invert(P).
@@ -10,20 +10,23 @@ All functions but ``pose_of`` take NumPy arrays or torch tensors, on any device,
 """
 
 from functools import cache
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
-Array = NDArray[np.float64]
+#: A NumPy array or a torch tensor: what a function takes and returns is of one kind.
+Array = TypeVar("Array", NDArray, Tensor)
 
 #: The columns of a pose in every table.
 POSE = ["tx", "ty", "angle", "scale"]
 
-IDENTITY: Array = np.array([0.0, 0.0, 0.0, 1.0])
+IDENTITY: NDArray[np.float64] = np.array([0.0, 0.0, 0.0, 1.0])
 
 #: The eight actions as poses: one pixel in x and y, one degree, 0.05 of scale, each in both directions.
-ACTIONS: Array = np.array(
+ACTIONS: NDArray[np.float64] = np.array(
     [
         [1.0, 0.0, 0.0, 1.0],
         [-1.0, 0.0, 0.0, 1.0],
@@ -37,15 +40,15 @@ ACTIONS: Array = np.array(
 )
 
 
-def _arrays(*values: ArrayLike):
-    """Return the library of the values, torch if one of them is a tensor, and the values as its arrays."""
+def _arrays(*values: Any) -> tuple[Any, ...]:
+    """Return torch if a value is a tensor, else NumPy, and then the values as arrays of that library."""
     tensor = next((value for value in values if torch.is_tensor(value)), None)
     if tensor is None:
         return np, *(np.asarray(value, dtype=float) for value in values)
     return torch, *(torch.as_tensor(value, dtype=tensor.dtype, device=tensor.device) for value in values)
 
 
-def matrix(pose: ArrayLike) -> Array:
+def matrix(pose: Array) -> Array:
     """Return the (..., 2, 3) matrices of the poses (..., 4) in centred coordinates (Eq. 3)."""
     xp, pose = _arrays(pose)
     angle = xp.deg2rad(pose[..., 2])
@@ -54,14 +57,14 @@ def matrix(pose: ArrayLike) -> Array:
     return xp.stack(rows, -2)
 
 
-def pose_of(matrices: ArrayLike) -> Array:
+def pose_of(matrices: ArrayLike) -> NDArray[np.float64]:
     """Return the poses (..., 4) of similarity matrices (..., 2, 3); the angle lies in (-180, 180]."""
     m = np.asarray(matrices, dtype=float)
     cos, sin = (m[..., 0, 0] + m[..., 1, 1]) / 2, (m[..., 1, 0] - m[..., 0, 1]) / 2
     return np.stack([m[..., 0, 2], m[..., 1, 2], np.rad2deg(np.arctan2(sin, cos)), np.hypot(cos, sin)], -1)
 
 
-def compose(second: ArrayLike, first: ArrayLike) -> Array:
+def compose(second: Array, first: Array) -> Array:
     """Return ``second`` after ``first`` (second ∘ first) of poses (..., 4)."""
     xp, second, first = _arrays(second, first)
     m = matrix(second)
@@ -70,17 +73,17 @@ def compose(second: ArrayLike, first: ArrayLike) -> Array:
     return xp.concatenate([shift, angle[..., None], (second[..., 3] * first[..., 3])[..., None]], -1)
 
 
-def invert(pose: ArrayLike) -> Array:
+def invert(pose: Array) -> Array:
     """Return the inverse poses (..., 4)."""
     xp, pose = _arrays(pose)
     rotation = xp.concatenate(
         [xp.zeros_like(pose[..., :2]), -pose[..., 2:3], 1.0 / pose[..., 3:4]], -1
-    )  # the inverse without its shift
+    )  # the inverse but for its shift
     shift = -(matrix(rotation)[..., :, :2] @ pose[..., :2, None])[..., 0]
     return xp.concatenate([shift, rotation[..., 2:]], -1)
 
 
-def transform(pose: ArrayLike, points: ArrayLike) -> Array:
+def transform(pose: Array, points: Array) -> Array:
     """Map points (..., N, 2) by the poses (..., 4); leading axes broadcast."""
     xp, pose, points = _arrays(pose, points)
     m = matrix(pose)
@@ -88,23 +91,23 @@ def transform(pose: ArrayLike, points: ArrayLike) -> Array:
 
 
 @cache
-def _actions_on(device: torch.device) -> torch.Tensor:
+def _actions_on(device: torch.device) -> Tensor:
     return torch.tensor(ACTIONS, device=device)
 
 
-def act(pose: ArrayLike, action: ArrayLike) -> Array:
+def act(pose: Array, action: int | Array) -> Array:
     """Return a ∘ T for the pose(s) T (..., 4) and action number(s) in 0..7 (§3.2)."""
-    if torch.is_tensor(pose):
+    if isinstance(pose, Tensor):
         return compose(_actions_on(pose.device)[action], pose)
     return compose(ACTIONS[np.asarray(action)], pose)
 
 
-def act_all(pose: torch.Tensor) -> torch.Tensor:
+def act_all(pose: Tensor) -> Tensor:
     """Return a ∘ T (..., 8, 4) for the poses T (..., 4) and each of the eight actions a."""
     return compose(_actions_on(pose.device), pose[..., None, :])
 
 
-def corner_matrix(pose: ArrayLike, size: int) -> Array:
+def corner_matrix(pose: Array, size: int) -> Array:
     """Return the (..., 2, 3) forward matrices in corner pixel coordinates of a size × size image.
 
     These are the matrices that OpenCV's ``warpAffine`` takes: pixel (x, y) counted from the centre
@@ -116,29 +119,29 @@ def corner_matrix(pose: ArrayLike, size: int) -> Array:
     return xp.concatenate([m[..., :, :2], shift[..., None]], -1)
 
 
-def landmark_distance(pose: ArrayLike, perturbation: ArrayLike, points: ArrayLike) -> Array:
+def landmark_distance(pose: Array, perturbation: Array, points: Array) -> Array:
     """Return the mean distance (...) in px between p and T(P(p)) over points (..., N, 2) (Eq. 4).
 
-    Rows of NaN are padding and count for nothing. The same formula is the landmark error on SIFT
+    Rows of NaN are padding, and the mean leaves them out. The same formula is the landmark error on SIFT
     landmarks and the target registration error on evaluation points.
     """
     return displacement(compose(pose, perturbation), points)
 
 
-def displacement(pose: ArrayLike, points: ArrayLike) -> Array:
-    """Return the mean distance (...) px that poses (..., 4) move points (..., N, 2); NaN is padding."""
+def displacement(pose: Array, points: Array) -> Array:
+    """Return the mean distance (...) in px that poses (..., 4) move points (..., N, 2) by; NaN is padding."""
     xp, points, pose = _arrays(points, pose)
     m, x, y = matrix(pose)[..., None, :, :], points[..., 0], points[..., 1]
-    # Written out: it is asked for in every step, and products of so small matrices take longer.
+    # Written out because every step needs it, and products of such small matrices are slower.
     dx, dy = (m[..., row, 0] * x + m[..., row, 1] * y + m[..., row, 2] for row in (0, 1))
     return xp.nanmean(xp.sqrt((dx - x) ** 2 + (dy - y) ** 2), -1)
 
 
-def matrix_distance(pose: ArrayLike, perturbation: ArrayLike, scale_weight: float) -> Array:
+def matrix_distance(pose: Array, perturbation: Array, scale_weight: float) -> Array:
     """Return the Euclidean distance (...) of the parameters of T to those of the truth P⁻¹ (§3.3).
 
-    Shifts count in px, the angle in degrees, the scale times ``scale_weight``: with 20, one action of any
-    kind is about one unit. With 1, as the paper says of the plain distance, scale hardly counts.
+    Shifts count in px, the angle in degrees, the scale times ``scale_weight``. With a weight of 20 one action
+    of any kind is about one unit. With 1, the plain distance of the paper, the scale hardly counts.
     """
     xp, pose, perturbation = _arrays(pose, perturbation)
     difference = pose - invert(perturbation)

@@ -1,4 +1,4 @@
-"""Images: reading and checking volumes, normalising slices, and the one warp."""
+"""Images: intensities scaled to [0, 1], slices resampled to squares, and the warp by a pose."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ from regagent.geometry import corner_matrix, invert, matrix
 
 Image = NDArray[np.float32]
 
-cv2.setNumThreads(1)  # the pipeline is parallel by processes; an image of 168 px is no work to share
+cv2.setNumThreads(1)  # the pipeline runs many processes, and an image of 168 px is too small for threads
 
 
 def normalise(image: ArrayLike, low: float, high: float) -> Image:
@@ -22,7 +22,7 @@ def normalise(image: ArrayLike, low: float, high: float) -> Image:
 
 
 def to_uint8(image: ArrayLike) -> NDArray[np.uint8]:
-    """Map an image in [0, 1] to 0..255."""
+    """Round an image in [0, 1] to the whole numbers 0..255."""
     return np.rint(np.clip(np.asarray(image), 0, 1) * 255).astype(np.uint8)
 
 
@@ -31,13 +31,14 @@ def warp(image: NDArray, pose: ArrayLike) -> NDArray:
 
     Linear interpolation, 0 (air) outside the field of view.
     """
-    return cv2.warpAffine(image, corner_matrix(pose, len(image)), image.shape, flags=cv2.INTER_LINEAR)
+    forward = corner_matrix(np.asarray(pose, dtype=float), len(image))
+    return cv2.warpAffine(image, forward, image.shape, flags=cv2.INTER_LINEAR)
 
 
 def warp_images(images: Tensor, pose: Tensor) -> Tensor:
-    """Move the contents of images (B, H, H) forward by the poses (B, 4), each by its own, as ``warp`` does.
+    """Move the content of each image (B, H, H) forward by its pose (B, 4), as ``warp`` does.
 
-    On the CPU OpenCV does it, six times as fast there as ``warp_by_grid``, which serves the accelerators.
+    On the CPU OpenCV does it, six times as fast as ``warp_by_grid``. Accelerators use ``warp_by_grid``.
     """
     if images.device.type != "cpu":
         return warp_by_grid(images, pose)
@@ -49,7 +50,7 @@ def warp_images(images: Tensor, pose: Tensor) -> Tensor:
 
 
 def warp_by_grid(images: Tensor, pose: Tensor) -> Tensor:
-    """Do what ``warp_images`` does by ``grid_sample``, on any device, without a loop over the images."""
+    """Do the same as ``warp_images`` by ``grid_sample``, on any device and without a loop over the images."""
     backward = matrix(invert(pose))
     half = (images.shape[-1] - 1) / 2
     backward = torch.cat([backward[..., :2], backward[..., 2:] / half], -1).to(images.dtype)
@@ -65,13 +66,13 @@ def field_of_view(shape: tuple[int, int], spacing: tuple[float, float]) -> float
 def square(image: NDArray, spacing: tuple[float, float], size: int, outside: float) -> Image:
     """Resample a slice (Y, X) to (size, size) isotropic pixels over its square field of view.
 
-    The slice stays in the centre; the rest is filled with ``outside``. Smoothed first where the pixels
-    become larger, so that nothing aliases.
+    ``spacing`` (x, y) is in mm. The slice stays in the centre, and the rest is filled with ``outside``. The
+    slice is smoothed first where the pixels become larger, so that nothing aliases.
     """
     side = field_of_view(image.shape, spacing) / size
     ratio = np.array([side / spacing[0], side / spacing[1]])  # target px in source px, x and y
     image = image.astype(np.float32)
-    # The blur that makes up the difference between two box pixels, in source px (0 when enlarging).
+    # The blur, in source px, that makes a source pixel as wide as a target pixel; 0 when enlarging.
     sigma = np.sqrt(np.clip(ratio**2 - 1, 0, None) / 12)
     margin = int(np.ceil(4 * sigma.max())) + 1
     padded = np.pad(image, margin, constant_values=outside)
@@ -84,7 +85,8 @@ def square(image: NDArray, spacing: tuple[float, float], size: int, outside: flo
             [0.0, ratio[1], source_centre[1] - ratio[1] * target_centre],
         ]
     )
-    return cv2.warpAffine(
+    squared = cv2.warpAffine(
         smooth, to_source, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT, borderValue=outside,
     )  # fmt: skip
+    return squared.astype(np.float32, copy=False)

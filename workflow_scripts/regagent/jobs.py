@@ -1,4 +1,4 @@
-"""Jobs: their log, their clock, their end with the run, and faults told to people in one line."""
+"""Jobs of a run: their log, their clock, their end with the run, and errors reported in one line."""
 
 import logging
 import os
@@ -22,28 +22,28 @@ logger = logging.getLogger("regagent")
 DETERMINISTIC = "REGAGENT_DETERMINISTIC"
 
 
-#: Tells the jobs of a run which process runs it.
+#: Set in the environment of a run's jobs: the number of the process that runs them.
 RUN_PROCESS = "REGAGENT_RUN_PROCESS"
 
 
 def end_with(ancestor: int) -> None:
-    """End this process at once when the process of that number, one of those above it, has ended.
+    """End this process at once when its ancestor process of that number has ended.
 
-    What a killed run or training has started would go on without it, and write what the next run writes too.
-    Nothing happens where the process is not above this one, as in a job on another machine.
+    Otherwise the processes of a killed run or training would continue, and write the same files as the next
+    run. Nothing happens if the number is not an ancestor's, as in a job on another machine.
     """
     above = next((process for process in psutil.Process().parents() if process.pid == ancestor), None)
 
-    def watch() -> None:
-        above.wait()
+    def watch(process: psutil.Process) -> None:
+        process.wait()
         os._exit(1)
 
     if above:
-        threading.Thread(target=watch, daemon=True).start()
+        threading.Thread(target=watch, args=(above,), daemon=True).start()
 
 
 def clock() -> float:
-    """Return seconds, for the times that tables hold; in a deterministic run they stand still."""
+    """Return the time in seconds by which durations are measured; it is always 0 in a deterministic run."""
     return 0.0 if os.environ.get(DETERMINISTIC) else time.perf_counter()
 
 
@@ -51,9 +51,9 @@ def clock() -> float:
 def logged(log: str | Path) -> Iterator[logging.Logger]:
     """Run the body with its messages in the file ``log`` and on standard error.
 
-    A ``UserError`` ends the process with status 1 and its one message, and so does what the system refuses
-    (a full disk, a folder that cannot be written); any other exception does the same with the traceback kept
-    in the log. The process ends with the run that it is part of.
+    A ``UserError`` ends the process with status 1 and its one message. An error of the system about a file
+    (a full disk, a write-protected folder) does the same. Any other exception does so too, and its traceback
+    is kept in the log. The process ends when the run that it is part of ends.
     """
     end_with(int(os.environ.get(RUN_PROCESS, 0)))
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
@@ -63,7 +63,8 @@ def logged(log: str | Path) -> Iterator[logging.Logger]:
     except OSError as error:
         sys.exit(f"error: {log}: the log cannot be written: {error.strerror or error}")
     for handler in handlers:
-        handler.handleError = lambda record: None  # a disk that is full shall not hide the message on screen
+        # If the disk is full and the log cannot be written, the message on the screen still appears.
+        handler.handleError = lambda record: None  # type: ignore[method-assign]
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -83,21 +84,21 @@ def logged(log: str | Path) -> Iterator[logging.Logger]:
 
 
 def _refusal(error: Exception) -> str:
-    """Return which file the system refused and why, '' for an exception of another kind."""
+    """Return which file the system could not read or write and why, or '' for any other exception."""
     if not isinstance(error, OSError) or not error.filename or not error.strerror:
         return ""
     return f"{error.filename}: {error.strerror}"
 
 
 def _unexpected(error: Exception, log: str | Path) -> str:
-    """Keep the traceback in the log and return the one line that is told."""
+    """Append the traceback to the log and return a message of one line."""
     with suppress(OSError), Path(log).open("a") as stream:
         stream.write(traceback.format_exc())
     return f"{type(error).__name__}: {error} (the traceback is in {log})"
 
 
 def check_writable(folder: str | Path) -> None:
-    """End the process with one message if no file can be written in a folder, which is made if need be."""
+    """Make a folder if there is none; end the process with one message if no file can be written in it."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

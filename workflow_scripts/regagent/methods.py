@@ -1,20 +1,20 @@
-"""Methods: what the name of a row of Table 2 stands for, and which of them the figures show (§4, §5)."""
+"""The names of the methods in Table 2: what they stand for, and which of them the figures show (§4, §5)."""
 
 import re
 from dataclasses import dataclass
 
-#: The methods that learn nothing, by name.
+#: The methods without learning, by name.
 CONVENTIONAL = ("Initial", "SIFT", "Elastix", "Multistart-Elastix", "MI-search", "SimpleITK")
-#: The error before any registration: a row of the table that competes with none.
+#: The row of the table with the errors before any registration. It is not ranked with the methods.
 UNREGISTERED = "Initial"
-#: Ends the name of an agent that looks ahead where it stops (§3.6).
+#: The end of the name of an agent that looks ahead where it stops (§3.6).
 LOOKAHEAD = "-MC"
-#: Ends the name of a method whose result a local Elastix registration finishes.
+#: The end of the name of a method whose result is refined by a local Elastix registration.
 REFINED = "+Elastix"
 #: The method that the paper proposes.
 PROPOSED = "RL-LME-MC"
 
-#: The family of the methods that are no agents; figures that compare all methods have a panel a family.
+#: The family of the methods that are no agents. Figures of all methods have one panel for each family.
 NO_AGENT = "without an agent"
 
 #: The columns of Figure 4, after the truth.
@@ -41,7 +41,7 @@ FIGURE5_PANELS = {
 
 
 def variant_of(method: str) -> str:
-    """Return the name of the variant, or of the conventional method, that a method's name begins with."""
+    """Return the name of the variant, or of the conventional method, at the start of a method's name."""
     return method.removesuffix(REFINED).removesuffix(LOOKAHEAD)
 
 

@@ -1,4 +1,4 @@
-"""Transform files: read and written whole.
+"""Transform files: read, checked and written whole.
 
 A transform maps points of the fixed image to points of the moving one, in mm in ITK's world: x to the
 patient's left, y to the back, z to the head (LPS).
@@ -17,9 +17,10 @@ TRANSFORM_SUFFIXES = (".tfm", ".txt", ".h5")
 def read_transform(
     path: str | Path, inverse: bool = False, patient: str | None = None, dimension: int | None = None
 ) -> sitk.Transform:
-    """Read a transform of 2D or 3D points, or its inverse; ``dimension`` says that only one of them will do.
+    """Read a transform of 2D or 3D points, or its inverse; ``dimension`` (2 or 3) accepts only one of them.
 
-    Raises ``UserError`` naming the file and, where given, the patient.
+    Raises ``UserError`` naming the file and, if given, the patient: for a file that is missing or unreadable,
+    another dimension, and an inverse that does not exist.
     """
     where = f"patient {patient}: transform {path}" if patient else f"{path}"
     if not Path(path).exists():
@@ -41,7 +42,7 @@ def read_transform(
 
 
 def write_transform(transform: sitk.Transform, path: str | Path) -> None:
-    """Write a transform whole. Raises ``UserError``, as ITK does not where the disk is full."""
+    """Write a transform whole. Raises ``UserError``, also for a full disk, of which ITK says nothing."""
     with write_whole(path) as temporary:
         try:
             sitk.WriteTransform(transform, str(temporary))

@@ -1,4 +1,4 @@
-"""Volumes and images on disk: read and checked, written whole."""
+"""Volumes and images on disk: read, checked and written whole."""
 
 import gzip
 import math
@@ -13,25 +13,26 @@ from numpy.typing import NDArray
 
 from regagent.files import UserError, write_whole
 
+#: The smallest and the largest spacing that is accepted.
 PLAUSIBLE_SPACING_MM = (0.05, 20.0)
 
-#: The codes of NIfTI's units of length other than mm: metres and micrometres.
+#: NIfTI's codes of metres and micrometres, each with the unit's length in mm.
 NIFTI_UNITS_MM = {1: 1000.0, 3: 0.001}
 
 
 def read_volume(path: str | Path, patient: str | None = None) -> sitk.Image:
     """Read a scalar 3D volume and check it.
 
-    Raises ``UserError`` naming the patient and the file when the file is missing or unreadable, is not 3D,
-    or does not pass ``check_grid`` and ``check_voxels``.
+    Raises ``UserError`` naming the file and, if given, the patient: for a file that is missing, unreadable or
+    not 3D, or that does not pass ``check_grid`` and ``check_voxels``.
     """
     return _read(path, f"patient {patient}: {path}" if patient else f"{path}", flat_too=False)
 
 
 def read_image(path: str | Path) -> sitk.Image:
-    """Read a scalar 2D image or 3D volume and check it as ``read_volume`` does; one slice alone comes as 2D.
+    """Read a scalar 2D image or 3D volume and check it as ``read_volume`` does.
 
-    Raises ``UserError`` naming the file.
+    A volume of a single slice is returned as a 2D image. Raises ``UserError`` naming the file.
     """
     return _read(path, f"{path}", flat_too=True)
 
@@ -93,10 +94,10 @@ def _check_finite(values: NDArray, element: str, where: str) -> None:
 
 
 def _stated_spacing(reader: sitk.ImageFileReader, path: str | Path, where: str) -> tuple[float, ...]:
-    """Return the spacing in mm that the file states; of a NIfTI file the voxels are looked at as well.
+    """Return the spacing in mm that the file states, and check that the voxels of a NIfTI file are finite.
 
-    Raises ``UserError`` as ``_read_nifti`` does, for voxels of a NIfTI file that are not finite, and for a
-    pair of files.
+    Raises ``UserError`` as ``_read_nifti`` does, for a NIfTI file with NaN or infinite voxels, and for a pair
+    of .hdr and .img.
     """
     name = str(path).lower()
     if name.endswith((".hdr", ".img", ".img.gz")):
@@ -112,19 +113,19 @@ def _stated_spacing(reader: sitk.ImageFileReader, path: str | Path, where: str) 
 def _read_nifti(path: str | Path, where: str) -> tuple[tuple[float, ...], NDArray]:
     """Return the spacing in mm that a NIfTI file states, and its voxels (N,) as they are stored.
 
-    ITK tells nobody: it takes 1 mm where the header says 0 or NaN, zeros for voxels that are missing or not
-    finite, and drops origin and directions where the header lacks NIfTI's mark. Raises ``UserError`` for a
-    file that is damaged, cut off, or has no NIfTI header.
+    ITK reports none of these faults. It takes 1 mm where the header says 0 or NaN, zeros for voxels that are
+    missing or not finite, and drops origin and directions where the header lacks NIfTI's mark. Raises
+    ``UserError`` for a file that is damaged, cut off, or has no NIfTI header.
     """
-    from nibabel import Nifti1Header  # takes 0.1 s, and ``regagent --help`` reads no volume
+    from nibabel import Nifti1Header  # the import takes 0.1 s, too long for ``regagent --help``
 
     with (gzip.open if str(path).lower().endswith(".gz") else open)(path, "rb") as file:
         try:
-            content = file.read()  # to the end, where gzip keeps its checksum
+            content = file.read()  # to the end: the checksum of gzip is there
         except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"{where}: damaged or cut off ({error}); copy or export it again") from error
     block = content[: Nifti1Header.sizeof_hdr]
-    # With ``check`` nibabel would make 1 mm of a spacing of 0.
+    # With ``check`` nibabel would replace a spacing of 0 by 1 mm.
     header = Nifti1Header(block, check=False) if Nifti1Header.may_contain_header(block) else None
     if header is None or header["sizeof_hdr"] != len(block):
         raise UserError(f"{where}: not a readable volume (no NIfTI header)")
@@ -134,7 +135,7 @@ def _read_nifti(path: str | Path, where: str) -> tuple[tuple[float, ...], NDArra
         raise UserError(f"{where}: its header says that the voxels begin at {found}")
     if min(shape) < 1:
         raise UserError(f"{where}: size {shape}, expected at least 1 voxel along each axis")
-    start, count = max(int(offset), len(block)), math.prod(shape)  # ITK begins behind the header at least
+    start, count = max(int(offset), len(block)), math.prod(shape)  # ITK reads no voxels from the header
     expected = start + count * dtype.itemsize
     if len(content) < expected:
         raise UserError(
@@ -148,7 +149,7 @@ def _read_nifti(path: str | Path, where: str) -> tuple[tuple[float, ...], NDArra
 def write_image(image: sitk.Image, path: str | Path, compression_level: int = -1) -> None:
     """Write an image or volume whole, in the format of its suffix. Raises ``UserError``.
 
-    Where the disk is full ITK writes half a NIfTI file and says nothing, so the file is looked at.
+    On a full disk ITK writes half a NIfTI file without an error, so the written file is checked.
     """
     with write_whole(path) as temporary:
         try:
@@ -160,6 +161,6 @@ def write_image(image: sitk.Image, path: str | Path, compression_level: int = -1
 
 
 def write_png(pixels: NDArray[np.uint8], path: str | Path) -> None:
-    """Write an image (H, W) or (H, W, 3), BGR, whole as PNG."""
+    """Write a grey image (H, W) or a BGR image (H, W, 3) whole as PNG. Raises ``UserError``."""
     with write_whole(path) as temporary:
         temporary.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())

@@ -1,1 +1,1 @@
-"""The methods that learn nothing: SIFT, Elastix, SimpleITK, and a search by mutual information (§4)."""
+"""The methods without learning: SIFT, Elastix, SimpleITK, and a search by mutual information (§4)."""

@@ -1,10 +1,10 @@
-"""The conventional methods: nothing at all, SIFT matches and 2D Elastix (§4), and what a user would pick.
+"""The conventional methods of Table 2: each registers all test cases and writes the table of registrations.
 
-Not in the paper are 2D Elastix from several starts, a global search for the highest mutual information, and
-SimpleITK from the centres of mass.
+The paper has SIFT matches and 2D Elastix (§4). Not in the paper are 2D Elastix from several starts, a global
+search for the highest mutual information, and SimpleITK from the centres of mass.
 
-A method that finds nothing leaves the case at the identity with the status ``failed``. The methods take
-no steps as the agents do: the column ``steps`` is 0.
+A case for which a method finds no pose stays at the identity with the status ``failed``. These methods take
+no steps as the agents do, so the column ``steps`` is 0.
 """
 
 import logging
@@ -35,13 +35,13 @@ logger = logging.getLogger("regagent")
 #: A similarity outside these scales is no registration of two images of one head.
 PLAUSIBLE_SCALE = (0.3, 3.0)
 
-#: Takes a fixed and a moving image (H, H) in [0, 1] and the pose to start from; returns T (4,) or None for
-#: a failure.
+#: Takes a fixed and a moving image (H, H) in [0, 1] and the pose (4,) to start from; returns the pose T (4,),
+#: or None if it finds none.
 Method = Callable[[NDArray, NDArray, NDArray], NDArray | None]
 
 
 def register_initial(perturbations: str | Path, slices: Iterable[str | Path], output: str | Path) -> None:
-    """Write the errors without any registration."""
+    """Write the table of registrations with every case at the identity."""
     _register(lambda fixed, moving, start: start, perturbations, slices, output)
 
 
@@ -86,7 +86,7 @@ def register_multistart(
 def register_search(
     perturbations: str | Path, slices: Iterable[str | Path], output: str | Path, settings: Search
 ) -> None:
-    """Register every case by the highest mutual information of a grid; write the table of registrations."""
+    """Register every case by the search of ``search_pose`` and write the table of registrations."""
     _register(lambda fixed, moving, _: search_pose(fixed, moving, settings), perturbations, slices, output)
 
 
@@ -102,10 +102,10 @@ def refine_registrations(
     output: str | Path,
     parameter_map: str | Path,
 ) -> None:
-    """Finish the registrations of another method by 2D Elastix from its poses; write the table of them.
+    """Refine the registrations of another method by 2D Elastix from its poses; write the refined table.
 
-    Steps and status stay those of the other method, and the seconds count both. Where Elastix gives up, the
-    other method's pose stays.
+    Steps and status stay those of the other method, and the seconds are those of both. Where Elastix finds no
+    pose, the other method's pose stays.
     """
     method = partial(itk_pose, elastix(parameter_map))
     _register(method, perturbations, slices, output, read_table(registrations))

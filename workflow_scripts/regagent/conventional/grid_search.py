@@ -1,29 +1,30 @@
-"""Mutual information of a slice pair under many poses at once, and the search for its highest.
+"""The mutual information of a slice pair under many poses at once, and the search for the highest.
 
-Serves the conventional methods that are not in the paper. A joint histogram is a product of indicators: with
-the pixels of each level of intensity as a row of ones and zeros, one matrix product gives the histograms of
-all poses. Counts of pixels are exact in float32, so the result does not depend on the number of threads.
+Conventional methods that are not in the paper use it. For each level of intensity, ones and zeros indicate
+the pixels of that level. The joint histograms of all poses are then one matrix product of these indicators.
+Counts of pixels are exact in float32, so the result does not depend on the number of threads.
 """
 
 import cv2
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from regagent.geometry import invert
 from regagent.images import Image, warp
 from regagent.settings import Search
 from regagent.similarity import mutual_information
 
-#: Intensities up to this are air and make up the lowest level; the others hold equally many pixels each.
+#: Intensities up to this are air and form the lowest level. The other levels hold equally many pixels each.
 AIR = 0.05
 
 
 def search_pose(fixed: Image, moving: Image, settings: Search) -> NDArray[np.float64] | None:
     """Return the pose T (4,) of the highest mutual information, coarse to fine, or None for an empty image.
 
-    The fixed image is laid over the moving one by every pose of a grid, on pixels as wide as the grid's step;
-    the best of them are tried again with their neighbours at half the steps. T is the inverse of the last.
+    The fixed image is warped over the moving one by every pose of a grid, on pixels as wide as the grid's
+    step. The best poses are tried again with their neighbours at half the steps, and the inverse of the best
+    one is T.
     """
     step, turn, growth = settings.translation_step_px, settings.rotation_step_deg, settings.scale_step
     turns = _spread(-settings.rotation_deg, settings.rotation_deg, turn)
@@ -40,11 +41,11 @@ def search_pose(fixed: Image, moving: Image, settings: Search) -> NDArray[np.flo
 
 
 def mutual_information_at(
-    fixed: Image, moving: Image, pose: ArrayLike, pixel: float = 2.0, bins: int = 16
+    fixed: Image, moving: Image, pose: NDArray, pixel: float = 2.0, bins: int = 16
 ) -> float:
-    """Return the mutual information in nats of the images (H, H) under the pose T, 0 when one is empty.
+    """Return the mutual information in nats of the images (H, H) under the pose T (4,), 0 if one is empty.
 
-    It is taken over the moving image's field of view, on pixels ``pixel`` px wide.
+    It is computed over the moving image's field of view, on pixels ``pixel`` px wide.
     """
     try:
         _, information = _scan(moving, fixed, invert(pose)[None], pixel, 0, bins)
@@ -54,7 +55,7 @@ def mutual_information_at(
 
 
 class EmptyImage(Exception):
-    """Nothing is to be seen in an image but air."""
+    """An image shows nothing but air."""
 
 
 def _spread(low: float, high: float, step: float) -> NDArray[np.float64]:
@@ -71,8 +72,8 @@ def _scan(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return all poses that were tried (N, 4) and the mutual information (N,) of each.
 
-    The source is laid over the target by each of ``poses`` (A, 4), and from there moved by up to ``reach``
-    pixels along x and y. Both images are shrunk first, to pixels ``pixel`` px wide.
+    The source is warped over the target by each of ``poses`` (A, 4), and then shifted by up to ``reach``
+    pixels along x and y. Before that both images are shrunk to pixels ``pixel`` px wide.
     """
     size = max(8, round(len(target) / pixel))
     pixel = len(target) / size
@@ -83,7 +84,7 @@ def _scan(
     there = _indicators(small[0], edges[0])  # (I, size, size)
     padded = np.pad(there, ((0, 0), (reach, reach), (reach, reach)))
     windows = np.moveaxis(sliding_window_view(padded, (size, size), (1, 2)), 0, 2)  # (R, R, I, size, size)
-    # The source's lowest level, air, also lies where the source does not reach: it is what the others leave.
+    # The source's lowest level, air, is every pixel of no other level, also where the source does not reach.
     here = _indicators(warped, edges[1])[1:]  # (J - 1, A, size, size)
     counts = windows.reshape(-1, size * size) @ here.reshape(-1, size * size).T
     counts = counts.reshape(-1, len(there), len(here), len(poses)).transpose(0, 3, 1, 2)  # (R², A, I, J - 1)
@@ -95,15 +96,15 @@ def _scan(
     return (shifts.reshape(-1, 1, 4) + poses).reshape(-1, 4), mutual_information(joint).ravel()
 
 
-def _edges(image: Image, bins: int) -> NDArray:
-    """Return the lower bounds of all levels but the lowest."""
+def _edges(image: NDArray, bins: int) -> NDArray:
+    """Return the lower bounds of all levels but the lowest. Raises ``EmptyImage``."""
     seen = image[image > AIR]
     if len(seen) == 0:
         raise EmptyImage
     return np.array([AIR, *np.quantile(seen, np.arange(1, bins - 1) / (bins - 1))])
 
 
-def _indicators(images: Image, edges: NDArray) -> NDArray[np.float32]:
+def _indicators(images: NDArray, edges: NDArray) -> NDArray[np.float32]:
     """Return (levels, ...) of ones where a pixel (...) is of the level, and zeros elsewhere."""
     levels = np.digitize(images, edges)
     return np.stack([levels == level for level in range(len(edges) + 1)]).astype(np.float32)

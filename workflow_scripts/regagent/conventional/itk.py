@@ -1,10 +1,10 @@
-"""Elastix and SimpleITK on a slice pair: physical transforms found there, and taken back as poses (§4)."""
+"""Elastix and SimpleITK on a slice pair, and their physical transforms as poses (§4)."""
 
 from collections.abc import Callable, Iterable
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from regagent.conventional.grid_search import mutual_information_at
 from regagent.geometry import IDENTITY, compose, invert, matrix, pose_of
@@ -15,16 +15,17 @@ def itk_pose(
     register: Callable[[sitk.Image, sitk.Image], sitk.Transform],
     fixed: NDArray,
     moving: NDArray,
-    start: ArrayLike = IDENTITY,
+    start: NDArray = IDENTITY,
 ) -> NDArray | None:
-    """Return the pose T (4,) that ``register`` finds from the pose ``start``, or None where it fails.
+    """Return the pose T (4,) that ``register`` finds from the pose ``start`` (4,), or None if it fails.
 
-    ``register`` is ``mattes`` or what ``elastix`` returns. The images are laid in the plane so that physical
-    points are centred pixel coordinates, the moving one moved by ``start``, without resampling. The result
-    maps fixed points to points of the moving image as it lies: T is ``start`` and then the inverse of that.
+    ``register`` is ``mattes`` or a result of ``elastix``. Both images (H, H) are placed in the plane so that
+    physical points are centred pixel coordinates. The moving image is placed after ``start``, without
+    resampling. The result of ``register`` maps fixed points to points of the placed moving image, so T is
+    ``start`` followed by the inverse of that map.
     """
     try:
-        result = register(_laid(fixed, IDENTITY), _laid(moving, start))
+        result = register(_placed(fixed, IDENTITY), _placed(moving, start))
     except RegistrationFailed:
         return None
     shift = np.array(result.TransformPoint((0.0, 0.0)))
@@ -36,11 +37,11 @@ def multistart_pose(
     register: Callable[[sitk.Image, sitk.Image], sitk.Transform],
     fixed: NDArray,
     moving: NDArray,
-    starts: Iterable[ArrayLike],
+    starts: Iterable[NDArray],
 ) -> NDArray | None:
-    """Return the pose T (4,) of the highest mutual information that ``itk_pose`` finds from the starts.
+    """Return the pose T (4,) of the highest mutual information that ``itk_pose`` finds from the starts (4,).
 
-    None where it fails from all of them.
+    Returns None if it fails from all of them.
     """
     poses = [itk_pose(register, fixed, moving, start) for start in starts]
     return max(
@@ -51,18 +52,18 @@ def multistart_pose(
 
 
 def mattes(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
-    """Return the similarity of two 2D images by Mattes' mutual information, as SimpleITK has it.
+    """Return the similarity transform of two 2D images by SimpleITK's Mattes mutual information.
 
-    It starts with the centres of mass (moments) over each other and goes through three resolutions, over all
-    pixels and by steps of up to half a pixel: the fewer samples and the fewer steps of SimpleITK's notebooks
-    end farther off. The result maps fixed to moving points. Raises ``RegistrationFailed``.
+    It starts with the centres of mass (moments) over each other and goes through three resolutions. It uses
+    all pixels and steps of up to half a pixel. With the fewer samples and steps of SimpleITK's notebooks the
+    result is less accurate. The result maps fixed to moving points. Raises ``RegistrationFailed``.
     """
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # sums of several threads differ from run to run
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # sums over several threads differ from run to run
     registration = sitk.ImageRegistrationMethod()
     registration.SetMetricAsMattesMutualInformation(50)
     registration.SetInterpolator(sitk.sitkLinear)
     registration.SetOptimizerAsGradientDescent(
-        learningRate=1.0,  # estimated in each iteration instead
+        learningRate=1.0,  # not used, as it is estimated in each iteration
         numberOfIterations=300,
         convergenceMinimumValue=1e-8,
         convergenceWindowSize=20,
@@ -82,11 +83,11 @@ def mattes(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
         raise RegistrationFailed(str(error)) from error
 
 
-def _laid(image: NDArray, pose: ArrayLike) -> sitk.Image:
-    """Return a square image (H, H) as it lies in centred pixel coordinates after the pose."""
-    placed, scale = matrix(pose), float(np.asarray(pose)[3])
-    laid = sitk.GetImageFromArray(np.asarray(image, dtype=np.float32))
-    laid.SetSpacing((scale, scale))
-    laid.SetDirection((placed[:, :2] / scale).ravel())
-    laid.SetOrigin(placed[:, 2] - placed[:, :2].sum(1) * (len(image) - 1) / 2)
-    return laid
+def _placed(image: NDArray, pose: NDArray) -> sitk.Image:
+    """Return a square image (H, H) placed in centred pixel coordinates after the pose (4,)."""
+    m, scale = matrix(pose), float(pose[3])
+    placed = sitk.GetImageFromArray(np.asarray(image, dtype=np.float32))
+    placed.SetSpacing((scale, scale))
+    placed.SetDirection((m[:, :2] / scale).ravel())
+    placed.SetOrigin(m[:, 2] - m[:, :2].sum(1) * (len(image) - 1) / 2)
+    return placed

@@ -1,1 +1,1 @@
-"""Slice pairs: slices, landmarks, perturbations, training pairs and their augmentation (§3.3, §4)."""
+"""Slice pairs: cut from aligned volumes, with landmarks, perturbed for tests, augmented for training (§4)."""

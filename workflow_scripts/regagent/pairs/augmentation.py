@@ -1,4 +1,4 @@
-"""Augmentation of training pairs: one random anatomy for both images, another scanner for each of them."""
+"""Augmentation of training pairs: one random deformation of both images, random intensities for each."""
 
 from functools import cache
 
@@ -18,15 +18,16 @@ def augment_pairs(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return random variations of aligned pairs (B, H, H) in [0, 1] and of points (B, N, 2) in centred px.
 
-    The same mirroring, affine map and smooth deformation move both images of a pair and its points, so it
-    stays aligned. Gamma, gain, bias field, noise and blur are drawn for each image by itself; air stays 0.
+    The same mirroring, affine map and smooth deformation move both images of a pair and its points, so that
+    the pair stays aligned. Gamma, gain, bias field, noise and blur are drawn for each image by itself. Air
+    stays 0.
     """
     if not settings.enabled:
         return mr, ct, points
     draw = _Draw(generator, len(mr))
     images = torch.stack([mr, ct], 1)
     size = mr.shape[-1]
-    # The images are read backwards: what stands at x came from matrix @ x + field(x).
+    # The map goes backwards: the value at x is read from matrix @ x + field(x).
     matrix = _affine(settings, draw)
     field = settings.deformation_px * draw.fields(2, size)
     half = (size - 1) / 2
@@ -34,17 +35,18 @@ def augment_pairs(
     a = matrix.float()[..., None, None]
     source = [a[:, i, 0] * x + a[:, i, 1] * x[:, None] + a[:, i, 2] + field[:, i] for i in (0, 1)]
     moved = F.grid_sample(images, torch.stack(source, -1) / half, align_corners=True)
-    return *_rescan(moved, settings, draw).unbind(1), _forward(points, matrix, field)
+    new_mr, new_ct = _rescan(moved, settings, draw).unbind(1)
+    return new_mr, new_ct, _forward(points, matrix, field)
 
 
 class _Draw:
-    """Random numbers for B pairs at once."""
+    """Draws random numbers for B pairs at once."""
 
     def __init__(self, generator: torch.Generator, count: int):
         self.generator, self.count = generator, count
 
     def between(self, low: float, high: float, *shape: int) -> Tensor:
-        """Return uniform numbers (B, *shape)."""
+        """Return uniform numbers (B, *shape) in [low, high), float64."""
         drawn = torch.rand(
             self.count, *shape, generator=self.generator, device=self.generator.device, dtype=torch.float64
         )
@@ -57,7 +59,7 @@ class _Draw:
         return along @ knots @ along.T
 
     def normal(self, like: Tensor) -> Tensor:
-        """Return normal numbers of an image's shape."""
+        """Return standard normal numbers of the shape of ``like``."""
         return torch.empty_like(like).normal_(generator=self.generator)
 
 
@@ -85,13 +87,13 @@ def _rotation(angle: Tensor) -> Tensor:
 
 
 def _forward(points: Tensor, matrix: Tensor, field: Tensor) -> Tensor:
-    """Return where the points (B, N, 2) lie afterwards: the x with matrix @ x + field(x) = p."""
+    """Return the new positions (B, N, 2) of points p: the x with matrix @ x + field(x) = p."""
     size = field.shape[-1]
     back = torch.linalg.inv_ex(matrix[..., :2]).inverse.mT
     target = points - matrix[:, None, :, 2]
     field = field.flatten(2).mT.to(points.dtype)
     moved = target @ back
-    for _ in range(3):  # the field changes slowly, so this converges at once
+    for _ in range(3):  # the field changes slowly, so this converges fast
         at = torch.nan_to_num(moved + (size - 1) / 2).round().long().clamp(0, size - 1)
         number = (at[..., 1] * size + at[..., 0])[..., None].expand(-1, -1, 2)
         moved = (target - field.gather(1, number)) @ back
@@ -99,7 +101,7 @@ def _forward(points: Tensor, matrix: Tensor, field: Tensor) -> Tensor:
 
 
 def _rescan(images: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
-    """Return images (B, 2, H, H) as other scanners might have taken them."""
+    """Return images (B, 2, H, H) with random intensities, as from other scanners."""
 
     def amounts(most: float) -> Tensor:
         return (draw.between(-1, 1, 2, 1, 1) * most).float()

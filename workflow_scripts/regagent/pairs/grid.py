@@ -1,4 +1,4 @@
-"""The agent's grid: axial slices of an MR and a CT as square images of isotropic pixels in [0, 1] (§4)."""
+"""The agent's grid: axial slices of an MR and a CT as square images in [0, 1] with isotropic pixels (§4)."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from regagent.anatomy import AIR_HU
 from regagent.images import Image, field_of_view, normalise, square
 from regagent.settings import Slices
 
-Window = tuple[float, float]
-Spacing = tuple[float, float]
+Window = tuple[float, float]  # the intensities that become 0 and 1
+Spacing = tuple[float, float]  # x, y in mm
 
 
 def mr_window(intensity: NDArray, settings: Slices) -> Window:
-    """Return the MR intensities that become 0 and 1. Raises ``ValueError`` where the two are equal."""
+    """Return the MR intensities that become 0 and 1. Raises ``ValueError`` if the two are equal."""
     low, high = np.percentile(intensity, settings.mr_percentiles)
     if not high > low:
         raise ValueError(f"the MR's percentiles {settings.mr_percentiles} are both {low:g}: no contrast")
@@ -29,10 +29,10 @@ def cut(
     window: Window,
     settings: Slices,
 ) -> tuple[Image, Image]:
-    """Return the slices of these numbers of an MR and a CT (Z, Y, X) on one grid: two arrays (S, H, H).
+    """Return S slices of an MR and a CT (Z, Y, X) on one grid, given by their numbers: two arrays (S, H, H).
 
-    ``spacing`` (x, y) is in mm, ``window`` is the MR's. Windowing comes after resampling: clipping first
-    would move the edges of bone.
+    ``spacing`` (x, y) is in mm, and ``window`` is the MR's. The slices are resampled before they are clipped
+    to the window, because clipping first would move the edges of bone.
     """
 
     def images(volume: NDArray, outside: float, bounds: Window) -> Image:

@@ -1,4 +1,4 @@
-"""Landmarks that the reward is computed on (§3.3) and the evaluation points of the TRE (§4).
+"""The landmarks on which the reward is computed (§3.3), and the evaluation points of the TRE (§4).
 
 Points are (N, 2) in centred pixel coordinates, as in ``regagent.geometry``.
 """
@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 
 from regagent.images import to_uint8
 
-#: Below OpenCV's 0.04: windowed CT is smooth inside soft tissue and bone, so the default finds few points.
+#: Lower than OpenCV's default of 0.04, which finds few points: windowed CT is smooth in soft tissue and bone.
 CONTRAST_THRESHOLD = 0.02
 
 
 def sift_landmarks(image: NDArray, mask: NDArray, maximum: int) -> NDArray[np.float64]:
     """Return the at most ``maximum`` strongest SIFT positions (N, 2) in px within the mask.
 
-    ``image`` (H, H) is in [0, 1], ``mask`` (H, H) is bool. SIFT reports a position once for every
-    orientation it finds there; positions less than a pixel apart count once.
+    ``image`` (H, H) is in [0, 1], and ``mask`` (H, H) is bool. SIFT reports a position once for every
+    orientation that it finds there. Of positions less than a pixel apart only the strongest is kept.
     """
-    detector = cv2.SIFT_create(contrastThreshold=CONTRAST_THRESHOLD)
+    detector = cv2.SIFT.create(contrastThreshold=CONTRAST_THRESHOLD)
     keypoints = detector.detect(to_uint8(image), mask.astype(np.uint8) * 255)
-    # Position breaks ties of the response, so that the order does not depend on OpenCV's.
+    # Equal responses are sorted by position, so that the order does not depend on OpenCV.
     keypoints = sorted(keypoints, key=lambda k: (-k.response, k.pt))
     centre = (image.shape[0] - 1) / 2
     landmarks: list[NDArray[np.float64]] = []
@@ -45,9 +45,10 @@ def masked_grid(mask: NDArray, spacing: float) -> NDArray[np.float64]:
 
 
 def grid_landmarks(mask: NDArray, minimum: int, maximum: int) -> NDArray[np.float64]:
-    """Return a masked grid (N, 2) with about ``maximum`` points, for images where SIFT finds too little.
+    """Return a masked grid (N, 2) of at most ``maximum`` points in px, for images where SIFT finds too few.
 
-    The grid is shifted by half a step from the centred one, away from the evaluation points.
+    The grid is shifted by half a step from the centred one, away from the evaluation points. It is made finer
+    until it has ``minimum`` points or its spacing is 2 px.
     """
     spacing = max(2.0, np.sqrt(mask.sum() / maximum))
     while True:
@@ -62,7 +63,7 @@ def grid_landmarks(mask: NDArray, minimum: int, maximum: int) -> NDArray[np.floa
 
 
 def evaluation_grid(mask: NDArray, spacing: float, landmarks: NDArray) -> NDArray[np.float64]:
-    """Return a masked grid (N, 2) of points not used as landmarks (§4): none is within a pixel of one."""
+    """Return a masked grid (N, 2) without the points that lie within a pixel of a landmark (§4)."""
     points = masked_grid(mask, spacing)
     if len(landmarks) == 0:
         return points

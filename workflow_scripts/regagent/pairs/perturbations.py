@@ -1,4 +1,4 @@
-"""Perturbations of the moving image, drawn from the lattices of §4."""
+"""Perturbations of the moving images, drawn from the lattices of §4."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
 
 from regagent.files import UserError, read_table, write_table
+from regagent.geometry import Array
 from regagent.images import Image, warp
 from regagent.pairs.slices import SlicePairs, read_cohort
 from regagent.settings import PerturbationRange, Perturbations
 
 
-def sample_perturbations(uniform: ArrayLike, settings: PerturbationRange) -> NDArray[np.float64]:
+def sample_perturbations(uniform: Array, settings: PerturbationRange) -> Array:
     """Return poses (..., 4), each parameter uniform on the steps of its range, both ends included.
 
-    ``uniform`` (..., 4) are numbers drawn from [0, 1), a NumPy array or a torch tensor, and so is the result.
+    ``uniform`` (..., 4) are numbers drawn from [0, 1): a NumPy array or a torch tensor, as is the result.
     """
     xp = torch if torch.is_tensor(uniform) else np
     shift, angle = settings.translation_px, settings.rotation_deg
@@ -28,17 +28,17 @@ def sample_perturbations(uniform: ArrayLike, settings: PerturbationRange) -> NDA
         _lattice(uniform[..., 2], -angle, angle, settings.rotation_step_deg),
         _lattice(uniform[..., 3], *settings.scale, settings.scale_step),
     ]
-    # Rounding keeps 0.75 + 0.05 + … free of tails such as 0.8500000000000001.
+    # Rounding removes tails such as that of 0.8500000000000001.
     return xp.round(xp.stack(columns, -1), decimals=9)
 
 
-def _lattice(uniform: ArrayLike, low: float, high: float, step: float) -> ArrayLike:
+def _lattice(uniform: Array, low: float, high: float, step: float) -> Array:
     count = int(np.floor((high - low) / step + 1e-9)) + 1
     return low + step * (uniform * count // 1)
 
 
 def stream_seed(seed: int, *key: str | int) -> int:
-    """Return a seed in 0..2³¹-1 that belongs to ``key`` alone, whatever else is drawn."""
+    """Return a seed in 0..2³¹-1 that depends on ``seed`` and ``key`` alone, whatever else is drawn."""
     text = "/".join(map(str, (seed, *key)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
@@ -52,8 +52,8 @@ def perturb_slices(
 ) -> None:
     """Write the cases of the set ``E1`` or ``E2``: ``per_slice`` perturbations of each test slice.
 
-    Every slice has a stream of its own, so another patient or slice changes nobody else's poses.
-    Raises ``UserError`` when a test patient has no slices.
+    Every slice has a random stream of its own, so that its poses do not depend on the other patients and
+    slices. Raises ``UserError`` when a test patient has no slices.
     """
     ranges = {"E1": settings.E1, "E2": settings.E2}
     sets = read_table(split).set_index("patient")["set"]
@@ -62,7 +62,7 @@ def perturb_slices(
     missing = [patient for patient in test if patient not in cohort]
     if missing:
         raise UserError(f"patient {missing[0]}: in the test set of {split}, but without slice pairs")
-    rows = []
+    rows: list[tuple] = []
     for patient in test:
         for number in range(len(cohort[patient].mr)):
             seed = stream_seed(settings.seed, set_name, patient, number)
@@ -74,9 +74,9 @@ def perturb_slices(
 
 
 class Images(Sequence[Image]):
-    """The images (N, H, H) of N cases, each made when it is asked for: all at once would fill the memory.
+    """The images (N, H, H) of N cases, each made only when it is indexed: all of them would fill the memory.
 
-    A number gives one image (H, H), a slice an array (n, H, H).
+    An index gives one image (H, H), a slice an array (n, H, H).
     """
 
     def __init__(self, cases: Sequence, make: Callable[..., Image]):
@@ -85,7 +85,7 @@ class Images(Sequence[Image]):
     def __len__(self) -> int:
         return len(self.cases)
 
-    def __getitem__(self, which: int | slice) -> Image:
+    def __getitem__(self, which: int | slice) -> Image:  # type: ignore[override]  # an array is no Sequence
         if isinstance(which, slice):
             return np.stack([self.make(*case) for case in self.cases[which]])
         return self.make(*self.cases[which])

@@ -1,4 +1,4 @@
-"""Slice pairs: which axial slices of a patient to use, and what is stored of them (§3.3, §4)."""
+"""The slice pairs of a patient: how they are chosen, cut, stored and read (§3.3, §4)."""
 
 import logging
 from collections.abc import Iterable
@@ -20,13 +20,13 @@ from regagent.volumes import read_volume
 logger = logging.getLogger("regagent")
 
 
-#: Of the head in an MR slice, the CT must show this part; sinuses and pharynx are air in both.
+#: The CT must show tissue in this part of the head in an MR slice. Sinuses and pharynx are air in both.
 SEEN_FRACTION = 0.75
 
 
 @dataclass(frozen=True)
 class SlicePairs:
-    """The S slice pairs of a patient; points are centred px, padded with NaN to a common number."""
+    """The S slice pairs of a patient. Points are in centred px, padded with NaN to a common number."""
 
     patient: str
     mr: NDArray[np.float32]  # (S, H, H) in [0, 1], the fixed images
@@ -52,14 +52,15 @@ def read_slices(path: str | Path) -> SlicePairs:
 
 
 def read_cohort(paths: Iterable[str | Path]) -> dict[str, SlicePairs]:
-    """Read many patients' slice pairs, by patient name."""
+    """Read the slice pairs of several patients, by the patient's name. Raises ``UserError``."""
     return {pairs.patient: pairs for pairs in map(read_slices, paths)}
 
 
 def select_slices(patient: str, mr: str | Path, ct: str | Path, output: str | Path, settings: Slices) -> None:
     """Cut up to ``settings.count`` pairs from a pre-registered patient and write them to ``output``.
 
-    Raises ``UserError`` when MR and CT are not on one grid or no slice shows the head.
+    Raises ``UserError`` when MR and CT are not on one grid, when no slice shows the head, and when the MR has
+    no contrast.
     """
     fixed = sitk.DICOMOrient(read_volume(mr, patient), "LPS")
     moving = sitk.DICOMOrient(read_volume(ct, patient), "LPS")
@@ -125,11 +126,12 @@ def select_slices(patient: str, mr: str | Path, ct: str | Path, output: str | Pa
 def choose_slices(
     head: NDArray[np.bool_], tissue: NDArray[np.bool_], spacing_z: float, settings: Slices
 ) -> list[int]:
-    """Return up to ``settings.count`` slice numbers, evenly over the slices that show enough head.
+    """Return up to ``settings.count`` slice numbers, evenly over the slices that show enough of the head.
 
-    A slice is usable if the head of the MR covers ``minimum_head_fraction`` of it and the CT shows
-    tissue in most of that head, so that none lies beyond the end of the CT. Two chosen slices are never
-    neighbours and lie at least ``minimum_gap_mm`` apart. Raises ``ValueError`` when no slice is usable.
+    ``head`` and ``tissue`` are masks (Z, Y, X) of the MR and the CT, ``spacing_z`` is in mm. A slice is
+    usable if the head covers ``minimum_head_fraction`` of it and the CT shows tissue in most of that head.
+    Beyond the end of the CT it shows none. Two chosen slices are never neighbours and lie at least
+    ``minimum_gap_mm`` apart. Raises ``ValueError`` when no slice is usable.
     """
     covered = head.mean((1, 2))
     large = covered >= settings.minimum_head_fraction
@@ -144,7 +146,7 @@ def choose_slices(
         raise ValueError("the CT shows the head in none of the slices that the MR shows it in")
     gap = max(2, int(np.ceil(settings.minimum_gap_mm / spacing_z - 1e-6)))
     count = min(settings.count, 1 + (usable[-1] - usable[0]) // gap)
-    # The middles of equal parts stay off the first and last slices, where the least is to be seen.
+    # The middles of equal parts avoid the first and the last slices, which show the least of the head.
     edges = np.linspace(usable[0], usable[-1] + 1, count + 1)
     targets = (edges[:-1] + edges[1:]) / 2 - 0.5
     if count > 1 and targets[1] - targets[0] < gap:

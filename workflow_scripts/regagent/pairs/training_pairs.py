@@ -1,5 +1,6 @@
-"""The aligned slice pairs that agents and regressors train on (§3.4)."""
+"""The aligned slice pairs on which agents and regressors train (§3.4)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from regagent.pairs.slices import read_slices
 
 @dataclass(frozen=True)
 class Pairs:
-    """Aligned slice pairs: images (M, H, H) in [0, 1], points (M, N, 2) in centred px, padded by NaN."""
+    """M aligned slice pairs: images (M, H, H) in [0, 1], points (M, N, 2) in centred px, padded with NaN."""
 
     mr: Image
     ct: Image
@@ -30,12 +31,14 @@ class Pairs:
         """Width and height of the images in px."""
         return self.mr.shape[-1]
 
-    def tensors(self, device: torch.device) -> list[Tensor]:
-        """Return MR, CT and landmarks on a device: what ``augment_pairs`` takes."""
-        return [torch.from_numpy(array).to(device) for array in (self.mr, self.ct, self.landmarks)]
+    def tensors(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Return MR, CT (M, H, H) and landmarks (M, N, 2) on a device, as ``augment_pairs`` takes them."""
+        arrays = (self.mr, self.ct, self.landmarks)
+        mr, ct, landmarks = (torch.from_numpy(array).to(device) for array in arrays)
+        return mr, ct, landmarks
 
 
-def read_pairs(slices: list[str | Path], split: str | Path, subset: str) -> Pairs:
+def read_pairs(slices: Iterable[str | Path], split: str | Path, subset: str) -> Pairs:
     """Read the pairs of all patients of a subset, 'train' or 'test'. Raises ``UserError`` if it is empty."""
     members = set(read_table(split).query("set == @subset").patient)
     chosen = [pairs for pairs in map(read_slices, sorted(map(str, slices))) if pairs.patient in members]

@@ -1,1 +1,1 @@
-"""The patients: sample sheet, split, volumes as scanners write them, and their alignment in 3D (§4)."""
+"""The patients: their sample sheet and split, the import of their scans, and the alignment in 3D (§4)."""

@@ -1,7 +1,8 @@
-"""Public data sets as cohorts: the sample sheet of an unpacked folder (docs/data.md)."""
+"""Public data sets as cohorts: makes the sample sheet of an unpacked data set (docs/data.md)."""
 
 import logging
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from regagent.patients.sheet import read_sheet
 
 logger = logging.getLogger("regagent")
 
-#: Of RIRE's letters for where an axis points to: its direction in LPS.
-DIRECTIONS = {
+#: The directions in LPS of the letters by which RIRE says where an axis points to.
+DIRECTIONS: dict[str, tuple[int, ...]] = {
     "L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1),
 }  # fmt: skip
 
@@ -21,9 +22,10 @@ DIRECTIONS = {
 def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
     """Write the sample sheet of a data set's patients in ``folder``; ``kind`` is a key of ``LAYOUTS``.
 
-    A patient that lacks its MR or its CT is left out, and it is logged. RIRE's volumes get MetaImage headers
-    in a folder beside the sheet (``rire.tsv``: ``rire_headers/``); nothing is written into ``folder``. Raises
-    ``UserError`` when ``folder`` has no patients of that shape or ``output`` is no place for a sheet.
+    A patient without an MR or a CT is left out, and the log says so. RIRE's volumes get MetaImage headers in
+    a folder beside the sheet (``rire_headers/`` beside ``rire.tsv``), which may not lie in ``folder``. Raises
+    ``UserError`` when ``folder`` has no patients of that data set, and for a wrong place or name of
+    ``output``.
     """
     folder, output = Path(folder).resolve(), Path(output).resolve()
     pattern, files = LAYOUTS[kind]
@@ -36,23 +38,22 @@ def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
         raise UserError(f"{output}: lies in {folder}, where nothing is to be written; choose another place")
     records = []
     for place in sorted(path for path in folder.glob(pattern) if path.is_dir()):
-        record = {"patient": place.name}
-        record |= {modality: place / name.format(patient=place.name) for modality, name in files.items()}
-        absent = [record[modality] for modality in files if not record[modality].exists()]
+        paths = {modality: place / name.format(patient=place.name) for modality, name in files.items()}
+        absent = [path for path in paths.values() if not path.exists()]
         if absent:
             logger.warning("patient %s is left out: %s does not exist", place.name, absent[0])
             continue
         if kind == "rire":
-            record |= {
-                modality: write_rire_header(record[modality], headers / place.name / f"{modality}.mhd")
-                for modality in files
+            paths = {
+                modality: write_rire_header(path, headers / place.name / f"{modality}.mhd")
+                for modality, path in paths.items()
             }
-        records.append(record)
+        records.append({"patient": place.name, **{modality: str(path) for modality, path in paths.items()}})
     if not records:
         expected = " and ".join(f"{pattern}/{name.format(patient=pattern)}" for name in files.values())
         raise UserError(f"{folder}: no patients of {kind} in it, expected {expected}")
-    rows = [list(records[0]), *([str(cell) for cell in record.values()] for record in records)]
-    with write_whole(output) as temporary:  # a sheet has no quotes: cells stand as they are
+    rows = [list(records[0]), *(list(record.values()) for record in records)]
+    with write_whole(output) as temporary:  # no CSV writer: quotes have no meaning in a sheet
         temporary.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
     read_sheet(output)
     logger.info("%s: %d patients", output, len(records))
@@ -61,9 +62,9 @@ def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
 def write_rire_header(header: str | Path, output: str | Path) -> Path:
     """Write a MetaImage header (.mhd) of the ``image.bin`` beside a RIRE ``header.ascii``; return its path.
 
-    The voxels, big-endian int16, are taken as they are stored; the first one lies at 0 mm. Raises
-    ``UserError`` when the header lacks a key, ``image.bin`` is not of the size that it tells, or the axes do
-    not point to three sides of the head.
+    The voxels stay big-endian int16 as they are stored, and the first one lies at 0 mm. Raises ``UserError``
+    when the header lacks a key, when ``image.bin`` has not the size that the header gives, and when the axes
+    do not point to three sides of the head.
     """
     header, output = Path(header), Path(output)
     lines = (line.partition(":=") for line in header.read_text(encoding="latin-1").splitlines())
@@ -105,14 +106,14 @@ def write_rire_header(header: str | Path, output: str | Path) -> Path:
 
 
 def _axes(orientation: str, header: Path) -> list[tuple[int, ...]]:
-    """Return where columns, rows and slices go, in LPS; two letters alone make a right-handed system."""
+    """Return the directions of columns, rows and slices in LPS; two letters get a right-handed third."""
     letters = re.findall("[LRPAHF]", orientation.upper())
     if not letters:
         logger.warning("%s: no patient orientation, taken as left, posterior, head", header)
         letters = list("LPH")
     axes = [DIRECTIONS[letter] for letter in letters]
     if len(axes) == 2:
-        axes.append(tuple(int(value) for value in np.cross(*axes)))
+        axes.append(tuple(int(value) for value in np.cross(axes[0], axes[1])))
     if len(axes) != 3 or abs(np.linalg.det(axes)) != 1:
         raise UserError(
             f"{header}: patient orientation is {orientation!r}, expected three of L or R, P or A, H or F"
@@ -129,5 +130,5 @@ def _number(keys: dict[str, str], name: str, header: Path) -> list[float]:
         raise UserError(f"{header}: {name} is {keys[name]!r}, expected a number") from error
 
 
-def _joined(values) -> str:
+def _joined(values: Iterable[object]) -> str:
     return " ".join(map(str, values))

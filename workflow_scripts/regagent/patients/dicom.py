@@ -1,4 +1,4 @@
-"""A DICOM series: the slices that lie in a folder, checked to be one whole, regular volume."""
+"""DICOM series: reads the slices in a folder and checks that they are one complete, regular volume."""
 
 from pathlib import Path
 
@@ -14,19 +14,20 @@ POSITION, ORIENTATION = "0020|0032", "0020|0037"
 
 #: Slice distances of a regular series differ by less than this part of their median.
 UNEVEN = 0.1
-#: Slices of a tilted gantry are shifted against each other, which no volume with right angles can hold.
+#: Slices that are shifted further against each other come from a tilted gantry. A volume with right angles
+#: cannot hold them.
 TILT_MM = 1.0
 
 
 def read_series(folder: str | Path, patient: str, modality: str) -> sitk.Image:
     """Read the one DICOM series of a folder as a volume, in the units of its rescale slope and intercept.
 
-    ``modality`` is what its files must say they are, MR or CT. Raises ``UserError`` naming the patient and
-    the folder when it holds no series or several, when a slice is missing, doubled or turned, and when the
-    volume does not pass ``check_grid`` and ``check_voxels``.
+    ``modality`` is the one that its files must state, MR or CT. Raises ``UserError`` naming the patient and
+    the folder: for no series or several, for another modality, for a slice that is missing, doubled, turned
+    or shifted, and for a volume that does not pass ``check_grid`` and ``check_voxels``.
     """
     where = f"patient {patient}: {folder}"
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # our own messages say which patient it is
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # our own messages name the patient
     reader = sitk.ImageSeriesReader()
     series = {
         name: reader.GetGDCMSeriesFileNames(str(folder), name)

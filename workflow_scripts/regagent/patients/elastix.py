@@ -1,9 +1,11 @@
-"""Elastix, the one call of it: the 3D pre-registration and the 2D baseline of Table 2 (§4)."""
+"""Elastix: the only call of it, for the 3D pre-registration and for the 2D baseline of Table 2 (§4)."""
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -14,17 +16,18 @@ LOG = "elastix.log"
 
 
 class RegistrationFailed(Exception):
-    """Elastix gave up; the message is its own."""
+    """A registration found no result; the message is that of Elastix or SimpleITK."""
 
 
 def elastix(parameter_map: str | Path) -> Callable[[sitk.Image, sitk.Image], sitk.Transform]:
     """Return a function that registers (fixed, moving) by the parameter map of the file, in one thread.
 
-    Its result maps fixed physical points to moving physical points: ``sitk.Resample(moving, fixed, result)``
-    lays the moving image over the fixed one. Euler transforms (3D) and similarities (2D) are known.
-    It raises ``RegistrationFailed`` when Elastix does. ``UserError`` here when the file is no parameter map.
+    Its result maps fixed physical points to moving physical points, so that ``sitk.Resample(moving, fixed,
+    result)`` aligns the moving image with the fixed one. Euler transforms (3D) and similarities (2D)
+    are known. The returned function raises ``RegistrationFailed`` when Elastix finds no result. This one
+    raises ``UserError`` when the file is no parameter map of a known transform.
 
-    Importing itk takes ten to twenty seconds: make one such function for many pairs.
+    Importing itk takes ten to twenty seconds, so make one such function for many pairs.
     """
     import itk
 
@@ -61,7 +64,7 @@ def elastix(parameter_map: str | Path) -> Callable[[sitk.Image, sitk.Image], sit
     return register
 
 
-def _to_itk(itk, image: sitk.Image):
+def _to_itk(itk: ModuleType, image: sitk.Image) -> Any:
     converted = itk.image_from_array(sitk.GetArrayFromImage(image).astype(np.float32))
     dimension = image.GetDimension()
     converted.SetOrigin(image.GetOrigin())
@@ -70,12 +73,13 @@ def _to_itk(itk, image: sitk.Image):
     return converted
 
 
-def _transform(parameter_map) -> sitk.Transform:
+def _transform(parameter_map: Mapping[str, Sequence[str]]) -> sitk.Transform:
     kind = parameter_map["Transform"][0]
     values = [float(value) for value in parameter_map["TransformParameters"]]
     if not np.isfinite(values).all():
         raise RegistrationFailed("the transform is not finite")
     centre = [float(value) for value in parameter_map["CenterOfRotationPoint"]]
+    transform: sitk.Euler3DTransform | sitk.Similarity2DTransform
     if kind == "EulerTransform" and len(centre) == 3:
         transform = sitk.Euler3DTransform()
         transform.SetComputeZYX(parameter_map["ComputeZYX"][0] == "true")
@@ -89,7 +93,7 @@ def _transform(parameter_map) -> sitk.Transform:
 
 
 def _reason(log: Path) -> str:
-    """Return what Elastix's log describes last; its exception says no more than to look there."""
+    """Return the last error in Elastix's log; its exception only says to look there."""
     text = log.read_text(errors="replace") if log.exists() else ""
     found = re.findall(r"Description: ITK ERROR: (?:\w+\(0x\w+\): )?(.+)", text)
     return found[-1].strip() if found else "no reason given"

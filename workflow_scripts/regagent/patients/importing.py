@@ -1,4 +1,4 @@
-"""A user's own MR and CT: read, checked and brought into one orientation."""
+"""The import of a user's MR and CT: read, checked and written in one orientation."""
 
 from pathlib import Path
 
@@ -20,11 +20,11 @@ def import_patient(
     output_ct: str | Path,
     sheet: str | Path | None = None,
 ) -> None:
-    """Read a patient's MR and CT, check them and write them in LPS orientation, their voxels as they are.
+    """Read a patient's MR and CT, check them and write them in LPS orientation without resampling.
 
-    Each is a file (NIfTI, MetaImage, NRRD or what else ITK reads) or the folder of a DICOM series. Raises
-    ``UserError``, with the patient's row in ``sheet``, for an unreadable or implausible volume, for one image
-    given as both, for a CT that is not in Hounsfield units and for an MR that seems to be.
+    Each is a file (NIfTI, MetaImage, NRRD or another format of ITK) or the folder of a DICOM series. Raises
+    ``UserError``, with the patient's row in ``sheet``: for an unreadable or implausible volume, for the same
+    image as MR and CT, for a CT that is not in Hounsfield units and for an MR that seems to be.
     """
     with naming_row(sheet, patient):
         if Path(mr).resolve() == Path(ct).resolve():

@@ -1,6 +1,6 @@
-"""The public data sets that can be cohorts: which files of an unpacked folder are a patient's MR and CT."""
+"""The public data sets that can be cohorts, and where a patient's MR and CT are in each of them."""
 
-#: The files of one patient, by modality: the folder's pattern, then paths in it.
+#: By data set: the pattern of a patient's folder, and the paths of the MR and the CT in it.
 LAYOUTS = {
     "rire": ("patient_*", {"mr": "mr_T1/header.ascii", "ct": "ct/header.ascii"}),
     "synthrad2023": ("1B*", {"mr": "mr.nii.gz", "ct": "ct.nii.gz"}),

@@ -1,4 +1,4 @@
-"""Pre-registration of a patient's CT onto the MR in 3D, which serves as the standard of alignment (§4)."""
+"""Pre-registration of a patient's CT to the MR in 3D: the alignment that counts as the truth (§4)."""
 
 import logging
 from pathlib import Path
@@ -16,11 +16,11 @@ from regagent.volumes import read_volume, write_image, write_png
 
 logger = logging.getLogger("regagent")
 
-#: Below this Dice overlap of the two heads somebody should look: simulated patients reach 0.98, a head upside
-#: down 0.89.
+#: Below this Dice overlap of the two heads somebody should look at the alignment. Simulated patients reach
+#: 0.98, and a head upside down 0.89.
 DOUBTFUL_OVERLAP = 0.92
 
-#: Parts that a thick slice is cut into before the linear interpolation, which then blends only their edges.
+#: A thick slice is cut into this many parts, so that linear interpolation blends slices only at their edges.
 PARTS = 8
 
 
@@ -38,16 +38,17 @@ def preregister_patient(
     truth: str | Path | None = None,
     sheet: str | Path | None = None,
 ) -> None:
-    """Lay the CT (moving) on the MR's grid (fixed); write the transform that does it and how well it went.
+    """Align the CT (moving) with the MR (fixed) on its grid; write the transform and its quality too.
 
     ``transform`` and ``truth`` are ITK transform files that map MR points to CT points in mm, so that
     ``sitk.Resample(ct, mr, transform)`` aligns the two. A given ``transform`` is taken as it is; without one
     ``settings.method`` decides: 3D Elastix, or the scanners' coordinates. With ``truth`` the error is
-    measured. ``output_ct`` holds int16 HU, -1000 outside the CT; ``output_quality`` is a JSON file (see
-    ``quality``).
+    measured. ``output_ct`` holds int16 HU, -1000 outside the CT. ``output_quality`` is a JSON file (see
+    ``quality``) and ``output_overlay`` a PNG file (see ``overlay``).
 
-    Raises ``UserError``, with the patient's row in ``sheet``, for a transform that cannot be read, when
-    Elastix gives up, and when the heads then overlap by less than ``settings.minimum_overlap`` (Dice).
+    Raises ``UserError``, with the patient's row in ``sheet``: for a transform that cannot be read, when
+    Elastix finds no alignment, and when the aligned heads overlap by less than ``settings.minimum_overlap``
+    (Dice).
     """
     fixed, moving = read_volume(mr, patient), read_volume(ct, patient)
     with naming_row(sheet, patient):
@@ -65,26 +66,28 @@ def preregister_patient(
                     " check that both show the head of one patient"
                 ) from error
         aligned = resample(in_plane(moving, settings.thick_slice_mm), fixed, found)
-        report = {"patient": patient, "method": method} | quality(fixed, moving, aligned, found, truth)
-        if report["overlap"] < settings.minimum_overlap:
+        measured = quality(fixed, moving, aligned, found, truth)
+        if measured["overlap"] < settings.minimum_overlap:
             raise UserError(
                 f"patient {patient}: the alignment failed ({method}): the heads in {mr} and {ct} overlap by"
-                f" {report['overlap']:.2f} (Dice), expected at least {settings.minimum_overlap:g}; check that"
-                " both show the head of one patient, and which way the transform maps if the sheet gives one"
+                f" {measured['overlap']:.2f} (Dice), expected at least {settings.minimum_overlap:g};"
+                " check that both show the head of one patient, and which way the transform maps if the sheet"
+                " gives one"
             )
     write_image(aligned, output_ct)
     write_transform(found, output_transform)
     write_png(overlay(fixed, aligned), output_overlay)
-    write_json(report, output_quality)
-    if report["overlap"] < DOUBTFUL_OVERLAP:
+    write_json({"patient": patient, "method": method, **measured}, output_quality)
+    if measured["overlap"] < DOUBTFUL_OVERLAP:
         logger.warning(
             "patient %s: the heads overlap by only %.2f (Dice): look at %s before trusting it",
-            patient, report["overlap"], output_overlay,
+            patient, measured["overlap"], output_overlay,
         )  # fmt: skip
-    error = f", error {report['error_mean_mm']:.2f} mm" if truth else ""
+    against_truth = f", error {measured['error_mean_mm']:.2f} mm" if truth else ""
     logger.info(
-        "patient %s: aligned (%s), overlap of the heads %.3f%s", patient, method, report["overlap"], error
-    )
+        "patient %s: aligned (%s), overlap of the heads %.3f%s",
+        patient, method, measured["overlap"], against_truth,
+    )  # fmt: skip
 
 
 def resample(ct: sitk.Image, mr: sitk.Image, transform: sitk.Transform) -> sitk.Image:
@@ -94,10 +97,11 @@ def resample(ct: sitk.Image, mr: sitk.Image, transform: sitk.Transform) -> sitk.
 
 
 def in_plane(ct: sitk.Image, thick_slice_mm: float) -> sitk.Image:
-    """Return the CT so that linear interpolation keeps to one slice wherever the slices are thick.
+    """Return the CT with thick slices cut into thin copies, so that interpolation hardly mixes two slices.
 
-    Half-way between two slices of 5 mm linear interpolation shows the edges of both, an image that no scanner
-    makes. Each such slice is cut into equal thinner ones, and the nearest slice is what a point sees.
+    Half-way between two slices of 5 mm linear interpolation would show the edges of both, an image that no
+    scanner makes. Along an axis whose spacing is ``thick_slice_mm`` or more each slice is repeated ``PARTS``
+    times, and a point gets the values of its nearest slice.
     """
     return sitk.Expand(
         ct, [PARTS if step >= thick_slice_mm else 1 for step in ct.GetSpacing()], sitk.sitkNearestNeighbor

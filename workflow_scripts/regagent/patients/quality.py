@@ -1,4 +1,4 @@
-"""How well an alignment in 3D went: overlap of the heads, mutual information, error, and a picture (§4)."""
+"""The quality of an alignment in 3D: overlap of the heads, mutual information, error, and a picture (§4)."""
 
 from pathlib import Path
 
@@ -20,12 +20,13 @@ def quality(
     transform: sitk.Transform,
     truth: str | Path | None = None,
 ) -> dict[str, float]:
-    """Return what tells a good registration from a bad one.
+    """Return measures of a registration's quality; ``transform`` maps MR points to CT points in mm.
 
-    ``overlap``: Dice overlap of the head in MR and aligned CT, within the CT's field of view.
+    ``overlap``: Dice overlap of the heads in MR and aligned CT, within the CT's field of view.
     ``mutual_information`` and ``mutual_information_before``: in nats, with the transform and with the
-    identity. With ``truth`` also ``error_mean_mm`` and ``error_max_mm``
-    over points in the head, and ``initial_error_mean_mm`` without registration.
+    identity. With ``truth``, the file of the true transform, also ``error_mean_mm`` and ``error_max_mm`` over
+    points in the head, and ``initial_error_mean_mm`` without registration. Raises ``UserError`` for a
+    ``truth`` that cannot be read.
     """
     try:
         head = head_mask(sitk.GetArrayFromImage(mr).astype(np.float32), mr.GetSpacing())
@@ -51,7 +52,7 @@ def quality(
 
 
 def overlay(mr: sitk.Image, aligned: sitk.Image, size: int = 320) -> NDArray[np.uint8]:
-    """Return the three middle planes of the MR side by side, the CT's bone edges over them in red (BGR)."""
+    """Return the MR's middle planes (size, 3 size, 3) side by side, the CT's bone edges in red (BGR)."""
     mr, aligned = sitk.DICOMOrient(mr, "LPS"), sitk.DICOMOrient(aligned, "LPS")
     intensity = sitk.GetArrayFromImage(mr).astype(np.float32)
     hounsfield = sitk.GetArrayFromImage(aligned).astype(np.float32)
@@ -74,7 +75,7 @@ def overlay(mr: sitk.Image, aligned: sitk.Image, size: int = 320) -> NDArray[np.
 
 
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the largest connected part, filled slice by slice: table and head rest are left out."""
+    """Return the largest connected part, filled slice by slice. It does not contain table and head-rest."""
     parts = sitk.RelabelComponent(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8))))
     largest = sitk.GetArrayFromImage(parts == 1)
     filled = [sitk.GetArrayFromImage(sitk.BinaryFillhole(sitk.GetImageFromArray(s))) for s in largest]

@@ -1,4 +1,4 @@
-"""The sample sheet: the patients that a user brings, one a row, with the paths of their scans (§4)."""
+"""The sample sheet: the user's patients, one in each row, with the paths of their scans (§4)."""
 
 import os
 import re
@@ -19,9 +19,9 @@ PATIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 class SheetRow(BaseModel):
     """A patient of a sample sheet.
 
-    ``mr`` and ``ct`` are the paths of files or of DICOM folders, ``transform`` that of an ITK transform which
-    maps MR points to CT points. ``transform`` and ``set`` (train or test) are empty where the sheet gives
-    none. ``row`` is the number of the row, the header being row 1.
+    ``mr`` and ``ct`` are the paths of files or of DICOM folders. ``transform`` is the path of an ITK
+    transform that maps MR points to CT points in mm. ``transform`` and ``set`` (train or test) are empty
+    where the sheet gives none. ``row`` is the number of the row; the header is row 1.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -55,9 +55,9 @@ class SheetRow(BaseModel):
     def _is_there(cls, file: str, info: ValidationInfo) -> str:
         patient = info.data.get("patient")
         exists = os.path.isfile if info.field_name == "transform" else os.path.exists
-        if file and not exists(file):  # False also for a name that is too long
+        if file and not exists(file):  # False also for a path that is too long
             raise ValueError(f"patient {patient}: {info.field_name} file {file} does not exist")
-        if "{" in file or "}" in file:  # Snakemake sees wildcards between them
+        if "{" in file or "}" in file:  # Snakemake takes {name} for a wildcard
             raise ValueError(
                 f"patient {patient}: {file}: the pipeline cannot take paths with {{ or }};"
                 " rename the file or its folder"
@@ -73,10 +73,10 @@ class SheetRow(BaseModel):
 
 
 def read_sheet(path: str | Path) -> list[SheetRow]:
-    """Read a sample sheet: tab-separated columns patient, mr, ct and, where given, transform and set.
+    """Read a sample sheet: tab-separated columns patient, mr, ct and, optionally, transform and set.
 
-    Relative paths count from the sheet's folder and come joined to it. Empty rows are passed over, quotes
-    stand for themselves. Raises ``UserError`` naming the sheet and the row of the first fault.
+    Relative paths count from the sheet's folder and are returned joined to it. Empty rows are skipped. Quotes
+    are ordinary characters. Raises ``UserError`` naming the sheet and the row of the first fault.
     """
     path = Path(path)
     lines = [

@@ -1,4 +1,4 @@
-"""The split into training and test patients (§4)."""
+"""The split of the patients into a training and a test set (§4)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +16,9 @@ def split_patients(
 ) -> None:
     """Write the table (patient, set): about ``train_fraction`` of the patients train, the others test.
 
-    Both sets get at least one patient. Patients that ``sheet`` puts into a set stay there; the others fill
-    the sets up at random. Raises ``UserError`` for fewer than two patients, for a name given twice, and
-    for a sheet that leaves a set without patients.
+    Both sets get at least one patient. Patients that ``sheet`` puts into a set stay there, and the others are
+    assigned at random. Raises ``UserError`` for fewer than two patients, for a name given twice, and for a
+    sheet that leaves a set without patients.
     """
     names = sorted(patients)
     if len(names) < 2:

@@ -1,1 +1,1 @@
-"""The simulated patients: a painted head, each its own, and the scanners that see it (§4 Dataset)."""
+"""Simulated patients: each one's head is painted and then scanned by an MR and a CT (§4 Dataset)."""

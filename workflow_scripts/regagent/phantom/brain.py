@@ -1,4 +1,4 @@
-"""The brain of the simulated cohort (§4 Dataset): cortex folds, deep nuclei, ventricles and cerebellum.
+"""The brain of a simulated patient (§4 Dataset): folded cortex, deep nuclei, ventricles and cerebellum.
 
 Coordinates are those of the standard head (mm, LPS, the origin on the Frankfurt plane between the ears).
 """
@@ -14,7 +14,7 @@ VAULT_POWER = 2.3
 
 
 def vault(p: Points) -> Field:
-    """Return the signed distance to the egg of the cranial vault, the broad end at the back."""
+    """Return the signed distance to the cranial vault: an egg with its broad end at the back."""
     x, y, z = p
     egg = x * (1 - np.float32(0.0013) * (y - 6))
     return ellipsoid((egg, y, z), (0, 6, 38), (66, 83, 64), VAULT_POWER)
@@ -33,7 +33,7 @@ def cavity(p: Points) -> Field:
 
 
 def folds(rng: np.random.Generator, p: Points, scale: float) -> Field:
-    """Return noise whose zeros are the sulci: waves of ``scale`` mm that stand upright on the surface."""
+    """Return noise that is zero in the sulci: waves of ``scale`` mm, upright on the brain's surface."""
     cell, extent = 3.0, (180.0, 216.0, 180.0)
     white = rng.standard_normal([int(e / cell) for e in extent], dtype=np.float32)
     width = scale / cell / 2 / np.pi
@@ -54,7 +54,7 @@ def folds(rng: np.random.Generator, p: Points, scale: float) -> Field:
 
 
 def paint_brain(canvas: Canvas, inside: Field) -> None:
-    """Paint everything within the cranial cavity; ``inside`` is its signed distance on the grid."""
+    """Paint all that is in the cranial cavity; ``inside`` is the signed distance to it on the grid."""
     rng = canvas.rng
     box = canvas.box(*BOUNDS)
     region = inside[box]
@@ -76,14 +76,15 @@ def paint_cortex(
 ) -> None:
     """Paint meninges, cerebral cortex and white matter, and the cerebellum.
 
-    ``depth``: mm under the bone; ``grains``: smooth noise of 30, 14 and 6 mm; all on the listed voxels.
+    ``p`` are the voxels' points, ``depth`` their depth in mm under the bone, ``grains`` smooth noise of 30,
+    14 and 6 mm at them.
     """
     x, y, z = p
     slow, fine, crisp = grains
     cells.fill(-depth, "dura")
     cells.fill(1.0 - depth, "csf")
 
-    # The tentorium parts cerebrum from cerebellum; before the petrous ridge there is cerebrum only.
+    # The tentorium separates cerebrum and cerebellum. In front of the petrous ridge there is only cerebrum.
     tent = np.float32(32) - np.float32(0.2) * (y - 15) - np.float32(0.006) * x * x + fine
     below = np.where(y > 6, z - tent, np.float32(30))
     brain = depth - np.float32(1.4 + 0.9 * atrophy) - np.float32(0.6) * slow
@@ -155,7 +156,7 @@ def paint_brainstem(canvas: Canvas) -> None:
 
 
 def paint_deep(canvas: Canvas, atrophy: float) -> None:
-    """Paint the deep nuclei, the ventricles, the veins and a few lesions of age."""
+    """Paint the deep nuclei, the ventricles, the veins and a few age-related lesions."""
     rng = canvas.rng
     width = 0.75 + 0.35 * atrophy * rng.uniform(0.8, 1.3)
     for s in (-1, 1):

@@ -1,8 +1,8 @@
-"""The canvas of the simulated cohort (§4 Dataset): shapes painted as MR signal and CT number on one grid.
+"""The canvas of a simulated patient (§4 Dataset): shapes painted as MR signal and CT number on one grid.
 
 All lengths are in mm and all axes are LPS: x to the patient's left, y to the back, z to the head.
-Shapes are given in the coordinates of a standard head; the canvas holds, for each of its voxels, the
-standard-head point that lies there in this patient, so a shape comes out individually deformed.
+Shapes are given in the coordinates of a standard head. For each of its voxels the canvas holds the
+standard-head point that lies there in this patient, so that the same shapes differ from patient to patient.
 Distances are signed, negative inside.
 """
 
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from regagent.anatomy import AIR_HU
 
 Field = NDArray[np.float32]
-Points = tuple[Field, Field, Field]
-Triple = tuple[float, float, float]
-Layer = tuple[str, float]
+Points = tuple[Field, ...]  # x, y, z
+Triple = tuple[float, ...]  # x, y, z in mm
+Box = tuple[slice, ...]  # z, y, x
+Layer = tuple[str, float]  # a tissue, and by how many mm it lies outside the shape
 
 #: T1 signal (white matter = 1) and CT number (HU) of each tissue.
 TISSUES: dict[str, tuple[float, float]] = {
@@ -55,10 +56,10 @@ TISSUES: dict[str, tuple[float, float]] = {
 }
 
 
-def spline(field: Field, positions: NDArray[np.float64], axis: int) -> Field:
+def spline(field: Field, positions: NDArray, axis: int) -> Field:
     """Interpolate along one axis by cubic B-splines at positions counted in nodes, inside 1..n-3.
 
-    Written out instead of as a matrix product, whose rounding depends on the number of BLAS threads.
+    It is no matrix product, because the rounding of one depends on the number of BLAS threads.
     """
     field = np.moveaxis(field, axis, 0)
     result = np.empty((len(positions), *field.shape[1:]), np.float32)
@@ -96,7 +97,7 @@ def separable(field: Field, matrices: Sequence[Field]) -> Field:
 def smooth_noise(rng: np.random.Generator, extent: Triple, shape: Sequence[int], scale: float) -> Field:
     """Return Gaussian noise (Z, Y, X), unit variance, that varies over ``scale`` mm.
 
-    ``extent`` is the size (z, y, x) in mm of the grid; the same seed gives the same field on any grid.
+    ``extent`` is the size (z, y, x) of the grid in mm. The same seed gives the same field on any grid.
     """
     nodes = [int(np.ceil(size / scale)) + 4 for size in extent]
     field = rng.standard_normal(nodes, dtype=np.float32) / np.float32(0.4795**1.5)
@@ -107,7 +108,7 @@ def smooth_noise(rng: np.random.Generator, extent: Triple, shape: Sequence[int],
 
 
 def ellipsoid(p: Points, centre: Triple, radii: Triple, power: float = 2.0) -> Field:
-    """Return the approximate signed distance to an axis-parallel ellipsoid; a ``power`` above 2 is boxier."""
+    """Return about the signed distance to an axis-parallel ellipsoid, or a rounded box for ``power`` > 2."""
     unit = [(axis - np.float32(c)) / np.float32(r) for axis, c, r in zip(p, centre, radii, strict=True)]
     if power == 2.0:
         squares = [u * u for u in unit]
@@ -161,7 +162,7 @@ def blend(a: Field, b: Field, width: float) -> Field:
 
 
 class Voxels:
-    """A list of voxels taken out of a canvas, to compute on few where few count."""
+    """Some voxels of a canvas as a list: computing on them alone is faster than on the whole grid."""
 
     def __init__(self, mr: Field, ct: Field, values: dict[str, tuple[float, float]], spacing: float):
         self.mr, self.ct, self.values, self.spacing = mr, ct, values, spacing
@@ -174,7 +175,7 @@ class Voxels:
 
     @contextmanager
     def part(self, where: NDArray[np.bool_]) -> Iterator["Voxels"]:
-        """Yield the voxels where a condition holds; what is painted on them is kept."""
+        """Yield the voxels where a condition holds. What the body paints on them is written back."""
         part = Voxels(self.mr[where], self.ct[where], self.values, self.spacing)
         yield part
         self.mr[where], self.ct[where] = part.mr, part.ct
@@ -183,9 +184,9 @@ class Voxels:
 class Canvas:
     """MR signal and CT number of one patient on a regular grid, both (Z, Y, X) float32.
 
-    ``points``: the standard-head coordinates (x, y, z) of each voxel. ``lower``: patient coordinates
-    of the first voxel, ``spacing``: mm, isotropic. ``skin``: signed distance to the inside of the skin once
-    it is painted; shapes are then cut at it.
+    ``points``: the standard-head coordinates (x, y, z) of each voxel. ``lower``: patient coordinates of the
+    first voxel. ``spacing``: edge of a voxel in mm. ``skin``: signed distance to the inside of the skin, None
+    until the skin is painted; later shapes are cut off at it.
     """
 
     def __init__(self, rng: np.random.Generator, lower: Triple, upper: Triple, spacing: float, size: Triple):
@@ -218,7 +219,7 @@ class Canvas:
         """Return smooth unit noise on the whole grid."""
         return smooth_noise(self.rng, self.extent, self.shape, scale)
 
-    def grain(self, seed: int, shape: Sequence[int], scale: float) -> Field:
+    def grain(self, seed: int | np.integer, shape: Sequence[int], scale: float) -> Field:
         """Return seeded smooth unit noise on a box of this canvas, drawing nothing from its generator."""
         extent = tuple(n * self.spacing for n in shape)
         return smooth_noise(np.random.default_rng(seed), extent, shape, scale)
@@ -227,7 +228,7 @@ class Canvas:
         """Evaluate a smooth function of the standard-head points on every other voxel and interpolate."""
         return refined(function(self.coarse_points), self.shape)
 
-    def box(self, lower: Sequence[float], upper: Sequence[float]) -> tuple[slice, slice, slice]:
+    def box(self, lower: Sequence[float], upper: Sequence[float]) -> Box:
         """Return the voxels (z, y, x) that can hold standard-head points between two corners."""
         slices = []
         for axis in range(3):
@@ -238,7 +239,7 @@ class Canvas:
             slices.append(slice(int(np.clip(low, 0, count)), int(np.clip(high + 2, 0, count))))
         return tuple(slices[::-1])
 
-    def at(self, box: tuple[slice, slice, slice]) -> Points:
+    def at(self, box: Box) -> Points:
         """Return the standard-head points of a box."""
         return tuple(axis[box] for axis in self.points)
 
@@ -246,7 +247,7 @@ class Canvas:
         self,
         distance: Field,
         tissue: str,
-        box: tuple[slice, ...] = (slice(None),) * 3,
+        box: Box = (slice(None),) * 3,
         ct: Field | None = None,
     ) -> None:
         """Paint the inside of a signed distance given on a box, with an edge one voxel wide.
@@ -261,9 +262,9 @@ class Canvas:
             volume += weight * ((np.float32(ct_value) if value is None else value) - volume)
 
     @contextmanager
-    def voxels(self, box: tuple[slice, slice, slice], index: NDArray[np.int64]) -> Iterator[Voxels]:
-        """Yield the voxels of a box that have the flat indices ``index``; what is painted on them is kept."""
-        voxels = Voxels(*(v[box].ravel()[index] for v in (self.mr, self.ct)), self.values, self.spacing)
+    def voxels(self, box: Box, index: NDArray[np.int64]) -> Iterator[Voxels]:
+        """Yield the voxels of a box at flat indices. What the body paints on them is written back."""
+        voxels = Voxels(self.mr[box].ravel()[index], self.ct[box].ravel()[index], self.values, self.spacing)
         yield voxels
         for volume, painted in ((self.mr[box], voxels.mr), (self.ct[box], voxels.ct)):
             volume[np.unravel_index(index, volume.shape)] = painted
@@ -275,7 +276,7 @@ class Canvas:
         distance: Callable[[Points], Field],
         *layers: Layer,
     ) -> None:
-        """Paint a shape that lies between two corners as layers (tissue, mm outwards), outermost first."""
+        """Paint a shape between two corners as layers (tissue, mm outside the shape), the outermost first."""
         margin = max(0.0, *(offset for _, offset in layers))
         box = self.box([v - margin for v in lower], [v + margin for v in upper])
         if any(s.start >= s.stop for s in box):

@@ -1,4 +1,4 @@
-"""The face of the simulated cohort (§4 Dataset): muscles, bones, teeth, airways, orbits and tumour.
+"""The face of a simulated patient (§4 Dataset): muscles, bones, teeth, airways, orbits and tumour.
 
 Coordinates are those of the standard head (mm, LPS, the origin on the Frankfurt plane between the ears).
 """
@@ -159,9 +159,9 @@ def paint_airways(canvas: Canvas) -> None:
 
 
 def paint_teeth(canvas: Canvas, metal: bool) -> None:
-    """Paint both rows of teeth in their alveolar bone, a few of them filled if ``metal``."""
+    """Paint both rows of teeth in their alveolar bone; with ``metal`` a few of them have metal fillings."""
     rng = canvas.rng
-    fillings = np.random.default_rng(rng.integers(2**32))  # metal changes nothing else of the patient
+    fillings = np.random.default_rng(rng.integers(2**32))  # so metal changes nothing else of the patient
     arch = [(0, -89), (8, -88), (15, -83.5), (21, -76), (25.5, -67), (29, -57), (31.5, -47)]
     for gum, tip, bone in ((-36, -46, -31), (-58, -47.5, -64)):
         for s in SIDES:
@@ -174,8 +174,8 @@ def paint_teeth(canvas: Canvas, metal: bool) -> None:
                 if rng.random() < 0.08:
                     continue
                 root = gum + (bone - gum) * 1.6
-                line = [(s * cx, cy, root), (s * cx, cy, gum), (s * cx, cy, tip)]
-                canvas.tube(line, [1.2, 0.8 * wide, wide], ("tooth", 0))
+                root_to_tip = [(s * cx, cy, root), (s * cx, cy, gum), (s * cx, cy, tip)]
+                canvas.tube(root_to_tip, [1.2, 0.8 * wide, wide], ("tooth", 0))
                 if metal and number > 2 and fillings.random() < 0.25:
                     paint_filling(canvas, (s * cx, cy, (gum + 2 * tip) / 3))
 
@@ -212,7 +212,7 @@ def paint_orbits(canvas: Canvas) -> None:
 
 
 def paint_tumour(canvas: Canvas) -> None:
-    """Paint the nasopharyngeal carcinoma, off the midline and uneven, sometimes into the clivus."""
+    """Paint the nasopharyngeal carcinoma: off the midline, uneven, and sometimes grown into the clivus."""
     rng = canvas.rng
     s = rng.choice(SIDES)
     radius = rng.uniform(7, 17)

@@ -1,13 +1,13 @@
-"""The head and neck of the simulated cohort (§4 Dataset): skull, face, sinuses, muscles, spine and tumour.
+"""The head and neck of a simulated patient (§4 Dataset): all parts painted, from the large to the small.
 
 Coordinates are those of the standard head (mm, LPS, the origin on the Frankfurt plane between the ears).
-Every shape is painted over the earlier ones, so the order is from the large to the small.
+Every shape is painted over the earlier ones, so the order matters.
 """
 
 import numpy as np
 
 from regagent.phantom.brain import cavity, paint_brain, vault
-from regagent.phantom.canvas import Canvas, Field, Points, blend, ellipsoid, tube
+from regagent.phantom.canvas import Canvas, Field, Points, Triple, blend, ellipsoid, tube
 from regagent.phantom.face import (
     paint_airways,
     paint_face_bones,
@@ -17,13 +17,13 @@ from regagent.phantom.face import (
     paint_tumour,
 )
 
-#: The patient space that is painted, in mm: it holds both fields of view in any pose.
+#: The corners in mm of the space that is painted. It contains both fields of view in any pose.
 LOWER, UPPER = (-98.0, -136.0, -122.0), (98.0, 118.0, 130.0)
 SIDES = (-1, 1)
 
 
 def build_head(rng: np.random.Generator, spacing: float, metal: bool) -> Canvas:
-    """Paint one patient's head on a grid of ``spacing`` mm, with fillings of metal if so asked."""
+    """Paint one patient's head on a grid of ``spacing`` mm; with ``metal`` some teeth have metal fillings."""
     size = tuple(rng.normal(1.0, 0.025) * s for s in [np.clip(rng.normal(1.0, 0.03), 0.93, 1.07)] * 3)
     canvas = Canvas(rng, LOWER, UPPER, spacing, size)
     fatness = rng.uniform(0.6, 1.5)
@@ -69,7 +69,7 @@ def bridge(p: Points) -> Field:
 
 
 def outline(p: Points) -> Field:
-    """Return the signed distance to face, jaw, neck and nose (the scalp follows from the skull)."""
+    """Return the signed distance to face, jaw, neck and nose. The scalp is derived from the skull instead."""
     x, y, z = p
     face = ellipsoid(p, (0, -38, -2), (69, 62, 54), 2.2)
     cheeks = ellipsoid((np.abs(x), y, z), (28, -60, 4), (36, 34, 36))
@@ -88,7 +88,7 @@ def outline(p: Points) -> Field:
 
 
 def paint_soft_tissue(canvas: Canvas, inside: Field, skull: Field, fatness: float) -> Field:
-    """Paint skin, fat and scalp, and the temporal muscles; return the signed distance to the skin."""
+    """Paint skin, fat, scalp and the temporal muscles; return the signed distance to the skin."""
     scalp = np.float32(3.5 + 2.0 * fatness) + np.float32(0.6) * canvas.noise(40.0)
     hull = blend(skull - scalp, canvas.coarse(outline), 10.0)
     for side in SIDES:
@@ -135,6 +135,7 @@ def paint_neck(canvas: Canvas, fatness: float) -> None:
     pockets = (
         canvas.grain(seeds[0], z.shape, 13.0) - np.float32(1.6 - 0.6 * fatness) + np.float32(0.3) * (y < 0)
     )
+    assert canvas.skin is not None, "the soft tissue is painted before the neck"
     wall = (
         canvas.skin[box]
         + np.float32(2 + 4 * fatness)
@@ -143,7 +144,7 @@ def paint_neck(canvas: Canvas, fatness: float) -> None:
     wall = np.maximum(np.maximum(wall, z + 6 + 4 * pockets), 3 * pockets)
     canvas.fill(wall, "muscle", box)
     for s in SIDES:
-        muscles = [
+        muscles: list[tuple[float, list[Triple], list[float]]] = [
             (1.3, [(s * 9, 42, -28), (s * 13, 46, -70), (s * 13, 46, -130)], [6, 9, 9]),
             (1.5, [(s * 24, 42, -26), (s * 28, 44, -60), (s * 24, 46, -130)], [6, 8, 8]),
             (2.2, [(s * 12, 56, -26), (s * 16, 60, -75), (s * 24, 58, -130)], [5, 6, 6]),
@@ -172,7 +173,7 @@ def paint_neck(canvas: Canvas, fatness: float) -> None:
 
 
 def paint_skull(canvas: Canvas, inside: Field, skull: Field) -> None:
-    """Paint the bone around the cavity: two tables with diploë between where it is thick."""
+    """Paint the bone around the cavity: two tables, with diploë between them where it is thick."""
     opening = canvas.coarse(lambda p: tube(p, [(0, 22, -8), (0, 34, -40)], [16, 16]))
     box = canvas.box((-88, -104, -34), (88, 116, 126))
     inside, skull, opening = inside[box], skull[box], opening[box]
@@ -268,7 +269,7 @@ def paint_temporal_bones(canvas: Canvas) -> None:
 
 
 def texture(canvas: Canvas, hull: Field) -> None:
-    """Give the tissues their grain: signal within each varies from place to place."""
+    """Give the tissues their texture: the signal within each of them varies from place to place."""
     grain = canvas.noise(7.0) * np.float32(0.045) + canvas.noise(2.6) * np.float32(0.05)
     canvas.mr *= 1 + grain
     bone = (canvas.ct > 150) & (canvas.ct < 1600)

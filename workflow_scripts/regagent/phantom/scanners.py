@@ -1,7 +1,8 @@
-"""Simulated patients (§4 Dataset): one anatomy seen by an MR and by a CT scanner, and the true alignment.
+"""The scans of a simulated patient (§4 Dataset): one anatomy in MR and in CT, and the true alignment.
 
-The anatomy is painted once; each scanner samples it in its own rigid pose, with its own slices, noise and
-artefacts. The paper's patients cannot be shared; these stand in for them, with a known truth.
+The anatomy is painted once. Each scanner samples it in a rigid pose of its own, with its own slices, noise
+and artefacts. The paper's patients cannot be shared. The simulated ones replace them, and their true
+alignment is known.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 from regagent.anatomy import AIR_HU, SKIN_HU
-from regagent.phantom.canvas import Canvas, Field, smooth_noise
+from regagent.phantom.canvas import Canvas, Field, Triple, smooth_noise
 from regagent.phantom.head import build_head
 from regagent.settings import Phantom
 from regagent.transforms import write_transform
@@ -22,11 +23,11 @@ from regagent.volumes import write_image
 MR_FIELD_OF_VIEW_MM = (240.0, 240.0, 190.0)
 CT_FIELD_OF_VIEW_MM = (241.92, 241.92, 198.0)
 CT_SPACING_MM = (0.84, 0.84, 3.0)
-#: Patient coordinates of the middle of both fields of view before the patient's pose.
+#: The middle of both fields of view in patient coordinates, for a patient who was not moved.
 MIDDLE_MM = (0.0, -10.0, 8.0)
-#: MR signal of white matter in stored units.
+#: The stored MR value of white matter.
 MR_WHITE_MATTER = 620.0
-#: Above this a voxel holds metal: no tooth is as dense.
+#: A voxel above it holds metal; no tooth is as dense.
 METAL_HU = 2150.0
 
 
@@ -40,8 +41,9 @@ def simulate_patient(
 ) -> None:
     """Write a patient's MR and CT (NIfTI, int16) and the transform from MR to CT points (.tfm, mm).
 
-    The same ``seed`` and ``patient`` (a name) give the same voxels. MR is 1 mm isotropic, CT
-    0.84 × 0.84 × 3 mm, both times ``settings.spacing_mr_mm``, on which the anatomy is painted too.
+    The same ``seed`` and ``patient`` (a name) give the same voxels. The spacing of the MR is 1 mm along each
+    axis and that of the CT 0.84 × 0.84 × 3 mm, both times ``settings.spacing_mr_mm``. The anatomy is painted
+    on the grid of the MR's spacing. Raises ``UserError`` when a file cannot be written.
     """
     root = np.random.SeedSequence([seed, *patient.encode()])
     anatomy, mr_scan, ct_scan = (np.random.default_rng(child) for child in root.spawn(3))
@@ -50,12 +52,12 @@ def simulate_patient(
     mr = scan_mr(canvas, mr_pose, mr_scan, settings)
     ct = scan_ct(canvas, ct_pose, ct_scan, settings)
     for volume, output in ((mr, output_mr), (ct, output_ct)):
-        write_image(volume, output, compression_level=1)  # which costs the least time
+        write_image(volume, output, compression_level=1)  # the fastest level
     write_transform(truth(mr_pose, ct_pose), output_truth)
 
 
 def draw_pose(rng: np.random.Generator, settings: Phantom) -> sitk.Euler3DTransform:
-    """Draw how a patient lies in a scanner: the map from scanner to patient points in mm."""
+    """Draw the pose of a patient in a scanner: the map from scanner points to patient points in mm."""
     axis = rng.standard_normal(3)
     angle = np.deg2rad(settings.max_rotation_deg) * rng.uniform(-1, 1)
     turn = sitk.VersorTransform((axis / np.linalg.norm(axis)).tolist(), float(angle))
@@ -67,7 +69,7 @@ def draw_pose(rng: np.random.Generator, settings: Phantom) -> sitk.Euler3DTransf
 
 
 def truth(mr_pose: sitk.Euler3DTransform, ct_pose: sitk.Euler3DTransform) -> sitk.Euler3DTransform:
-    """Return the map from MR points to CT points (mm) of scanner-to-patient poses."""
+    """Return the map from MR points to CT points (mm) for a patient's poses in the two scanners."""
     back = ct_pose.GetInverse()
     matrices = [np.array(t.GetMatrix()).reshape(3, 3) for t in (back, mr_pose)]
     transform = sitk.Euler3DTransform()
@@ -82,11 +84,15 @@ def sample(
     canvas: Canvas,
     volume: Field,
     pose: sitk.Transform,
-    spacing: tuple[float, float, float],
-    field_of_view: tuple[float, float, float],
+    spacing: Triple,
+    field_of_view: Triple,
     outside: float,
 ) -> sitk.Image:
-    """Sample a canvas volume linearly on a scanner's grid (identity direction, LPS) in a pose."""
+    """Sample a volume (Z, Y, X) of the canvas linearly on a scanner's grid in a pose.
+
+    ``spacing`` and ``field_of_view`` are (x, y, z) in mm. The grid's axes are LPS. Voxels beyond the canvas
+    become ``outside``.
+    """
     source = sitk.GetImageFromArray(volume)
     source.SetSpacing([canvas.spacing] * 3)
     source.SetOrigin(canvas.lower)
@@ -111,7 +117,7 @@ def like(values: NDArray, reference: sitk.Image) -> sitk.Image:
 
 
 def scan_mr(canvas: Canvas, pose: sitk.Transform, rng: np.random.Generator, settings: Phantom) -> sitk.Image:
-    """Return the T1-weighted MR: coil shading, then Rician noise."""
+    """Return the T1-weighted MR in a pose, with coil shading and Rician noise."""
     spacing = (settings.spacing_mr_mm,) * 3
     image = sample(canvas, canvas.mr, pose, spacing, MR_FIELD_OF_VIEW_MM, 0.0)
     signal = sitk.GetArrayFromImage(image)
@@ -124,7 +130,7 @@ def scan_mr(canvas: Canvas, pose: sitk.Transform, rng: np.random.Generator, sett
 
 
 def scan_ct(canvas: Canvas, pose: sitk.Transform, rng: np.random.Generator, settings: Phantom) -> sitk.Image:
-    """Return the CT in HU: averaged over the slice, with noise, streaks from metal and the head-rest."""
+    """Return the CT in HU in a pose, averaged over each slice, with head-rest, noise and metal streaks."""
     thin = tuple(s * settings.spacing_mr_mm for s in (*CT_SPACING_MM[:2], CT_SPACING_MM[2] / 3))
     image = sample(canvas, canvas.ct, pose, thin, CT_FIELD_OF_VIEW_MM, AIR_HU)
     fine = sitk.GetArrayViewFromImage(image)
@@ -140,9 +146,9 @@ def scan_ct(canvas: Canvas, pose: sitk.Transform, rng: np.random.Generator, sett
 
 
 def add_head_rest(values: Field, pixel: float, rng: np.random.Generator) -> None:
-    """Lay head and neck on two shells of plastic with foam between, bowed across and following the nape.
+    """Put a head-rest under head and neck: foam between two bowed shells of plastic that follow the nape.
 
-    ``values`` (Z, Y, X) in HU are changed; ``pixel`` is the in-plane spacing in mm.
+    ``values`` (Z, Y, X) in HU are changed in place; ``pixel`` is the in-plane spacing in mm.
     """
     height, width = values.shape[1:]
     x = (np.arange(width) - width / 2) * pixel
@@ -163,7 +169,7 @@ def add_head_rest(values: Field, pixel: float, rng: np.random.Generator) -> None
 
 
 def streaks(layer: Field, rng: np.random.Generator) -> Field:
-    """Return the bright and dark rays that metal throws across one CT slice (Y, X), in HU."""
+    """Return the bright and dark streaks (Y, X) in HU that metal causes in one CT slice (Y, X)."""
     count, _, _, centres = cv2.connectedComponentsWithStats((layer > METAL_HU).astype(np.uint8))
     rows, columns = np.mgrid[: layer.shape[0], : layer.shape[1]].astype(np.float32)
     rays = np.zeros_like(layer)

@@ -1,1 +1,1 @@
-"""The reproduction as such: what a run consists of, what its code is, and where its results come from."""
+"""Reproducibility: the plan of a run, the hash of each job's code, and the record of a run's origin."""

@@ -1,8 +1,8 @@
-"""What a job's code is: a hash by which a rule reruns when something that it runs has changed, and only then.
+"""The hash of a job's code, by which a rule runs again when code that it uses has changed, and only then.
 
-Serves the reproduction as such. Snakemake's own code trigger looks at the script alone. Here the script's
-functions, classes and constants are followed through the library, statement by statement, and what they
-reach is hashed. Nothing is imported. What importing a package runs (its ``__init__``) counts too.
+Snakemake's own code trigger looks at the script alone. Here the functions, classes and constants that the
+script uses are followed through the library, statement by statement, and all that they use is hashed. A
+package's ``__init__`` counts too, because an import runs it. Nothing is imported for this.
 """
 
 import ast
@@ -21,7 +21,7 @@ Symbol = tuple[str, str]  # a library module and a name in it; the name "*" stan
 
 @dataclass
 class Statement:
-    """A top level statement of a module: the hash of its code, the names that it reads, what it imports."""
+    """A top level statement of a module: the hash of its code, the names that it uses, what it imports."""
 
     digest: str
     names: set[str]
@@ -37,15 +37,15 @@ class Module:
 
 
 def code_hash(script: str | Path) -> str:
-    """Return a hash of ``script`` and of all that it reaches in the library.
+    """Return a hash of the code of ``script`` and of all code of the library that it uses.
 
-    Comments, layout and docstrings do not change it, nor does what the script cannot reach by name. Raises
+    Comments, layout and docstrings do not change the hash, nor does code that the script does not use. Raises
     ``ImportError`` naming the file for an import of something that the library does not have.
     """
     module = _module(Path(script), "")
     reached = [("", statement) for statement in _all_of(module)]
     seen = {id(statement) for _, statement in reached}
-    for name, statement in reached:  # grows while it is walked
+    for name, statement in reached:  # the list grows in the loop
         for owner, found in _reaches(module if name == "" else _library(name), name, statement):
             if id(found) not in seen:
                 seen.add(id(found))
@@ -65,7 +65,7 @@ def _reaches(module: Module, name: str, statement: Statement) -> Iterator[tuple[
             yield owner, found
         parts = owner.split(".")
         for loaded in (".".join(parts[:count]) for count in range(1, len(parts) + 1)):
-            for found in _library(loaded).effects:  # which run when the module is imported
+            for found in _library(loaded).effects:  # they run when the module is imported
                 yield loaded, found
 
 
@@ -74,7 +74,7 @@ def _all_of(module: Module) -> list[Statement]:
 
 
 def _path(name: str) -> Path | None:
-    """Return the file of a dotted library module, of a package its ``__init__``; None if there is none."""
+    """Return the file of a library module, for a package its ``__init__``; None if there is none."""
     place = PACKAGE.joinpath(*name.split(".")[1:])
     candidates = place / "__init__.py", place.with_name(f"{place.name}.py")
     return next((path for path in candidates if path.is_file()), None)
@@ -86,7 +86,7 @@ def _library(name: str) -> Module:
 
 @cache
 def _module(path: Path, name: str) -> Module:
-    """Return the top level of one file; ``name`` is the library module's, '' for a script.
+    """Return the top level statements of one file; ``name`` is its name in the library, '' for a script.
 
     Raises ``SyntaxError`` naming the file.
     """
@@ -99,13 +99,11 @@ def _module(path: Path, name: str) -> Module:
                 part.module, part.level = ".".join([*above, *filter(None, [part.module])]), 0
         if isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:
-                bound = (alias.asname or alias.name).partition(".")[0]
-                module.bindings.setdefault(bound, []).append(_import(node, alias, path))
+                module.bindings.setdefault(_bound_name(alias), []).append(_import(node, alias, path))
         elif not _is_docstring(node):
-            statement = _statement(node, path)
-            bound = _bound_names(node)
-            for name in bound:
-                module.bindings.setdefault(name, []).append(statement)
+            statement, bound = _statement(node, path), _bound_names(node)
+            for each in bound:
+                module.bindings.setdefault(each, []).append(statement)
             if not bound:
                 module.effects.append(statement)
     return module
@@ -124,7 +122,7 @@ def _statement(node: ast.stmt, path: Path) -> Statement:
 
 
 def _import(node: ast.Import | ast.ImportFrom, alias: ast.alias, path: Path) -> Statement:
-    """Return the import of one name: a library name counts by what it stands for, not by this line."""
+    """Return the import of one name. A name of the library is hashed where it is defined, not here."""
     symbol = _symbol(node, alias, path)
     if symbol:
         return Statement(_digest(alias.asname or ""), set(), {symbol})
@@ -133,7 +131,7 @@ def _import(node: ast.Import | ast.ImportFrom, alias: ast.alias, path: Path) -> 
 
 
 def _symbol(node: ast.Import | ast.ImportFrom, alias: ast.alias, path: Path) -> Symbol | None:
-    """Return what an import in ``path`` takes from the library, None where it takes something else."""
+    """Return what an import in the file ``path`` takes from the library, None if it takes nothing from it."""
     source = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
     taken = source + alias.name
     if taken.partition(".")[0] != NAME:
@@ -155,16 +153,17 @@ def _names(path: Path) -> set[str]:
 def _bound_names(node: ast.stmt) -> set[str]:
     """Return the names that a top level statement binds: a definition's own, or all it assigns or imports."""
     if isinstance(node, ast.Import | ast.ImportFrom):
-        return {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        return set(map(_bound_name, node.names))
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {node.name}
     if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        return {part.id for part in ast.walk(node) if _is_stored(part)}
+        parts = [part for part in ast.walk(node) if isinstance(part, ast.Name)]
+        return {part.id for part in parts if isinstance(part.ctx, ast.Store)}
     return set()
 
 
-def _is_stored(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+def _bound_name(alias: ast.alias) -> str:
+    return (alias.asname or alias.name).partition(".")[0]
 
 
 def _is_docstring(node: ast.stmt) -> bool:

@@ -1,4 +1,4 @@
-"""What a run consists of: the variants that it trains or takes over, and the files that its rules make."""
+"""The plan of a run: the variants that it trains or imports, and the files that its rules make."""
 
 from collections.abc import Iterable
 
@@ -18,13 +18,13 @@ SETS = ("E1", "E2")
 
 
 class Plan:
-    """The variants of a run by what becomes of them, and the paths of its files.
+    """The variants of a run by what is done with them, and the paths of the run's files.
 
-    Every list keeps the order of the settings. ``trained``: what the methods of Table 2 and Figure 5 need.
+    Every list keeps the order of the settings. ``trained``: the variants that Table 2 and Figure 5 need.
     ``calibrated``: the agents among them, which get stop thresholds. ``imported``: agents of other runs.
-    ``exported``: the agents that other cohorts can use, those whose test cases with look-ahead say how good
-    they are. ``figure4``, ``figure5``: the methods and the variants that these figures can show.
-    ``families``: {method: the panel in which figures that compare all methods show it}.
+    ``exported``: the agents that other cohorts can use; the run tests these with look-ahead, so that their
+    accuracy is known. ``figure4``, ``figure5``: the methods and the variants that these figures can show.
+    ``families``: {method: its panel in the figures that compare all methods}.
     """
 
     def __init__(self, settings: Settings):
@@ -37,7 +37,7 @@ class Plan:
 
         needed = set(map(variant_of, settings.methods)) & settings.variants.keys()
         panels = {variant for panel in FIGURE5_PANELS.values() for variant in panel.variants}
-        # Where no method needs a training, nothing is trained for Figure 5 alone.
+        # If no method needs a training, none is done for Figure 5 alone.
         trains = bool(needed - set(self.pretrained))
         self.figure5 = [name for name in self.reinforced if name in panels and trains]
         self.figure4 = [name for name in FIGURE4_METHODS if name in settings.methods]
@@ -64,12 +64,12 @@ class Plan:
         return f"results/{self.settings.run}/{path}"
 
     def seeds_of(self, method: str) -> list[int]:
-        """Return the seeds of a method or variant: those of the trainings, 0 where nothing is trained."""
+        """Return the seeds of a method or variant: those of its trainings, or only 0 without training."""
         untrained = (*CONVENTIONAL, *self.pretrained)
         return [0] if variant_of(method) in untrained else self.settings.seeds
 
     def registrations(self, methods: Iterable[str], sets: Iterable[str] = SETS) -> list[str]:
-        """Return the tables of registered cases of these methods, one a seed and set."""
+        """Return the tables of registered cases of these methods, one for each seed and set."""
         return [
             self.results(f"registrations/{method}/seed{seed}/{name}.csv")
             for method in methods
@@ -82,7 +82,7 @@ class Plan:
         return [self.registrations([method], [set_name])[0] for method in self.figure4]
 
     def of_models(self, name: str, variants: Iterable[str]) -> list[str]:
-        """Return the files of this name of these variants, one a seed."""
+        """Return the files of this name of these variants, one for each seed."""
         return [
             self.results(f"models/{variant}/seed{seed}/{name}")
             for variant in variants
@@ -91,7 +91,7 @@ class Plan:
 
     @property
     def targets(self) -> list[str]:
-        """What a person looks at, as far as the run has what it shows."""
+        """The tables and figures that the run ends with, as far as it has the methods that they show."""
         figures = ["preregistration", "cohort", "capture_range", "error_distribution", "accuracy_time"]
         shown = {
             "worst_cases": PROPOSED in self.settings.methods,

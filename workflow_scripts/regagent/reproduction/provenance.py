@@ -1,4 +1,4 @@
-"""Where results come from: the record that is kept of a run. Serves the reproduction as such."""
+"""The record of where a run's results come from: code, settings, seeds, packages, machine and checksums."""
 
 import hashlib
 import json
@@ -40,9 +40,9 @@ def write_provenance(
 ) -> None:
     """Write the record of a run as JSON, and the report's footer on it as reStructuredText.
 
-    ``config`` is the merged configuration, ``code`` the hash of each rule's code, ``data`` what the
-    results rest on (volumes, split, perturbations, models), ``results`` are tables and figures; the SHA-256
-    sums of all of these are recorded.
+    ``config`` is the merged configuration and ``code`` the hash of each rule's code. ``data`` are the files
+    that the results are computed from (volumes, split, perturbations, models), and ``results`` are tables and
+    figures. The SHA-256 sums of all these files are recorded.
     """
     record = {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -67,7 +67,7 @@ def write_provenance(
 
 
 def _footer(record: Mapping, path: str | Path) -> str:
-    """Return what a reader of the report is told of the record in the file ``path``."""
+    """Return the paragraph of the report on the record in the file ``path``, as reStructuredText."""
     machine, checksums = record["machine"], record["sha256"]
     changed = ", with changes that were not committed" if record["uncommitted_changes"] else ""
     commit = f"commit ``{record['commit']}``{changed}" if record["commit"] else "no known commit"
@@ -103,7 +103,7 @@ def _checksum(path: str | Path) -> str:
 
 
 def package_versions() -> dict[str, str | None]:
-    """Return the versions of the packages that can change a number, None for one that is not there."""
+    """Return the versions of the packages that can change a number, None for one that is not installed."""
     return {name: _version(name) for name in PACKAGES}
 
 
@@ -115,7 +115,7 @@ def _version(package: str) -> str | None:
 
 
 def commit() -> dict:
-    """Return the commit of the source tree and whether tracked files differ from it, None if unknown."""
+    """Return the commit of the source tree and whether tracked files differ from it; None for the unknown."""
     try:
         commit, changes = (
             subprocess.run(
@@ -129,7 +129,7 @@ def commit() -> dict:
 
 
 def _processor() -> str:
-    """Return the processor's name as its maker writes it, where the system tells."""
+    """Return the name of the processor, or its architecture where the system does not name it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

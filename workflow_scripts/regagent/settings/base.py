@@ -1,4 +1,4 @@
-"""What the sections of the configuration share: their base model and the types of their values."""
+"""The base model of the configuration's sections, and the types of values that several of them use."""
 
 from typing import Annotated
 
@@ -39,7 +39,7 @@ ParameterMap = Annotated[str, AfterValidator(_known_map)]
 
 
 class Model(BaseModel):
-    """A part of the configuration: unknown keys are refused, values never change.
+    """A part of the configuration. Unknown keys are refused, and values cannot be changed.
 
     The docstring below a key is its description, which config/README.md and config/schema.json show.
     """

@@ -1,4 +1,4 @@
-"""What the models tell people: the tables of config/README.md, and the schema that editors read."""
+"""Documentation made from the models: the tables of config/README.md, and the schema that editors read."""
 
 import json
 from fractions import Fraction
@@ -16,7 +16,7 @@ from regagent.settings.variants import Variant
 def table(name: str) -> str:
     """Return the Markdown table of the keys that a model has beyond those it inherits.
 
-    ``name`` is the model's, or ``learner`` for the key that tells a variant's models apart.
+    ``name`` is the name of the model, or ``learner`` for the key by which a variant's model is chosen.
     """
     if name == "learner":
         learners = get_args(get_args(Variant)[0])
@@ -42,7 +42,7 @@ def schema() -> dict[str, Any]:
 
 
 class _Overlay(GenerateJsonSchema):
-    """A part of the configuration: nothing is required, and a variant may be partial or null."""
+    """The schema of a part of the configuration: no key is required, and a variant may be partial or null."""
 
     def field_is_required(self, field: Any, total: bool) -> bool:
         return False
@@ -51,7 +51,7 @@ class _Overlay(GenerateJsonSchema):
         return False
 
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
-        # Without its learner, a partial variant may fit several models.
+        # Without its key ``learner`` a partial variant may fit several models.
         return {"anyOf": [*map(self.generate_inner, schema["choices"].values()), {"type": "null"}]}
 
     def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
@@ -79,7 +79,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _yaml(value: Any) -> str:
-    """Return a value as a person writes it into a YAML file, but for 79/99 and the space in 400 000."""
+    """Return a value as YAML, except for fractions such as 79/99 and the spaces in large numbers."""
     match value:
         case dict():
             return "{" + ", ".join(f"{key}: {_yaml(part)}" for key, part in value.items()) + "}"

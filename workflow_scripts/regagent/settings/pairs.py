@@ -1,4 +1,4 @@
-"""The settings of the slice pairs: how they are cut, misaligned for a test, and varied in a training."""
+"""The settings of the slice pairs: how they are cut, perturbed for a test, and augmented for a training."""
 
 from typing import Annotated
 
@@ -88,7 +88,7 @@ class Perturbations(Model):
 class Augmentation(Model):
     """Random variations of the training pairs, against over-fitting to few patients.
 
-    The amounts are the ends of uniform distributions about no change; ``scale``, ``anisotropy``, ``gamma``
+    The amounts are the ends of uniform distributions around no change; ``scale``, ``anisotropy``, ``gamma``
     and ``gain`` are logarithms of factors.
     """
 

@@ -1,4 +1,4 @@
-"""The settings of the patients: who they are, how they are simulated, aligned in 3D and split."""
+"""The settings of the patients: where they come from, and how they are simulated, aligned in 3D and split."""
 
 from typing import Annotated, Literal
 
@@ -65,12 +65,12 @@ class Preregistration(Model):
     """Elastix parameter map of the 3D rigid registration."""
 
     minimum_overlap: Fraction = 0.75
-    """Smallest overlap (Dice) of the heads in MR and CT after the alignment. A patient below it is refused;
-    below 0.92 the log says to look."""
+    """Smallest overlap (Dice) of the heads in MR and CT after the alignment. A patient below it is refused.
+    Below 0.92 the log advises to look at the alignment."""
 
     thick_slice_mm: PositiveFloat = 4.0
     """A CT whose slices lie this far apart or more, in mm, is resampled in their plane only. Halfway between
-    two thick slices lies the image of neither."""
+    two thick slices, interpolation would mix both of them."""
 
 
 class Split(Model):

@@ -1,4 +1,4 @@
-"""The settings of a registration: how agents stop and look ahead, and the conventional methods."""
+"""The settings of the registration: how agents stop and look ahead, and the conventional methods."""
 
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from regagent.settings.base import (
 
 
 class Calibration(Model):
-    """The stop rule: the threshold on the value is found on training pairs (§3.6)."""
+    """The stop rule: the threshold on the value is chosen on training pairs (§3.6)."""
 
     cases: Positive = 96
     """Number of perturbed pairs."""
@@ -65,8 +65,7 @@ class Search(Model):
     """Largest shift along x and along y, in px."""
 
     translation_step_px: Annotated[float, Field(ge=2)] = 6.0
-    """Step of the shifts in px, at least 2. It is also the width of the pixels that the images are shrunk
-    to."""
+    """Step of the shifts in px, at least 2. The images are first shrunk to pixels of this width."""
 
     rotation_deg: NonNegative = 45.0
     """Largest rotation in degrees."""
@@ -101,7 +100,7 @@ class Baselines(Model):
 
     multistart_rotations_deg: Annotated[list[float], Field(min_length=1)] = [-30.0, 0.0, 30.0]
     """Rotations in degrees of the starts of `Multistart-Elastix`: each of these with each of the scales. The
-    result of the highest mutual information counts. The seconds grow with the number of starts."""
+    result of the highest mutual information is kept. The time grows with the number of starts."""
 
     multistart_scales: Annotated[list[PositiveFloat], Field(min_length=1)] = [1.0]
     """Scale factors of the starts of `Multistart-Elastix`."""
@@ -113,4 +112,4 @@ class Baselines(Model):
     """A SIFT match counts if its distance is less than this fraction of the second best's."""
 
     sift_minimum_matches: Annotated[int, Field(ge=2)] = 4
-    """With fewer matches than this the case counts as failed."""
+    """A case with fewer matches than this counts as failed."""

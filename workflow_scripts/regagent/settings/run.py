@@ -25,7 +25,7 @@ class Settings(Model):
     """The whole configuration of a run."""
 
     run: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] = "default"
-    """Name of the run, of letters, digits, `-` and `_`. Results stand in `results/{run}/`."""
+    """Name of the run, of letters, digits, `-` and `_`. Results are in `results/{run}/`."""
 
     deterministic: bool = False
     """`true` gives the same tables, slices and weights to the last bit on the same machine: one worker a
@@ -33,25 +33,25 @@ class Settings(Model):
     so do trainings of several workers or on a GPU."""
 
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)] = [1]
-    """Each variant is trained once a seed. Table 2 gives the mean over the seeds and their spread."""
+    """Each variant is trained once for each seed. Table 2 gives the mean over the seeds and their spread."""
 
     cohort: Cohort = Cohort()
-    """Who is registered."""
+    """Which patients are registered."""
 
     phantom: Phantom = Phantom()
-    """How simulated patients look."""
+    """How patients are simulated."""
 
     preregistration: Preregistration = Preregistration()
     """Alignment of MR and CT in 3D."""
 
     slices: Slices = Slices()
-    """Which slices are cut and what is measured on them."""
+    """Which slices are cut, and their landmarks and evaluation points."""
 
     split: Split = Split()
-    """Who trains and who is tested."""
+    """Which patients train and which are tested."""
 
     perturbations: Perturbations = Perturbations()
-    """How slices are misaligned."""
+    """How slices are perturbed."""
 
     variants: dict[str, Variant]
     """What is trained: a name of your own and its settings."""
@@ -102,7 +102,7 @@ class Settings(Model):
 def load(config: dict) -> Settings:
     """Check a configuration as read from YAML. Raises ``UserError`` naming each faulty key.
 
-    A variant that is null is left out: so an overlay drops one that stands in ``config.yaml``.
+    A variant that is null is left out. In this way an overlay drops a variant of ``config.yaml``.
     """
     if isinstance(config.get("variants"), dict):
         variants = {name: keys for name, keys in config["variants"].items() if keys is not None}
@@ -115,7 +115,7 @@ def load(config: dict) -> Settings:
 
 
 def _deterministic(settings: Settings) -> Settings:
-    """Return the settings with one worker a training, which gets the episodes of all of them."""
+    """Return the settings with one worker for each training, which plays the episodes of all workers."""
     variants = {
         name: variant.model_copy(
             update={"workers": 1, "environments": variant.workers * variant.environments}
@@ -128,8 +128,8 @@ def _deterministic(settings: Settings) -> Settings:
 
 
 def _message(fault: ErrorDetails) -> str:
-    """Return one line on a fault that pydantic found: the key, what is wrong, what was found."""
-    # The learner that pydantic puts after a variant's name to tell the models apart is no key.
+    """Return one line about a fault that pydantic found: the key, what is wrong, what was found."""
+    # After a variant's name pydantic puts its learner, which is no key of the configuration.
     path = [part for i, part in enumerate(fault["loc"]) if not (i == 2 and fault["loc"][0] == "variants")]
     where = f"config: {'.'.join(map(str, path))}" if path else "config"
     if fault["type"] == "value_error":

@@ -1,4 +1,4 @@
-"""The settings of a variant: what is trained, or taken from another run."""
+"""The settings of a variant: a network that is trained, or taken from another run."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -10,7 +10,7 @@ from regagent.settings.pairs import Augmentation
 
 
 class Agent(Model):
-    """What the reinforcement-learning and the supervised agents share: network, episode, optimiser."""
+    """The keys that reinforcement-learning and supervised agents share: network, episode and optimiser."""
 
     network: Literal["CNN-LSTM", "CNN"] = "CNN-LSTM"
     """`CNN-LSTM` (Table 1) or `CNN` (without memory, §5.1)."""
@@ -20,16 +20,17 @@ class Agent(Model):
     or `matrix` (of the pose's parameters)."""
 
     matrix_scale_weight: PositiveFloat = 20.0
-    """Weight of the scale in the distance `matrix`. With 20 one action of any kind is about one unit, with 1
-    scale hardly counts."""
+    """Weight of the scale in the distance `matrix`. With 20 one action of any kind is about one unit. With 1
+    the scale hardly counts."""
 
     steps: Positive = 400_000
     """Number of environment steps of all workers together."""
 
     workers: Positive = 1
-    """Number of asynchronous processes that share the weights (§4: 8). One with many episodes repeats
-    exactly, and the other cores can train other variants. Two bring one agent to its end sooner, never twice
-    alike. On a GPU one process plays the episodes of all of them, in larger and fewer updates."""
+    """Number of asynchronous processes that share the weights (§4: 8). A training with one worker can be
+    repeated exactly, and the other cores can train other variants. A training with more workers ends sooner,
+    but its weights differ from run to run. On a GPU one process plays the episodes of all workers, in larger
+    and fewer updates."""
 
     environments: Positive = 64
     """Number of episodes that a worker plays side by side."""
@@ -41,11 +42,11 @@ class Agent(Model):
     """An episode is cut off after this many steps (§4: 500)."""
 
     episodes_per_pair: Positive = 2
-    """Number of episodes that a pair serves before a new one is drawn."""
+    """Number of episodes that are played on a pair before a new pair is drawn."""
 
     exploring_starts: Fraction = 0.75
-    """Fraction of the episodes that start on the way to the truth instead of at the perturbed pose (the paper
-    has none)."""
+    """Fraction of the episodes that start on the way to the truth instead of at the perturbed pose (0 in the
+    paper)."""
 
     terminal_distance: PositiveFloat = 1.0
     """An episode succeeds when D falls below this, in px for `LME`."""
@@ -57,35 +58,35 @@ class Agent(Model):
     """Learning rate of Adam (§4: 0.0001)."""
 
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Momentum of Adam. Gradients that come late, as those of several workers do, act as momentum already,
-    and with Adam's usual 0.9 learning starts much later at this rate."""
+    """Momentum of Adam. The late gradients of several workers act as momentum already. With Adam's usual 0.9
+    learning starts much later at this learning rate."""
 
     warmup_fraction: Fraction = 0.06
     """Fraction of the training over which the learning rate rises from 0. Without it one training in twelve
-    did not begin to learn, and with two workers more than half of them."""
+    did not begin to learn, and with two workers more than half of the trainings did not."""
 
     final_learning_rate_fraction: Fraction = 0.1
-    """Fraction of the learning rate that is left at the end; it falls linearly."""
+    """The learning rate falls linearly to this fraction of its highest value at the end of the training."""
 
     gradient_clip: PositiveFloat = 0.5
     """Largest norm of a gradient."""
 
     rescale_values: bool = True
-    """`true` learns the stopping value, by which an agent stops, on a compressed scale, as it spans
-    thousands."""
+    """`true` learns the stopping value, by which an agent stops, on a compressed scale, because its values
+    reach into the thousands."""
 
     terminal_value_weight: NonNegative = 0.25
-    """Weight with which the stopping value also learns what the states are worth at which episodes end: the
-    terminal reward, or 0 for a supervised agent. The paper's agent never sees them, and yet has to stop
-    there."""
+    """Weight with which the stopping value also learns the value of the states at which episodes end: the
+    terminal reward, or 0 for a supervised agent. The paper's agent never learns the value of these states,
+    although it has to stop there."""
 
     stopping_discount: Fraction = 0.95
-    """Discount of the paper's return that the stopping value predicts. With `reward: paper` the critic is the
-    stopping value, and `discount` holds instead."""
+    """Discount of the paper's return, which the stopping value predicts. With `reward: paper` the critic is
+    the stopping value, and `discount` is used instead."""
 
     stopping_weight: NonNegative = 0.1
-    """Weight of the stopping value in the loss at the end of the training. It grows from 0, because from the
-    start on it would drown the policy in the layers that both share."""
+    """Weight of the stopping value in the loss at the end of the training. It grows from 0, because at full
+    weight from the start it would dominate the policy in the layers that both share."""
 
     augmentation: Augmentation = Augmentation()
     """Random variations of the training pairs."""
@@ -95,7 +96,7 @@ class Agent(Model):
 
     @property
     def values(self) -> int:
-        """How many values the network has (see ``networks.AgentNetwork``)."""
+        """The number of values that the network has (see ``agent.networks.AgentNetwork``)."""
         return 1
 
 
@@ -106,18 +107,18 @@ class ReinforcementAgent(Agent):
     """`reinforcement` trains an agent by A3C (§3.4)."""
 
     reward: Literal["potential", "paper"] = "potential"
-    """`paper`: −D after each step. `potential`: D before minus D after, with the same way to the truth,
-    learned far sooner."""
+    """`paper`: −D after each step. `potential`: D before the step minus D after it. The best way to the truth
+    is the same with both, and `potential` is learned far sooner."""
 
     reward_scale: PositiveFloat = 0.3
     """Factor on the potential reward."""
 
     discount: Fraction = 0.7
-    """Discount γ a step (§4: 0.99)."""
+    """Discount γ of each step (§4: 0.99)."""
 
     trace_decay: Fraction = 0.7
     """Decay λ of the advantages of the potential reward. 1 is the n-step return, which the paper's reward
-    always has."""
+    always uses."""
 
     value_weight: NonNegative = 0.05
     """Weight of ½(R − V)² in the loss."""
@@ -130,7 +131,7 @@ class ReinforcementAgent(Agent):
 
     @property
     def values(self) -> int:
-        """The critic of the shaped reward and the value to stop by, or one that serves both."""
+        """Two values, the critic of the shaped reward and the stopping value, or one that serves as both."""
         return 2 if self.reward == "potential" else 1
 
 
@@ -142,19 +143,19 @@ class SupervisedAgent(Agent):
 
 
 class Regressor(Model):
-    """Pure SL: one network, one shot (§4)."""
+    """Pure SL: a network that predicts the pose in a single step (§4)."""
 
     learner: Literal["regression"]
-    """`regression` is pure SL: one network, one shot (§4)."""
+    """`regression` is pure SL: a network that predicts the pose in a single step (§4)."""
 
     steps: Positive = 6_000
     """Number of updates."""
 
     batch: Positive = 32
-    """Number of pairs an update."""
+    """Number of pairs in an update."""
 
     learning_rate: PositiveFloat = 1e-3
-    """Learning rate of Adam at the start; it falls as a cosine."""
+    """Learning rate of Adam at the start. It falls as a cosine."""
 
     augmentation: Augmentation = Augmentation()
     """Random variations of the training pairs."""
