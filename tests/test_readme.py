@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import yaml
+from test_house import ORDER
 
 from regagent.settings import load
 
@@ -48,7 +49,24 @@ def test_make_targets_exist():
 
 
 def test_linked_files_exist():
-    pages = [ROOT / "README.md", ROOT / "config" / "README.md", *(ROOT / "docs").glob("*.md")]
+    pages = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "config/README.md")]
+    pages += (ROOT / "docs").glob("*.md")
     links = {page: re.findall(r"\[[^]]*\]\(((?!http)[^)#]+)", page.read_text("utf-8")) for page in pages}
     assert links[pages[0]]
     assert not [(page, link) for page in pages for link in links[page] if not (page.parent / link).exists()]
+
+
+def test_the_layout_names_every_package_in_its_order():
+    packages = TEXT.split("| in `workflow_scripts/regagent/` |")[1]
+    assert re.findall(r"^\| `(\w+)/` \|", packages, flags=re.MULTILINE) == list(ORDER[1:])
+
+
+def test_the_recipes_name_files_that_exist_but_for_the_new_ones():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w.]+(?:/[\w.]+)+/?)`", text))
+    assert {path for path in named if not (ROOT / path).exists()} == {
+        "rules/captions/patients.rst",
+        "workflow_scripts/draw_patients.py",
+        "workflow_scripts/regagent/conventional/phase.py",
+        "workflow_scripts/register_phase.py",
+    }
