@@ -16,10 +16,10 @@ import torch
 from pairs import simulated_pairs
 from tqdm import tqdm
 
-from regagent.agent import a3c, networks
-from regagent.agent.a3c import SharedLearner
+from regagent.agent import a3c, networks, shared_learner
 from regagent.agent.environment import Episodes
 from regagent.agent.networks import AgentNetwork
+from regagent.agent.shared_learner import SharedLearner
 from regagent.files import write_table
 from regagent.pairs.training_pairs import Pairs
 from regagent.settings import Perturbations, ReinforcementAgent
@@ -132,7 +132,7 @@ def profile(pairs: Pairs, seconds: float) -> pd.DataFrame:
     timed("warping: the states of the next step", Episodes, "states")
     timed("episodes: distances and moves", Episodes, "step")
     timed("episodes: new pairs, augmented and perturbed", Episodes, "reset")
-    timed("synchronising: weights in, Adam", a3c, "vector_to_parameters")
+    timed("synchronising: weights in, Adam", shared_learner, "vector_to_parameters")
     timed("synchronising: weights in, Adam", SharedLearner, "update")
     worker_step()
     spent.clear()

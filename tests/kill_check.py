@@ -23,8 +23,8 @@ KILLS = 30
 SEED = 6
 #: The longest time that a run is left alone, in seconds.
 LONGEST_PEACE = 25.0
-#: Written by Snakemake or by the clock.
 START = "--- started ---\n"
+#: Written by Snakemake or by the clock: the folder ``state`` holds checkpoints, growing records and curves.
 NEVER_THE_SAME = ("logs", "benchmarks", "state", "provenance.json", "provenance.rst")
 
 SETTINGS = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text()) | {"deterministic": True}

@@ -11,10 +11,11 @@ import pytest
 import torch
 from agents import RANGES, make_pairs, reinforcement, supervised
 
-from regagent.agent import a3c, regression
-from regagent.agent.a3c import SharedLearner, train_agent
+from regagent.agent import a3c, regression, shared_learner
+from regagent.agent.a3c import train_agent
 from regagent.agent.checkpoints import load_model, load_state, save_model, save_state
 from regagent.agent.networks import AgentNetwork
+from regagent.agent.shared_learner import SharedLearner
 from regagent.files import UserError
 from regagent.geometry import IDENTITY
 from regagent.jobs import DETERMINISTIC
@@ -197,7 +198,7 @@ def test_the_workers_of_a_killed_training_end(pairs):
 
 def test_a_worker_that_dies_with_the_weights_in_hand_does_not_hang_the_training(monkeypatch):
     shared = SharedLearner(AgentNetwork("CNN"), reinforcement(), torch.device("cpu"))
-    monkeypatch.setattr(a3c, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(shared_learner, "LOCK_SECONDS", 0.1)
     shared.lock.acquire()
     with pytest.raises(UserError, match="died while it wrote the weights"):
         shared.state()

@@ -1,103 +1,61 @@
 """Asynchronous training of the agents (§2.1, §3.4): worker processes, one shared network, one shared Adam.
 
-Every worker repeats: copy the shared weights, take a rollout in its own episodes, compute the loss's
-gradient, apply it to the shared weights. The supervised agents (§3.5) run in the same loop; they follow the
-best action instead of their own policy.
+Every worker takes T steps (``unroll``) in each of its B episodes (``environments``), learns, and repeats:
+
+1. weights in: copy the shared weights (P,) into its own network;
+2. rollout: act in the episodes, T × B steps;
+3. loss: one number, of how the steps went and what the network had said of them;
+4. gradient out: clip the loss's gradient (P,) and apply it to the shared weights by the shared Adam.
+
+The supervised agents (§3.5) run in the same loop; they follow the best action instead of their own policy.
 """
 
-import ctypes
 import logging
 import os
 import queue
-import time
 import traceback
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.multiprocessing as processes
 from torch import nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import parameters_to_vector
 
-from regagent.agent.checkpoints import fingerprint, forget_state, load_state, save_model, save_state
+from regagent.agent.checkpoints import fingerprint, save_model
 from regagent.agent.environment import Episodes
 from regagent.agent.losses import reinforcement_loss, supervised_loss
 from regagent.agent.networks import AgentNetwork, choose_device, precision
+from regagent.agent.record import TrainingRecord
 from regagent.agent.rollout import Actor
-from regagent.files import UserError, write_table
-from regagent.jobs import clock, end_with
+from regagent.agent.shared_learner import AgentSettings, SharedLearner, learning_rate
+from regagent.files import UserError
+from regagent.jobs import end_with
 from regagent.pairs.training_pairs import Pairs, read_pairs
-from regagent.settings import PerturbationRange, ReinforcementAgent, SupervisedAgent
+from regagent.settings import PerturbationRange, SupervisedAgent
 
 logger = logging.getLogger("regagent")
 
-#: An update takes a hundredth of a second: after so many, whoever holds the weights' lock is dead.
-LOCK_SECONDS = 60.0
+#: The record of a training has a row an episode.
+COLUMNS = ("worker", "episode", "env_step", "seconds", "steps", "reward", "distance", "success")
+#: What a progress line and a curve give the mean of, by its name there.
+MEANS = {
+    "success": "success",
+    "steps an episode": "steps",
+    "reward an episode": "reward",
+    "distance at the end": "distance",
+}
 
-AgentSettings = ReinforcementAgent | SupervisedAgent
 
+@dataclass(frozen=True)
+class Update:
+    """What one update of a worker tells."""
 
-class SharedLearner:
-    """Weights, Adam's moments and the step count, in memory that all workers share."""
-
-    def __init__(self, network: AgentNetwork, settings: AgentSettings, device: torch.device):
-        self.network, self.settings = network, settings
-        self.context = processes.get_context("fork")
-        self.weights = nn.Parameter(parameters_to_vector(network.parameters()).detach().to(device))
-        self.optimiser = torch.optim.Adam(
-            [self.weights], lr=settings.learning_rate, betas=(settings.adam_beta1, 0.999), fused=True
-        )
-        moments = {"step": torch.zeros((), device=device)}
-        moments |= {name: torch.zeros_like(self.weights) for name in ("exp_avg", "exp_avg_sq")}
-        self.optimiser.state[self.weights] = moments
-        if device.type == "cpu":
-            for tensor in (self.weights.data, *moments.values()):
-                tensor.share_memory_()
-        self.lock = self.context.Lock()
-        self.steps = self.context.Value(ctypes.c_int64, 0, lock=False)
-
-    def update(self, gradient: torch.Tensor, steps: int) -> int:
-        """Apply one worker's gradient; return the environment steps of all workers so far."""
-        settings = self.settings
-        with self.lock:
-            total = self.steps.value + steps
-            done = min(1.0, total / settings.steps)
-            rate = settings.learning_rate * (1 - done * (1 - settings.final_learning_rate_fraction))
-            if done < settings.warmup_fraction:
-                rate *= done / settings.warmup_fraction
-            self.optimiser.param_groups[0]["lr"] = rate
-            self.weights.grad = gradient
-            self.optimiser.step()
-            self.steps.value = total
-            return total
-
-    def current_network(self) -> AgentNetwork:
-        """Return this process's network, brought to a copy of the shared weights."""
-        vector_to_parameters(self.weights.detach().clone(), self.network.parameters())
-        return self.network
-
-    def state(self) -> dict:
-        """Return a consistent copy of all of it. Raises ``UserError`` if a worker died in an update."""
-        if not self.lock.acquire(timeout=LOCK_SECONDS):
-            raise UserError("training: a worker died while it wrote the weights")
-        try:
-            moments = {k: v.cpu().clone() for k, v in self.optimiser.state[self.weights].items()}
-            return {
-                "weights": self.weights.detach().cpu().clone(),
-                "adam": moments,
-                "steps": self.steps.value,
-            }
-        finally:
-            self.lock.release()
-
-    def restore(self, state: dict) -> None:
-        """Go on from a copy."""
-        self.weights.data.copy_(state["weights"])
-        for name, tensor in self.optimiser.state[self.weights].items():
-            tensor.copy_(state["adam"][name])
-        self.steps.value = state["steps"]
+    step: int  # environment steps of all workers after it
+    episodes: list[dict]  # those that ended in it: a row each of the record, but for number and seconds
+    measures: dict[str, float]  # loss, norm of the gradient before it was clipped, learning rate
 
 
 class Worker:
@@ -117,108 +75,43 @@ class Worker:
         generator = torch.Generator(shared.weights.device).manual_seed(int(stream[0]))
         episodes = Episodes(pairs, ranges, shared.settings, environments, generator)
         self.actor = Actor(shared.network, episodes)
+        if isinstance(shared.settings, SupervisedAgent):
+            self.choose, self.loss = self.actor.follow, supervised_loss
+        else:
+            self.choose, self.loss = self.actor.sample, reinforcement_loss
 
-    def update(self) -> list[dict]:
-        """Take one rollout, learn from it, and return the records of the episodes that ended in it."""
-        settings, network = self.shared.settings, self.shared.current_network()
-        progress = min(1.0, self.shared.steps.value / settings.steps)
-        supervised = isinstance(settings, SupervisedAgent)
+    def update(self) -> Update:
+        """Take one rollout and learn from it. Raises ``UserError`` if the gradient is not finite."""
+        shared, settings = self.shared, self.shared.settings
+        network = shared.current_network()
+        progress = min(1.0, shared.steps.value / settings.steps)
         # Around the whole rollout, though it turns nothing on: the convolutions' own autocast then keeps the
         # weights that it cast, instead of casting them in every step.
-        with torch.autocast(self.shared.weights.device.type, enabled=False):
-            rollout = self.actor.collect(
-                settings.unroll, self.actor.follow if supervised else self.actor.sample
-            )
-        loss = (supervised_loss if supervised else reinforcement_loss)(rollout, settings, progress)
+        with torch.autocast(shared.weights.device.type, enabled=False):
+            rollout = self.actor.collect(settings.unroll, self.choose)
+        loss = self.loss(rollout, settings, progress)
         network.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
-        if not torch.isfinite(norm):
+        # Both in one tensor, as an accelerator is waited for once then.
+        loss_value, norm_value = torch.stack([loss.detach(), norm]).tolist()
+        if not np.isfinite(norm_value):
             raise UserError(
-                f"training: the gradient is not finite (loss {loss.item():.4g}) after "
-                f"{self.shared.steps.value} steps; try a smaller learning_rate"
+                f"training: the gradient is not finite (loss {loss_value:.4g}) after "
+                f"{shared.steps.value} steps; try a smaller learning_rate"
             )
         gradient = parameters_to_vector(p.grad for p in network.parameters())
-        total = self.shared.update(gradient, rollout.actions.numel())
-        records = [{"worker": self.index, "env_step": total, **record} for record in self.actor.finished]
+        step = shared.update(gradient, rollout.actions.numel())
+        episodes = [{"worker": self.index, "env_step": step, **row} for row in self.actor.finished]
         self.actor.finished.clear()
-        return records
+        rate = learning_rate(settings, step)
+        measures = {"loss": loss_value, "gradient norm": norm_value, "learning rate": rate}
+        return Update(step, episodes, measures)
 
-
-def _run_worker(index: int, inbox: processes.Queue, make_worker) -> None:
-    """Run a worker in a process of its own; what it has to say goes to the parent's ``inbox``."""
-    parent = processes.parent_process().pid
-    end_with(parent)
-    if os.getppid() != parent:  # it has ended already
-        raise SystemExit(1)
-    torch.set_num_threads(1)
-    try:
-        worker = make_worker(index)
-        while worker.shared.steps.value < worker.shared.settings.steps:
-            inbox.put(worker.update())
-    except BaseException as error:
-        message = str(error) if isinstance(error, UserError) else traceback.format_exc()
-        inbox.put(message)
-        raise SystemExit(1) from None
-
-
-class _Progress:
-    """The training's record (training.csv), its progress lines, and its checkpoints."""
-
-    def __init__(self, shared: SharedLearner, title: str, state_folder: Path, mark: str):
-        self.shared, self.title, self.folder, self.mark = shared, title, state_folder, mark
-        self.actor: Actor | None = None  # of a single worker, which goes on exactly where it was
-        self.records: list[dict] = []
-        self.spent, self.first_step = 0.0, 0
-        self.saved_actor = None
-        saved = load_state(state_folder, mark)
-        if saved:
-            self.saved_actor = saved["actor"]
-            shared.restore(saved["learner"])
-            self.records, self.spent = saved["records"], saved["seconds"]
-            self.first_step = shared.steps.value
-            logger.info("%s: goes on from step %d", title, self.first_step)
-        self.started = self.said = self.saved = time.monotonic()
-        self.clock_started = clock()
-
-    def keep(self, actor: Actor) -> None:
-        """Put the actor where it was when the state was saved, and save it from now on."""
-        self.actor = actor
-        if self.saved_actor:
-            actor.restore(self.saved_actor)
-
-    @property
-    def seconds(self) -> float:
-        return self.spent + clock() - self.clock_started
-
-    def add(self, records: list[dict]) -> None:
-        for record in records:
-            number = len(self.records)
-            self.records.append({"episode": number, "seconds": round(self.seconds, 2), **record})
-        now = time.monotonic()
-        if now - self.said > 10:
-            self.say()
-            self.said = now
-        if now - self.saved > self.shared.settings.checkpoint_seconds:
-            self.save()
-            self.saved = now
-
-    def say(self) -> None:
-        steps, total = self.shared.steps.value, self.shared.settings.steps
-        rate = (steps - self.first_step) / (time.monotonic() - self.started)
-        recent = pd.DataFrame(self.records[-200:], columns=["success", "steps", "distance"]).mean()
-        left = max(0, total - steps) / max(rate, 1e-9)
-        logger.info(
-            "%s: step %d of %d, %.0f steps/s, %d episodes, success %.2f, %.0f steps an episode, "
-            "distance %.2f at the end, %.0f s left",
-            *(self.title, steps, total, rate, len(self.records)),
-            *(recent.success, recent.steps, recent.distance, left),
-        )
-
-    def save(self) -> None:
-        state = {"learner": self.shared.state(), "records": self.records, "seconds": self.seconds}
-        actor = self.actor and self.actor.state()
-        save_state(self.folder, {"fingerprint": self.mark, **state, "actor": actor})
+    def updates(self) -> Iterator[Update]:
+        """Yield one update after the other until all workers together have taken all steps."""
+        while not self.shared.is_done():
+            yield self.update()
 
 
 def start_training(
@@ -250,10 +143,10 @@ def train_agent(
 ) -> None:
     """Train one variant on the training patients; write its model file and the record of its episodes.
 
-    A training that was killed goes on from the checkpoint in the folder ``state``, if the
-    ``version`` of the code is still the same; one that ended leaves none. With one worker and a
-    seed, the same CPU gives the same weights, killed on the way or not. Raises ``UserError`` when a
-    worker dies.
+    The folder ``state`` holds the growing record, its curves and its checkpoints (see ``TrainingRecord``).
+    A training that was killed goes on from the last checkpoint, if the ``version`` of the code is still the
+    same; one that ended leaves none. With one worker and a seed, the same CPU gives the same weights, killed
+    on the way or not. Raises ``UserError`` when a worker dies.
     """
     torch.set_num_threads(1)
     pairs = read_pairs(slices, split, "train")
@@ -267,17 +160,26 @@ def train_agent(
     )
     shared, make_worker = start_training(pairs, ranges, settings, seed, environments, device)
     mark = fingerprint(pairs, device, version, settings.model_dump(), ranges.model_dump(), seed)
-    progress = _Progress(shared, variant, Path(state), mark)
+    record = TrainingRecord(state, mark, variant, settings, COLUMNS, MEANS)
+    if record.saved:
+        shared.restore(record.saved["learner"])
+    actor = None
     if workers == 1:
         worker = make_worker(0)
-        progress.keep(worker.actor)
-        while shared.steps.value < settings.steps:
-            progress.add(worker.update())
+        actor, updates = worker.actor, worker.updates()
+        if record.saved:
+            actor.restore(record.saved["actor"])
     else:
-        _train_with_processes(shared, workers, make_worker, progress)
-    progress.say()
-    columns = ["worker", "episode", "env_step", "seconds", "steps", "reward", "distance", "success"]
-    write_table(pd.DataFrame(progress.records, columns=columns), output_training)
+        updates = updates_of_processes(shared, workers, make_worker, variant)
+
+    with closing(updates):
+        for update in updates:
+            numbered = enumerate(update.episodes, len(record.rows))
+            rows = [{"episode": number, **episode} for number, episode in numbered]
+            record.add(update.step, rows, update.measures)
+            if record.checkpoint_is_due():  # a single worker goes on exactly where it was
+                record.save(learner=shared.state(), actor=actor and actor.state())
+
     save_model(
         shared.current_network(),
         output_model,
@@ -290,10 +192,16 @@ def train_agent(
         device=device.type,
         precision=str(precision(device.type)),
     )
-    forget_state(state)
+    record.finish(output_training)
 
 
-def _train_with_processes(shared: SharedLearner, count: int, make_worker, progress: _Progress) -> None:
+def updates_of_processes(
+    shared: SharedLearner, count: int, make_worker: Callable[[int], Worker], title: str
+) -> Iterator[Update]:
+    """Run workers in processes of their own and yield their updates as they come.
+
+    The processes end with the iterator. Raises ``UserError`` when one of them dies.
+    """
     inbox = shared.context.Queue()
     crew = [
         shared.context.Process(target=_run_worker, args=(i, inbox, make_worker), daemon=True)
@@ -306,14 +214,31 @@ def _train_with_processes(shared: SharedLearner, count: int, make_worker, progre
             try:
                 message = inbox.get(timeout=0.5)
             except queue.Empty:
-                message = []
+                message = None
             if isinstance(message, str):
-                raise UserError(f"{progress.title}: a worker stopped: {message}")
-            progress.add(message)
+                raise UserError(f"{title}: a worker stopped: {message}")
+            if message:
+                yield message
             dead = [process for process in crew if process.exitcode not in (None, 0)]
             if dead and inbox.empty():
-                raise UserError(f"{progress.title}: a worker died with exit status {dead[0].exitcode}")
+                raise UserError(f"{title}: a worker died with exit status {dead[0].exitcode}")
     finally:
         for process in crew:
             process.terminate()
             process.join()
+
+
+def _run_worker(index: int, inbox: processes.Queue, make_worker: Callable[[int], Worker]) -> None:
+    """Run a worker in a process of its own; what it has to say goes to the parent's ``inbox``."""
+    parent = processes.parent_process().pid
+    end_with(parent)
+    if os.getppid() != parent:  # it has ended already
+        raise SystemExit(1)
+    torch.set_num_threads(1)
+    try:
+        for update in make_worker(index).updates():
+            inbox.put(update)
+    except BaseException as error:
+        message = str(error) if isinstance(error, UserError) else traceback.format_exc()
+        inbox.put(message)
+        raise SystemExit(1) from None

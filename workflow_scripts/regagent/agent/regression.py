@@ -1,24 +1,16 @@
 """Pure SL: a network that gives the transform in one shot (§4)."""
 
 import logging
-import time
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regagent.agent.checkpoints import (
-    fingerprint,
-    forget_state,
-    load_model,
-    load_state,
-    save_model,
-    save_state,
-)
+from regagent.agent.checkpoints import fingerprint, load_model, save_model
 from regagent.agent.environment import observe
 from regagent.agent.networks import RegressionNetwork, choose_device, precision, to_blocks, to_states
+from regagent.agent.record import TrainingRecord
 from regagent.evaluation.registrations import registration_table
 from regagent.files import UserError, read_table, write_table
 from regagent.geometry import invert
@@ -32,6 +24,9 @@ from regagent.settings import PerturbationRange, Regressor
 
 logger = logging.getLogger("regagent")
 
+#: The record of a training has a row for so many steps.
+ROW_STEPS = 100
+COLUMNS = ("step", "seconds", "loss")  # the loss is their mean
 
 #: Cases of a batch that share one augmented pair.
 CASES_PER_PAIR = 4
@@ -77,9 +72,10 @@ def train_regressor(
 ) -> None:
     """Train pure SL on the training patients; write its model file and its losses.
 
-    The loss is the mean squared error of the four parameters, each in units of the network. A training that
-    was killed goes on from the checkpoint in the folder ``state``, if the
-    ``version`` of the code is still the same; one that ended leaves none.
+    The loss is the mean squared error of the four parameters, each in units of the network. The folder
+    ``state`` holds the growing record, its curves and its checkpoints (see ``TrainingRecord``). A training
+    that was killed goes on from the last checkpoint, if the ``version`` of the code is still the same; one
+    that ended leaves none. Raises ``UserError`` if the gradient is not finite.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -93,72 +89,42 @@ def train_regressor(
     mark = fingerprint(pairs, device, version, settings.model_dump(), ranges.model_dump(), seed)
     cases = _Cases(pairs, ranges, settings, torch.Generator(device))
     parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
-    records, first, spent = [], 0, 0.0
-    recent: list[float] = []
-    saved = load_state(state, mark)
-    if saved:
+    record = TrainingRecord(state, mark, variant, settings, COLUMNS)
+    losses: list[float] = []  # of the row that is not yet full
+    if record.saved:
+        losses = record.saved["losses"]
         for name, part in parts.items():
-            part.load_state_dict(saved[name])
-        records, first, spent = saved["records"], saved["step"], saved["seconds"]
-        recent = saved["recent"]
-        logger.info("%s: goes on from step %d", variant, first)
-    started = last_saved = time.monotonic()
-    clock_started = clock()
-    for step in range(first, settings.steps):
+            part.load_state_dict(record.saved[name])
+
+    for step in range(record.step, settings.steps):
         states, target = cases.draw(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
         predicted = network(states)
         loss = F.mse_loss(predicted / network.units, target / network.units)
         optimiser.zero_grad()
         loss.backward()
-        if not torch.isfinite(nn.utils.get_total_norm(p.grad for p in network.parameters())):
+        norm = nn.utils.get_total_norm(p.grad for p in network.parameters())
+        # Both in one tensor, as an accelerator is waited for once then.
+        loss_value, norm_value = torch.stack([loss.detach(), norm]).tolist()
+        if not np.isfinite(norm_value):
             raise UserError(
-                f"{variant}: the gradient is not finite (loss {loss.item():.4g}) at step {step};"
+                f"{variant}: the gradient is not finite (loss {loss_value:.4g}) at step {step};"
                 " try a smaller learning_rate"
             )
+        rate = schedule.get_last_lr()[0]
         optimiser.step()
         schedule.step()
-        recent.append(loss.item())
-        now = time.monotonic()
-        if (step + 1) % 100 == 0 or step + 1 == settings.steps:
-            records.append(
-                {
-                    "step": step + 1,
-                    "seconds": round(spent + clock() - clock_started, 2),
-                    "loss": np.mean(recent),
-                }
-            )
-            recent.clear()
-        if (step + 1) % 500 == 0:
-            rate = (step + 1 - first) / (now - started)
-            logger.info(
-                "%s: step %d of %d, %.1f steps/s, loss %.4f, %.0f s left",
-                *(
-                    variant,
-                    step + 1,
-                    settings.steps,
-                    rate,
-                    records[-1]["loss"],
-                    (settings.steps - step) / rate,
-                ),
-            )
-        if now - last_saved > settings.checkpoint_seconds:
-            contents = {name: part.state_dict() for name, part in parts.items()}
-            seconds = spent + clock() - clock_started
-            save_state(
-                state,
-                {
-                    "fingerprint": mark,
-                    "records": records,
-                    "recent": recent,
-                    "step": step + 1,
-                    "seconds": seconds,
-                    **contents,
-                },
-            )
-            last_saved = now
-    write_table(pd.DataFrame(records, columns=["step", "seconds", "loss"]), output_training)
+
+        losses.append(loss_value)
+        rows, done = [], step + 1
+        if done % ROW_STEPS == 0 or done == settings.steps:
+            rows = [{"step": done, "loss": np.mean(losses)}]
+            losses.clear()
+        record.add(done, rows, {"loss": loss_value, "gradient norm": norm_value, "learning rate": rate})
+        if record.checkpoint_is_due():
+            record.save(losses=losses, **{name: part.state_dict() for name, part in parts.items()})
+
     save_model(network, output_model, variant=variant, seed=seed, settings=settings.model_dump())
-    forget_state(state)
+    record.finish(output_training)
 
 
 @torch.no_grad()
