@@ -30,11 +30,11 @@ from regagent.agent.losses import reinforcement_loss, supervised_loss
 from regagent.agent.networks import AgentNetwork, choose_device, precision
 from regagent.agent.record import TrainingRecord
 from regagent.agent.rollout import Actor
-from regagent.agent.shared_learner import AgentSettings, SharedLearner, learning_rate
+from regagent.agent.shared_learner import SharedLearner, learning_rate
 from regagent.files import UserError
 from regagent.jobs import end_with
 from regagent.pairs.training_pairs import Pairs, read_pairs
-from regagent.settings import PerturbationRange, SupervisedAgent
+from regagent.settings import AgentSettings, PerturbationRange, SupervisedAgent
 
 logger = logging.getLogger("regagent")
 

@@ -9,12 +9,10 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from regagent.agent.networks import AgentNetwork
 from regagent.files import UserError
-from regagent.settings import ReinforcementAgent, SupervisedAgent
+from regagent.settings import AgentSettings
 
 #: An update takes a hundredth of a second: after so many, whoever holds the weights' lock is dead.
 LOCK_SECONDS = 60.0
-
-AgentSettings = ReinforcementAgent | SupervisedAgent
 
 
 def learning_rate(settings: AgentSettings, steps: int) -> float:
