@@ -17,7 +17,7 @@ if SHEET is None:
         resources:
             mem_mb=3000,
         params:
-            **script("simulate_patient"),
+            **job("simulate_patient"),
             settings=section("phantom"),
             seed=SETTINGS.cohort.seed,
         message:
@@ -42,7 +42,7 @@ else:
         resources:
             mem_mb=3000,
         params:
-            **script("import_patient"),
+            **job("import_patient"),
             sheet=SHEET,
         message:
             "{wildcards.patient}: reading and checking {input.mr} and {input.ct}"
@@ -63,7 +63,7 @@ rule split_patients:
     resources:
         mem_mb=1000,
     params:
-        **script("split_patients"),
+        **job("split_patients"),
         settings=section("split"),
         patients=PATIENTS,
     message:

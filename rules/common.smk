@@ -39,8 +39,8 @@ else:
 SLICES = expand(results("slices/{patient}.npz"), patient=PATIENTS)
 
 
-def script(name):
-    """Return a job's script and the hash of what it runs: the job reruns when that changes, and only then."""
+def job(name):
+    """Return a job's script and the hash of what it runs: it reruns when that changes, and only then."""
     digest = code_hash(Path(workflow.basedir, "workflow_scripts", f"{name}.py"))
     if SETTINGS.deterministic:
         digest += " deterministic"

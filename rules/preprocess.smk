@@ -35,7 +35,7 @@ rule preregister_patient:
     resources:
         mem_mb=3000,
     params:
-        **script("preregister_patient"),
+        **job("preregister_patient"),
         settings=section("preregistration"),
         sheet=SHEET,
     message:
@@ -58,7 +58,7 @@ rule select_slices:
     resources:
         mem_mb=2000,
     params:
-        **script("select_slices"),
+        **job("select_slices"),
         settings=section("slices"),
     message:
         "{wildcards.patient}: cutting slice pairs"
@@ -80,7 +80,7 @@ rule perturb_slices:
     resources:
         mem_mb=1000,
     params:
-        **script("perturb_slices"),
+        **job("perturb_slices"),
         settings=section("perturbations"),
     message:
         "{wildcards.set}: drawing the perturbations of the test patients' slices"

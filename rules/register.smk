@@ -17,7 +17,7 @@ rule register_initial:
     resources:
         mem_mb=1500,
     params:
-        **script("register_initial"),
+        **job("register_initial"),
     message:
         "{wildcards.set}: measuring the error before registration"
     script:
@@ -32,7 +32,7 @@ use rule register_initial as register_sift with:
     benchmark:
         results("benchmarks/register_sift/{set}.tsv")
     params:
-        **script("register_sift"),
+        **job("register_sift"),
         settings=section("baselines"),
     message:
         "{wildcards.set}: registering by SIFT"
@@ -46,7 +46,7 @@ use rule register_initial as register_search with:
     benchmark:
         results("benchmarks/register_search/{set}.tsv")
     params:
-        **script("register_search"),
+        **job("register_search"),
         settings=section("baselines")["search"],
     message:
         "{wildcards.set}: searching the highest mutual information"
@@ -60,7 +60,7 @@ use rule register_initial as register_simpleitk with:
     benchmark:
         results("benchmarks/register_simpleitk/{set}.tsv")
     params:
-        **script("register_simpleitk"),
+        **job("register_simpleitk"),
     message:
         "{wildcards.set}: registering by SimpleITK"
 
@@ -83,7 +83,7 @@ rule register_elastix:
     resources:
         mem_mb=2000,
     params:
-        **script("register_elastix"),
+        **job("register_elastix"),
     message:
         "{wildcards.set}: registering by 2D Elastix"
     script:
@@ -102,7 +102,7 @@ use rule register_elastix as register_multistart with:
     benchmark:
         results("benchmarks/register_multistart/{set}.tsv")
     params:
-        **script("register_multistart"),
+        **job("register_multistart"),
         rotations_deg=SETTINGS.baselines.multistart_rotations_deg,
         scales=SETTINGS.baselines.multistart_scales,
     message:
@@ -132,7 +132,7 @@ use rule register_elastix as refine_registrations with:
         ),
     priority: 0
     params:
-        **script("refine_registrations"),
+        **job("refine_registrations"),
     message:
         "{wildcards.set}: finishing {wildcards.method} by Elastix, seed {wildcards.seed}"
 
@@ -157,7 +157,7 @@ rule register_regressor:
         mem_mb=2000,
         gpu=GPU,
     params:
-        **script("register_regressor"),
+        **job("register_regressor"),
     message:
         "{wildcards.set}: registering by {wildcards.variant}, seed {wildcards.seed}"
     script:
@@ -183,7 +183,7 @@ use rule register_regressor as register_agent with:
         mem_mb=3000,
         gpu=GPU,
     params:
-        **script("register_agent"),
+        **job("register_agent"),
         inference=section("inference"),
         lookahead=lambda wildcards: wildcards.lookahead == LOOKAHEAD,
         seed=lambda wildcards: int(wildcards.seed),
@@ -206,7 +206,7 @@ use rule register_regressor as walk_episode with:
     wildcard_constraints:
         variant=any_of([*PLAN.agents, *PLAN.pretrained]),
     params:
-        **script("walk_episode"),
+        **job("walk_episode"),
         inference=section("inference"),
         seed=lambda wildcards: int(wildcards.seed),
     message:

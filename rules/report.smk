@@ -23,7 +23,7 @@ rule make_table2:
     resources:
         mem_mb=1000,
     params:
-        **script("make_table2"),
+        **job("make_table2"),
         methods=SETTINGS.methods,
     message:
         "making Table 2"
@@ -47,7 +47,7 @@ use rule make_table2 as make_table2_statistics with:
     resources:
         mem_mb=2000,
     params:
-        **script("make_table2_statistics"),
+        **job("make_table2_statistics"),
     message:
         "making the statistics beside Table 2"
 
@@ -66,7 +66,7 @@ rule make_case_table:
     resources:
         mem_mb=1000,
     params:
-        **script("make_case_table"),
+        **job("make_case_table"),
     message:
         "gathering every case in one table"
     script:
@@ -97,7 +97,7 @@ rule make_claims:
     resources:
         mem_mb=1000,
     params:
-        **script("make_claims"),
+        **job("make_claims"),
     message:
         "holding the paper's claims against this run"
     script:
@@ -121,7 +121,7 @@ rule write_results:
     resources:
         mem_mb=500,
     params:
-        **script("write_results"),
+        **job("write_results"),
         run=SETTINGS.run,
     message:
         "writing what was found"
@@ -151,7 +151,7 @@ rule draw_figure4:
     resources:
         mem_mb=1500,
     params:
-        **script("draw_figure4"),
+        **job("draw_figure4"),
         methods=PLAN.figure4,
     message:
         "drawing Figure 4"
@@ -171,7 +171,7 @@ use rule draw_figure4 as draw_worst_cases with:
     log:
         results("logs/draw_worst_cases.log"),
     params:
-        **script("draw_worst_cases"),
+        **job("draw_worst_cases"),
         judged=PROPOSED,
     message:
         "drawing the worst cases"
@@ -199,7 +199,7 @@ rule draw_episode:
     resources:
         mem_mb=1500,
     params:
-        **script("draw_episode"),
+        **job("draw_episode"),
     message:
         "drawing an episode as a film strip"
     script:
@@ -218,7 +218,7 @@ use rule draw_episode as animate_episode with:
     log:
         results("logs/animate_episode.log"),
     params:
-        **script("animate_episode"),
+        **job("animate_episode"),
     message:
         "animating an episode"
 
@@ -256,7 +256,7 @@ rule draw_figure5:
     resources:
         mem_mb=1500,
     params:
-        **script("draw_figure5"),
+        **job("draw_figure5"),
     message:
         "drawing Figure 5"
     script:
@@ -286,7 +286,7 @@ rule draw_capture_range:
     resources:
         mem_mb=1500,
     params:
-        **script("draw_capture_range"),
+        **job("draw_capture_range"),
         families=PLAN.families,
     message:
         "drawing the capture range"
@@ -309,7 +309,7 @@ use rule draw_capture_range as draw_error_distribution with:
     log:
         results("logs/draw_error_distribution.log"),
     params:
-        **script("draw_error_distribution"),
+        **job("draw_error_distribution"),
     message:
         "drawing the distribution of the errors"
 
@@ -329,7 +329,7 @@ use rule draw_capture_range as draw_accuracy_time with:
     log:
         results("logs/draw_accuracy_time.log"),
     params:
-        **script("draw_accuracy_time"),
+        **job("draw_accuracy_time"),
     message:
         "drawing the error against the time"
 
@@ -357,7 +357,7 @@ rule draw_training:
     resources:
         mem_mb=1500,
     params:
-        **script("draw_training"),
+        **job("draw_training"),
     message:
         "drawing the progress of the trainings"
     script:
@@ -382,7 +382,7 @@ use rule draw_training as draw_calibration with:
     log:
         results("logs/draw_calibration.log"),
     params:
-        **script("draw_calibration"),
+        **job("draw_calibration"),
     message:
         "drawing how the stop thresholds were found"
 
@@ -409,7 +409,7 @@ rule draw_cohort:
     resources:
         mem_mb=2000,
     params:
-        **script("draw_cohort"),
+        **job("draw_cohort"),
     message:
         "drawing the cohort"
     script:
@@ -446,7 +446,7 @@ rule summarise_preregistration:
     resources:
         mem_mb=1500,
     params:
-        **script("summarise_preregistration"),
+        **job("summarise_preregistration"),
     message:
         "summarising the pre-registration"
     script:
@@ -467,7 +467,7 @@ rule write_summary:
     resources:
         mem_mb=1000,
     params:
-        **script("write_summary"),
+        **job("write_summary"),
         families=PLAN.families,
     message:
         "writing the summary of the report's first page"

@@ -23,7 +23,7 @@ rule train_agent:
         mem_mb=6000,
         gpu=GPU,
     params:
-        **script("train_agent"),
+        **job("train_agent"),
         settings=lambda wildcards: SETTINGS.variants[wildcards.variant].model_dump(
             mode="json"
         ),
@@ -49,7 +49,7 @@ use rule train_agent as train_regressor with:
         mem_mb=4000,
         gpu=GPU,
     params:
-        **script("train_regressor"),
+        **job("train_regressor"),
 
 
 rule import_agent:
@@ -68,7 +68,7 @@ rule import_agent:
     resources:
         mem_mb=1000,
     params:
-        **script("import_agent"),
+        **job("import_agent"),
         settings=section("slices"),
     message:
         "{wildcards.variant}: taking over the agent {input.agent}"
@@ -96,7 +96,7 @@ rule calibrate_threshold:
         mem_mb=3000,
         gpu=GPU,
     params:
-        **script("calibrate_threshold"),
+        **job("calibrate_threshold"),
         settings=section("calibration"),
         inference=section("inference"),
         ranges=SETTINGS.perturbations.E1.model_dump(mode="json"),
@@ -130,10 +130,9 @@ rule export_agent:
     resources:
         mem_mb=1000,
     params:
-        **script("export_agent"),
+        **job("export_agent"),
         training_code={
-            name: script(name)["code"]
-            for name in ("train_agent", "calibrate_threshold")
+            name: job(name)["code"] for name in ("train_agent", "calibrate_threshold")
         },
         settings=section("slices"),
         inference=section("inference"),

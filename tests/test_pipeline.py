@@ -73,6 +73,14 @@ def test_the_smoke_run_has_every_rule_of_the_default_run(folder):
     assert jobs == expected_jobs(patients=overlaid("smoke").cohort.patients, seeds=1)
 
 
+def test_a_job_runs(folder):
+    split = "results/smoke/split.tsv"
+    result = snakemake(folder, split, "--configfile", "config/smoke.yaml")
+    assert result.returncode == 0, result.stdout
+    assert (folder / split).read_text().startswith("patient\tset\n")
+    (folder / split).unlink()
+
+
 def test_the_papers_run(folder):
     jobs = planned(folder, "--configfile", "config/paper.yaml")
     assert jobs == expected_jobs(patients=99, seeds=3)
