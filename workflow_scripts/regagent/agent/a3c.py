@@ -14,7 +14,7 @@ import logging
 import os
 import queue
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -75,10 +75,9 @@ class Worker:
         generator = torch.Generator(shared.weights.device).manual_seed(int(stream[0]))
         episodes = Episodes(pairs, ranges, shared.settings, environments, generator)
         self.actor = Actor(shared.network, episodes)
-        if isinstance(shared.settings, SupervisedAgent):
-            self.choose, self.loss = self.actor.follow, supervised_loss
-        else:
-            self.choose, self.loss = self.actor.sample, reinforcement_loss
+        supervised = isinstance(shared.settings, SupervisedAgent)
+        self.choose = self.actor.follow if supervised else self.actor.sample
+        self.loss: Callable[..., torch.Tensor] = supervised_loss if supervised else reinforcement_loss
 
     def update(self) -> Update:
         """Take one rollout and learn from it. Raises ``UserError`` if the gradient is not finite."""
@@ -100,7 +99,7 @@ class Worker:
                 f"training: the gradient is not finite (loss {loss_value:.4g}) after "
                 f"{shared.steps.value} steps; try a smaller learning_rate"
             )
-        gradient = parameters_to_vector(p.grad for p in network.parameters())
+        gradient = parameters_to_vector([p.grad for p in network.parameters() if p.grad is not None])
         step = shared.update(gradient, rollout.actions.numel())
         episodes = [{"worker": self.index, "env_step": step, **row} for row in self.actor.finished]
         self.actor.finished.clear()
@@ -108,7 +107,7 @@ class Worker:
         measures = {"loss": loss_value, "gradient norm": norm_value, "learning rate": rate}
         return Update(step, episodes, measures)
 
-    def updates(self) -> Iterator[Update]:
+    def updates(self) -> Generator[Update, None, None]:
         """Yield one update after the other until all workers together have taken all steps."""
         while not self.shared.is_done():
             yield self.update()
@@ -197,7 +196,7 @@ def train_agent(
 
 def updates_of_processes(
     shared: SharedLearner, count: int, make_worker: Callable[[int], Worker], title: str
-) -> Iterator[Update]:
+) -> Generator[Update, None, None]:
     """Run workers in processes of their own and yield their updates as they come.
 
     The processes end with the iterator. Raises ``UserError`` when one of them dies.
@@ -230,9 +229,10 @@ def updates_of_processes(
 
 def _run_worker(index: int, inbox: processes.Queue, make_worker: Callable[[int], Worker]) -> None:
     """Run a worker in a process of its own; what it has to say goes to the parent's ``inbox``."""
-    parent = processes.parent_process().pid
-    end_with(parent)
-    if os.getppid() != parent:  # it has ended already
+    parent = processes.parent_process()
+    assert parent is not None and parent.pid is not None  # this is a process that another one started
+    end_with(parent.pid)
+    if os.getppid() != parent.pid:  # it has ended already
         raise SystemExit(1)
     torch.set_num_threads(1)
     try:

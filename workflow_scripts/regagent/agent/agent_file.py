@@ -105,7 +105,7 @@ def export_agent(
     cohort = [pairs for pairs in read_cohort(slices).values() if pairs.patient in members]
     widths = [pairs.mm_per_px for pairs in cohort]
     facts = AgentFacts(
-        network=network.arguments,
+        network=Network.model_validate(network.arguments),
         actions=ACTIONS.tolist(),
         slices=slice_settings,
         inference=inference,
@@ -183,8 +183,8 @@ def load_agent(path: str | Path) -> TrainedAgent:
         )
     network = AgentNetwork(**facts.network.model_dump())
     try:
-        network.load_state_dict(content.get("weights"))
-    except (RuntimeError, TypeError, AttributeError) as error:
+        network.load_state_dict(content["weights"])
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: its weights are not those of a {facts.network.kind}") from error
     if not all(torch.isfinite(tensor).all() for tensor in network.state_dict().values()):
         raise UserError(f"{path}: holds weights that are not finite")

@@ -65,9 +65,9 @@ def try_thresholds(
     walks = _Walks(network, pairs, chosen, perturbation, settings.steps)
     greedy = walks.candidates(settings.candidates, settings.minimum_stopped)
     ahead = walks.candidates(settings.lookahead_candidates, settings.minimum_stopped)
-    greedy = [walks.greedy(threshold) for threshold in greedy]
-    ahead = [walks.ahead(threshold, inference, rng) for threshold in ahead]
-    table = pd.DataFrame(greedy + ahead)
+    rows = [walks.greedy(threshold) for threshold in greedy]
+    rows += [walks.ahead(threshold, inference, rng) for threshold in ahead]
+    table = pd.DataFrame(rows)
     return table.assign(chosen=table.index.isin(table.groupby("lookahead").mean_px.idxmin()))
 
 

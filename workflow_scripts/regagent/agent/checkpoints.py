@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -31,7 +31,11 @@ def save_model(network: AgentNetwork | RegressionNetwork, path: str | Path, **fa
     save({"kind": kind, "arguments": network.arguments, "weights": weights, "facts": facts}, path)
 
 
-def load_model(path: str | Path, kind: str) -> tuple[AgentNetwork | RegressionNetwork, dict[str, Any]]:
+@overload
+def load_model(path: str | Path, kind: Literal["agent"]) -> tuple[AgentNetwork, dict[str, Any]]: ...
+@overload
+def load_model(path: str | Path, kind: Literal["regression"]) -> tuple[RegressionNetwork, dict[str, Any]]: ...
+def load_model(path, kind):
     """Return the network of a model file, ready for inference, and the facts. Raises ``UserError``."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -53,7 +57,7 @@ def fingerprint(pairs: Pairs, device: torch.device, *parts: Any) -> str:
     parts = *parts, device.type, precision(device.type)
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
     for array in (pairs.mr, pairs.ct, pairs.landmarks):
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

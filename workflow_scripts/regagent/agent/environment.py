@@ -165,9 +165,9 @@ class Episodes:
             if not len(rows):
                 return
         self.index[rows] = _chosen(chosen, self._integers(len(self.pool[0]), len(rows)), self.index[rows])
-        drawn = (array[self.index[rows]] for array in self.pool)
-        fixed, *drawn = augment_pairs(*drawn, self.settings.augmentation, self.generator)
-        drawn = to_blocks(fixed), *drawn
+        mr, ct, landmarks = (array[self.index[rows]] for array in self.pool)
+        mr, ct, landmarks = augment_pairs(mr, ct, landmarks, self.settings.augmentation, self.generator)
+        drawn = to_blocks(mr), ct, landmarks
         for array, new in zip((self.fixed, self.aligned, self.landmarks), drawn, strict=True):
             array[rows] = _chosen(chosen, new, array[rows])
 

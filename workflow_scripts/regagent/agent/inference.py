@@ -65,10 +65,9 @@ class Walk:
     def start(cls, network: AgentNetwork, fixed: Image, moving: Image) -> "Walk":
         """Return the walk at the identity in every pair of the images (N, H, H)."""
         count, memory = len(fixed), network.initial_memory(len(fixed))
-        fixed, moving = (torch.as_tensor(images, device=memory.device) for images in (fixed, moving))
+        still, moved = (torch.as_tensor(images, device=memory.device) for images in (fixed, moving))
         pose, logits = np.tile(IDENTITY, (count, 1)), memory.new_zeros(count, ACTION_COUNT)
-        images = to_blocks(fixed), moving
-        return cls(network, *images, np.arange(count), pose, memory, logits, {})
+        return cls(network, to_blocks(still), moved, np.arange(count), pose, memory, logits, {})
 
     def select(self, chosen: NDArray) -> "Walk":
         """Return the walk in the chosen cases only; indices may repeat."""

@@ -88,7 +88,8 @@ def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress:
         known = _potential_rewards(rollout, settings)
         advantage, value_loss = _potential_advantages(rollout, taken(known), settings)
         stopping_loss = _paper_advantages(rollout, settings, settings.stopping_discount, bonus)[1]
-    rest, spread = advantage - taken(known), 1.0
+    rest = advantage - taken(known)
+    spread: Tensor | float = 1.0
     if settings.normalise_advantages:
         rest, spread = rest - rest.mean(), advantage.std(correction=0) + 1e-8
     gain = ((taken(log_policy) * rest).mean() + (policy * known).sum(-1).mean()) / spread

@@ -84,7 +84,7 @@ def convolutions(size: int) -> Features:
     for layer in layers:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.orthogonal_(layer.weight, 2**0.5)
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type] # every layer here has one
     return layers
 
 
@@ -102,7 +102,7 @@ class AgentNetwork(nn.Module):
         self.rescaled = rescaled
         self.features = convolutions(size)
         self.lstm = nn.LSTMCell(256, 256) if kind == "CNN-LSTM" else None
-        self.hidden = None if self.lstm else nn.Sequential(nn.Linear(256, 128), nn.ELU())
+        self.hidden = nn.Identity() if self.lstm else nn.Sequential(nn.Linear(256, 128), nn.ELU())
         width = 256 if self.lstm else 128
         self.policy = nn.Linear(width, ACTION_COUNT)
         self.value = nn.Linear(width, values)
@@ -138,6 +138,8 @@ class RegressionNetwork(nn.Module):
 
     #: One unit of the output in px, px, degrees and log scale.
     UNITS = (25.0, 25.0, 30.0, 0.25)
+
+    units: Tensor  # (4,)
 
     def __init__(self, size: int = IMAGE_SIZE):
         super().__init__()

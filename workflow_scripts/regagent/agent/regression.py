@@ -1,6 +1,7 @@
 """Pure SL: a network that gives the transform in one shot (§4)."""
 
 import logging
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,8 +49,9 @@ class _Cases:
         drawn = torch.randint(
             len(self.pool[0]), (-(-count // CASES_PER_PAIR),), generator=generator, device=device
         )
-        varied = augment_pairs(*(array[drawn] for array in self.pool), self.settings.augmentation, generator)
-        fixed, aligned = (images.repeat_interleave(CASES_PER_PAIR, 0)[:count] for images in varied[:2])
+        mr, ct, points = (array[drawn] for array in self.pool)
+        mr, ct, _ = augment_pairs(mr, ct, points, self.settings.augmentation, generator)
+        fixed, aligned = (images.repeat_interleave(CASES_PER_PAIR, 0)[:count] for images in (mr, ct))
         uniform = torch.rand(count, 4, generator=generator, device=device, dtype=torch.float64)
         perturbation = sample_perturbations(uniform, self.ranges)
         truth = invert(perturbation)
@@ -88,7 +90,7 @@ def train_regressor(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     mark = fingerprint(pairs, device, version, settings.model_dump(), ranges.model_dump(), seed)
     cases = _Cases(pairs, ranges, settings, torch.Generator(device))
-    parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
+    parts: dict[str, Any] = {"network": network, "optimiser": optimiser, "schedule": schedule}
     record = TrainingRecord(state, mark, variant, settings, COLUMNS)
     losses: list[float] = []  # of the row that is not yet full
     if record.saved:
@@ -102,7 +104,7 @@ def train_regressor(
         loss = F.mse_loss(predicted / network.units, target / network.units)
         optimiser.zero_grad()
         loss.backward()
-        norm = nn.utils.get_total_norm(p.grad for p in network.parameters())
+        norm = nn.utils.get_total_norm(p.grad for p in network.parameters() if p.grad is not None)
         # Both in one tensor, as an accelerator is waited for once then.
         loss_value, norm_value = torch.stack([loss.detach(), norm]).tolist()
         if not np.isfinite(norm_value):
@@ -110,7 +112,7 @@ def train_regressor(
                 f"{variant}: the gradient is not finite (loss {loss_value:.4g}) at step {step};"
                 " try a smaller learning_rate"
             )
-        rate = schedule.get_last_lr()[0]
+        rate = float(schedule.get_last_lr()[0])
         optimiser.step()
         schedule.step()
 

@@ -1,6 +1,7 @@
 """The weights of a training and their Adam, which all of its worker processes read and update (§3.4)."""
 
 import ctypes
+from typing import Any
 
 import torch
 import torch.multiprocessing as processes
@@ -44,7 +45,7 @@ class SharedLearner:
             for tensor in (self.weights.data, *moments.values()):
                 tensor.share_memory_()
         self.lock = self.context.Lock()
-        self.steps = self.context.Value(ctypes.c_int64, 0, lock=False)
+        self.steps: Any = self.context.Value(ctypes.c_int64, 0, lock=False)
 
     def is_done(self) -> bool:
         """Return whether the workers have taken all steps."""

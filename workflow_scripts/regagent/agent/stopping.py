@@ -49,5 +49,5 @@ def ends(value: Array, threshold: float) -> tuple[NDArray[np.int64], NDArray[np.
     first step that reaches the threshold; one that never does ends with the pose of its highest value.
     """
     hits = reached(value, threshold)
-    stopped = hits.any(0)
+    stopped: NDArray[np.bool_] = np.any(hits, axis=0)
     return np.where(stopped, hits.argmax(0), value.argmax(0)), stopped
