@@ -96,11 +96,11 @@ def peak_of(rule: str, target: str) -> dict:
         while process.poll() is None:
             peak = max(peak, sum(map(_resident, psutil.Process(process.pid).children(recursive=True))))
             time.sleep(0.1)
-        said = process.stdout.read()
+        said, _ = process.communicate()
     if process.returncode:
         sys.exit(said)
-    allowed = int(re.search(r"\bmem_mb=(\d+)", said)[1])
-    return {"rule": rule, "peak_mb": round(peak / 1e6), "mem_mb": allowed}
+    allowed = re.findall(r"\bmem_mb=(\d+)", said)[0]
+    return {"rule": rule, "peak_mb": round(peak / 1e6), "mem_mb": int(allowed)}
 
 
 def _resident(process: psutil.Process) -> int:

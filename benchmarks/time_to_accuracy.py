@@ -36,9 +36,10 @@ def read(run: str) -> tuple[Pairs, Pairs]:
     folder = Path("results") / run
     split = read_table(folder / "split.tsv")
     patients = split[split["set"] == "train"].patient.sort_values()
-    slices = [str(folder / f"slices/{patient}.npz") for patient in patients]
+    slices = [folder / f"slices/{patient}.npz" for patient in patients]
     parts = slices[:-VALIDATION_PATIENTS], slices[-VALIDATION_PATIENTS:]
-    return tuple(read_pairs(part, folder / "split.tsv", "train") for part in parts)
+    train, validation = (read_pairs(part, folder / "split.tsv", "train") for part in parts)
+    return train, validation
 
 
 def validate(network: AgentNetwork, train: Pairs, validation: Pairs, count: int = 96) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import argparse
 import multiprocessing
 import os
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 
 import pandas as pd
@@ -38,7 +38,8 @@ def in_float32(make: Maker) -> Maker:
     """Return the same work with convolutions in float32, whatever the machine would take by itself."""
 
     def make_in_float32(index: int) -> Callable[[], int]:
-        networks.precision = lambda kind: torch.float32  # in the process of this work alone
+        # Each maker has a process of its own, so the others keep their precision.
+        networks.precision = lambda kind: torch.float32  # type: ignore[assignment]
         return make(index)
 
     return make_in_float32
@@ -114,7 +115,7 @@ def rate(make: Maker, processes: int, seconds: float) -> float:
 def profile(pairs: Pairs, seconds: float) -> pd.DataFrame:
     """Return microseconds an environment step of one worker in each part of its work."""
     torch.set_num_threads(1)
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = defaultdict(float)
 
     def timed(part: str, owner: object, name: str) -> None:
         function = getattr(owner, name)

@@ -7,6 +7,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from regagent import __version__
 from regagent.patients.layouts import LAYOUTS
@@ -153,13 +154,13 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _register(**options) -> int:
+def _register(**options: Any) -> int:
     from regagent.command.register import register_files
 
     return DONE if register_files(**options) else REFUSED
 
 
-def _apply(**options) -> int:
+def _apply(**options: Any) -> int:
     from regagent.command.apply import apply_transform
 
     apply_transform(**options)

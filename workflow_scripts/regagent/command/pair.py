@@ -169,7 +169,9 @@ def _advice(start: str) -> str:
     return f" {how[start]}"
 
 
-def _spread(intensity: NDArray, spacing: tuple[float, ...], tissue: NDArray, settings: Slices) -> list[int]:
+def _spread(
+    intensity: NDArray, spacing: tuple[float, float, float], tissue: NDArray, settings: Slices
+) -> list[int]:
     """Return the numbers of slices that are spread over the head, where the CT shows as much of it."""
     try:
         head = head_mask(intensity, spacing)

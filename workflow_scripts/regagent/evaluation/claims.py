@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,7 +50,8 @@ def judge(
     sources = CaseErrors(registrations), Trainings(trainings)
     rows = []
     for claim in claims:
-        found, lacking = [], {}
+        found: list[dict[str, Any]] = []
+        lacking: dict[str, None] = {}  # its keys, in their order
         for (better, worse), set_name, name in product(claim.pairs, claim.sets, claim.statistics):
             source = sources[set_name == TRAINING]
             absent = [method for method in (better, worse) if not source.has(method, set_name)]
@@ -63,8 +65,13 @@ def judge(
             remarks.append(f"this run lacks {', '.join(map(label_of, lacking))}")
         if found and all(np.isnan(row["low"]) for row in found):
             remarks.append("an interval needs two test patients, for trainings two seeds")
-        about = {"section": claim.section, "claim": claim.says, "verdict": _verdict(found, claim.some)}
-        about |= {"remark": "; ".join(remarks), "margin": claim.margin}
+        about = {
+            "section": claim.section,
+            "claim": claim.says,
+            "verdict": _verdict(found, claim.some),
+            "remark": "; ".join(remarks),
+            "margin": claim.margin,
+        }
         rows += [about | row for row in found or [{}]]
     return pd.DataFrame(rows, columns=COLUMNS).round(4)
 
@@ -82,7 +89,7 @@ def _shows(found: Comparison, claim: Claim) -> str:
     return FOR if low > claim.margin else AGAINST if high < claim.margin else OPEN
 
 
-def _verdict(found: list[dict], some: bool) -> str:
+def _verdict(found: list[dict[str, Any]], some: bool) -> str:
     if all(np.isnan(row["low"]) for row in found):
         return NOT_TESTABLE
     enough = any if some else all

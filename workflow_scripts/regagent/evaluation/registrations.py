@@ -1,16 +1,19 @@
 """The target registration error of every case and its summary (§4, Table 2)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from regagent.geometry import IDENTITY, POSE, landmark_distance
 from regagent.pairs.slices import SlicePairs
 
+#: Takes the TRE (N,) in px of the cases and returns one number.
+Statistic = Callable[[NDArray[np.float64]], float | np.floating]
+
 #: The statistics of TRE (px) over cases; the standard deviation is the population's.
-STATISTICS = {
+STATISTICS: dict[str, Statistic] = {
     "mean": np.mean,
     "std": np.std,
     "p50": lambda error: np.percentile(error, 50),

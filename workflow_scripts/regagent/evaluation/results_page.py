@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -95,12 +96,12 @@ def describe_claims(table: pd.DataFrame) -> Iterator[str]:
             yield text
 
 
-def _measured(row: tuple) -> str:
+def _measured(row: Any) -> str:
     where = "" if BELOW in row.set else f", {row.set}"
     return f"{LABELS.get(row.statistic, row.statistic)}{where}"
 
 
-def _comparison(row: tuple) -> str:
+def _comparison(row: Any) -> str:
     better, worse = label_of(row.better), label_of(row.worse)
     if MINUS in better:
         better, worse = f"({better})", f"({worse})"

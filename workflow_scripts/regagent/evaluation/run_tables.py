@@ -18,11 +18,12 @@ REGISTRATION_COLUMNS = (
 )
 
 
-def _named(pattern: re.Pattern, path: str | Path) -> dict[str, str | int]:
+def _named(pattern: re.Pattern[str], path: str | Path) -> dict[str, str]:
+    """Return what the folders and the name of a path say: the groups of the pattern."""
     match = pattern.search(Path(path).as_posix())
     if match is None:
         raise UserError(f"{path}: expected a path that ends like {pattern.pattern}")
-    return {key: int(value) if key == "seed" else value for key, value in match.groupdict().items()}
+    return match.groupdict()
 
 
 def _read(path: str | Path, columns: Iterable[str]) -> pd.DataFrame:
@@ -41,7 +42,8 @@ def read_registrations(paths: Iterable[str | Path]) -> pd.DataFrame:
     Every method and seed must have registered the same cases of a set. Raises ``UserError`` naming the
     file when it does not, or when a column is missing, an error is not finite or a status is unknown.
     """
-    frames, cases = [], {}
+    frames = []
+    cases: dict[str, tuple[str | Path, list[int]]] = {}
     for path in paths:
         name = _named(REGISTRATION, path)
         frame = _read(path, REGISTRATION_COLUMNS)
@@ -53,7 +55,7 @@ def read_registrations(paths: Iterable[str | Path]) -> pd.DataFrame:
         first, expected = cases.setdefault(name["set"], (path, sorted(frame["case"])))
         if sorted(frame["case"]) != expected:
             raise UserError(f"{path}: {len(frame)} cases, expected the {len(expected)} cases of {first}")
-        frames.append(frame.assign(**name))
+        frames.append(frame.assign(method=name["method"], seed=int(name["seed"]), set=name["set"]))
     if not frames:
         raise UserError("no registrations given, expected at least one table")
     return pd.concat(frames, ignore_index=True)
@@ -72,5 +74,5 @@ def read_models(
     tables: dict[str, dict[int, pd.DataFrame]] = {}
     for path in paths:
         name = _named(MODEL, path)
-        tables.setdefault(name["variant"], {})[name["seed"]] = _read(path, columns)
+        tables.setdefault(name["variant"], {})[int(name["seed"])] = _read(path, columns)
     return tables

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from regagent.evaluation.registrations import STATISTICS, SUCCESS_PX
+from regagent.evaluation.registrations import STATISTICS, SUCCESS_PX, Statistic
 from regagent.methods import UNREGISTERED
 
 WORST = 0.3
@@ -33,7 +33,7 @@ def success_rate(error: ArrayLike) -> float:
 
 
 #: The statistics of TRE (px) over cases.
-CASE_STATISTICS: dict[str, Callable[[NDArray], float]] = {
+CASE_STATISTICS: dict[str, Statistic] = {
     **STATISTICS,
     "worst30": worst_mean,
     "success": success_rate,
@@ -112,7 +112,8 @@ class CaseErrors:
             method="percentile",
             rng=np.random.default_rng(1),
         )
-        return tuple(map(float, found.confidence_interval))
+        low, high = found.confidence_interval
+        return float(low), float(high)
 
     def with_interval(self, method: str, set_name: str, name: str) -> tuple[float, float, float]:
         """Return the mean over the seeds of a statistic, and its interval."""

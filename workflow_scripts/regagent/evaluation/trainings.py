@@ -51,9 +51,9 @@ class Trainings:
         """
         ours, other = self.statistic(better, name), self.statistic(worse, name)
         each = other - ours
-        interval = (np.nan, np.nan)
+        low = high = np.nan
         if min(len(ours), len(other)) > 1:
-            interval = each.mean(), each.mean()
+            low = high = each.mean()
             if np.ptp(ours) or np.ptp(other):
-                interval = stats.ttest_ind(other, ours, equal_var=False).confidence_interval()
-        return Comparison(float(each.mean()), *map(float, interval), float(each.min()), float(each.max()))
+                low, high = stats.ttest_ind(other, ours, equal_var=False).confidence_interval()
+        return Comparison(float(each.mean()), float(low), float(high), float(each.min()), float(each.max()))

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import SimpleITK as sitk
+from matplotlib.figure import Figure
 
-from regagent.figures.style import FULL_WIDTH, save, styled
+from regagent.figures.style import FULL_WIDTH, close_up, save, styled
 from regagent.files import UserError
 from regagent.images import normalise
 from regagent.volumes import read_volume
@@ -27,13 +27,9 @@ def draw_cohort(
     Raises ``UserError`` when a CT is not on its MR's grid.
     """
     with styled(style):
-        figure, axes = plt.subplots(
-            2 * len(LEVELS),
-            len(mr),
-            figsize=(FULL_WIDTH, FULL_WIDTH / len(mr) * 2.08 * len(LEVELS)),
-            squeeze=False,
-        )
-        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+        figure = Figure(figsize=(FULL_WIDTH, FULL_WIDTH / len(mr) * 2.08 * len(LEVELS)))
+        close_up(figure)
+        axes = figure.subplots(2 * len(LEVELS), len(mr), squeeze=False)
         for column, paths in enumerate(zip(mr, ct, strict=True)):
             patient = Path(paths[0]).parent.name
             fixed, moving = (read_volume(path, patient) for path in paths)
@@ -43,12 +39,12 @@ def draw_cohort(
                     f" {paths[0]}, {fixed.GetSize()}: pre-register it first"
                 )
             width, height = (n * s for n, s in zip(fixed.GetSize()[:2], fixed.GetSpacing()[:2], strict=True))
-            fixed, moving = (sitk.GetArrayFromImage(volume) for volume in (fixed, moving))
+            intensity, hounsfield = (sitk.GetArrayFromImage(volume) for volume in (fixed, moving))
             for level, fraction in enumerate(LEVELS.values()):
-                z = round(fraction * (len(fixed) - 1))
+                z = round(fraction * (len(intensity) - 1))
                 slices = (
-                    normalise(fixed[z], *np.percentile(fixed[z], MR_PERCENTILES)),
-                    normalise(moving[z], *CT_WINDOW_HU),
+                    normalise(intensity[z], *np.percentile(intensity[z], MR_PERCENTILES)),
+                    normalise(hounsfield[z], *CT_WINDOW_HU),
                 )
                 for row, image in enumerate(slices):
                     axis = axes[2 * level + row, column]
@@ -62,4 +58,3 @@ def draw_cohort(
             axes[2 * level, 0].set_ylabel(f"MR, {name}")
             axes[2 * level + 1, 0].set_ylabel("aligned CT")
         save(figure, outputs)
-        plt.close(figure)

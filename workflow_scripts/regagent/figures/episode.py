@@ -13,7 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from regagent.figures.overlays import DARKENED, annotate, outline, show, tissue_levels
-from regagent.figures.style import BLACK, BLUE, FULL_WIDTH, GREEN, GREY, LIGHT_GREY, VERMILION, save, styled
+from regagent.figures.style import (
+    BLACK,
+    BLUE,
+    FULL_WIDTH,
+    GREEN,
+    GREY,
+    LIGHT_GREY,
+    VERMILION,
+    close_up,
+    save,
+    styled,
+)
 from regagent.files import UserError, read_table, write_whole
 from regagent.geometry import POSE
 from regagent.images import Image, warp
@@ -106,7 +117,9 @@ def draw_episode(
     rows = [*np.unique(np.linspace(0, walked - 1, STATES - 1).round().astype(int)), walked]
     with styled(style):
         figure = Figure(figsize=(FULL_WIDTH, 2 * FULL_WIDTH / STATES + 2.8))
-        strip, below = figure.subfigures(2, 1, height_ratios=[2 * FULL_WIDTH / STATES + 0.2, 2.6])
+        close_up(figure)
+        heights = [2 * FULL_WIDTH / STATES + 0.2, 2.6]
+        strip, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
         grid = strip.subplots(2, len(rows), squeeze=False)
         for (moving, overlay), row in zip(grid.T, rows, strict=True):
             show(moving, warp(shown.moving, shown.table.iloc[row][POSE].to_numpy(dtype=float)))
@@ -115,7 +128,6 @@ def draw_episode(
             moving.set_title(f"step {step}" if row < walked else reached_by, pad=3)
         grid[0, 0].set_ylabel("moving CT")
         grid[1, 0].set_ylabel("lines on the MR")
-        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
         value, error = below.subplots(2, 1, sharex=True)
         _draw_curves(value, error, shown)
         for axes in (value, error):
@@ -140,7 +152,7 @@ def animate_episode(
     rows = [*range(0, last, -(-last // FRAMES)), last]
     with styled(style):
         figure = Figure(figsize=(FULL_WIDTH, 3.1))
-        left, right = figure.subfigures(1, 2, width_ratios=[3.1, FULL_WIDTH - 3.1])
+        left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[3.1, FULL_WIDTH - 3.1]).flat
         state = left.subplots()
         value, error = right.subplots(2, 1, sharex=True)
         _draw_curves(value, error, shown)

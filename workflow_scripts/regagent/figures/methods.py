@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
@@ -56,18 +57,19 @@ def capture_range(results: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def looks(families: Mapping[str, str]) -> dict[str, dict]:
+def looks(families: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return how each method is drawn, in every figure alike; ``families`` is {method: family}.
 
     A family has a marker, a variant a colour of its family's; a dashed line and a hollow point are the agent
     without look-ahead, a dash-dotted line and a half point what a local Elastix registration finished.
     """
-    styles = {}
+    styles: dict[str, dict[str, Any]] = {}
     for marker, members in zip(MARKERS, by_family(families).values(), strict=False):
         variants = list(dict.fromkeys(map(variant_of, members)))
         for method in members:
             index = variants.index(variant_of(method))
-            line, fill = "-", "full"
+            line: str | tuple[int, tuple[int, int]] = "-"
+            fill = "full"
             if method.endswith(REFINED):
                 line, fill = "-.", "left"
             elif f"{method}{LOOKAHEAD}" in members:
@@ -166,7 +168,7 @@ def draw_error_distribution(
         save(figure, outputs)
 
 
-def _plain(axis: Axis, values: Iterable[float], ticks: Sequence[float]) -> None:
+def _plain(axis: XAxis | YAxis, values: Iterable[float], ticks: Sequence[float]) -> None:
     """Label a logarithmic axis by plain numbers, and end it a little beyond the values."""
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -198,7 +200,7 @@ def draw_accuracy_time(
     with styled(style):
         heights = 4.4, 0.17 * lines + 0.1
         figure = Figure(figsize=(FULL_WIDTH, sum(heights)))
-        above, below = figure.subfigures(2, 1, height_ratios=heights)
+        above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
         grid = above.subplots(2, len(sets), sharex=True, sharey="row", squeeze=False)
         for row, statistic in zip(grid, ("median", "mean"), strict=True):
             for axes, set_name in zip(row, sets, strict=True):

@@ -24,8 +24,10 @@ def show(axes: Axes, image: NDArray) -> None:
 def annotate(axes: Axes, text: str) -> None:
     """Write a text into the lower left corner of a picture."""
     outline = [withStroke(linewidth=1.8, foreground="black")]
-    place = {"transform": axes.transAxes, "ha": "left", "va": "bottom"}
-    axes.text(0.03, 0.03, text, color="white", path_effects=outline, linespacing=1.0, **place)
+    axes.text(
+        0.03, 0.03, text, transform=axes.transAxes, horizontalalignment="left", verticalalignment="bottom",
+        color="white", path_effects=outline, linespacing=1.0,
+    )  # fmt: skip
 
 
 def outline(axes: Axes, moving: NDArray, pose: NDArray, skin: float, bone: float) -> None:

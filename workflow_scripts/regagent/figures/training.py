@@ -60,7 +60,7 @@ def over_seeds(tables: Seeds, column: str, along: str) -> tuple[np.ndarray, np.n
 
 def _ordered(tables: dict[str, Seeds]) -> dict[str, Seeds]:
     """Order the workers' episodes by when they ended and number them over all workers, in thousands."""
-    ordered = {}
+    ordered: dict[str, Seeds] = {}
     for variant, seeds in tables.items():
         ordered[variant] = {}
         for seed, frame in seeds.items():
