@@ -23,7 +23,7 @@ STATISTICS: dict[str, Statistic] = {
 #: A case within this TRE counts as a success; a pixel is about 1.5 mm.
 SUCCESS_PX = 2.0
 
-#: What became of a case: the method ended by itself, ran out of steps, or found nothing.
+#: How a case ended: by the method's own criterion, at the step limit, or without a result.
 STATUS = ("registered", "step_limit", "failed")
 
 
@@ -35,10 +35,12 @@ def registration_table(
     seconds: ArrayLike,
     status: ArrayLike,
 ) -> pd.DataFrame:
-    """Return the table of registrations, a row a case, in the order of ``cases``.
+    """Return the table of registrations, one row per case, in the order of ``cases``.
 
-    ``cases`` is a table of perturbations, ``poses`` (N, 4) are the estimated T. Errors are means over the
-    slice's evaluation points: ``initial_px`` without registration, ``tre_px`` and ``tre_mm`` with it.
+    ``cases`` is a table of N perturbations, ``poses`` (N, 4) are the estimated T, ``slices`` has the slice
+    pairs of each patient. ``steps``, ``seconds`` and ``status`` are (N,) or one value for all cases. Errors
+    are means over the slice's evaluation points: ``initial_px`` before registration, ``tre_px`` and
+    ``tre_mm`` after it.
     Raises ``ValueError`` for poses that are not finite or a status that is not one of ``STATUS``.
     """
     poses = np.asarray(poses, dtype=float).reshape(len(cases), 4)
@@ -73,9 +75,9 @@ def registration_table(
 
 
 def summarise(frame: pd.DataFrame) -> dict[str, float]:
-    """Return mean, std (of the population), p50 and p90 of ``tre_px``, the number n of cases and of failures.
+    """Return mean, std, p50 and p90 of ``tre_px``, the number ``n`` of cases and of ``failures``.
 
-    A failure is a case whose status is ``failed``; its error counts in the statistics as it stands.
+    A failure is a case with the status ``failed``; its error counts in the statistics like any other.
     Raises ``ValueError`` for a table without rows.
     """
     if len(frame) == 0:

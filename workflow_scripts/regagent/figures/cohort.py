@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 from matplotlib.figure import Figure
 
-from regagent.figures.style import FULL_WIDTH, close_up, save, styled
+from regagent.figures.style import FULL_WIDTH, pack_panels, save, styled
 from regagent.files import UserError
 from regagent.images import normalise
 from regagent.volumes import read_volume
@@ -28,7 +28,7 @@ def draw_cohort(
     """
     with styled(style):
         figure = Figure(figsize=(FULL_WIDTH, FULL_WIDTH / len(mr) * 2.08 * len(LEVELS)))
-        close_up(figure)
+        pack_panels(figure)
         axes = figure.subplots(2 * len(LEVELS), len(mr), squeeze=False)
         for column, paths in enumerate(zip(mr, ct, strict=True)):
             patient = Path(paths[0]).parent.name

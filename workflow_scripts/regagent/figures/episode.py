@@ -21,7 +21,7 @@ from regagent.figures.style import (
     GREY,
     LIGHT_GREY,
     VERMILION,
-    close_up,
+    pack_panels,
     save,
     styled,
 )
@@ -117,7 +117,7 @@ def draw_episode(
     rows = [*np.unique(np.linspace(0, walked - 1, STATES - 1).round().astype(int)), walked]
     with styled(style):
         figure = Figure(figsize=(FULL_WIDTH, 2 * FULL_WIDTH / STATES + 2.8))
-        close_up(figure)
+        pack_panels(figure)
         heights = [2 * FULL_WIDTH / STATES + 0.2, 2.6]
         strip, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
         grid = strip.subplots(2, len(rows), squeeze=False)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from regagent.evaluation.run_tables import read_registrations
 from regagent.figures.overlays import DARKENED, annotate, outline, show, tissue_levels
-from regagent.figures.style import BLACK, BLUE, FULL_WIDTH, ORANGE, SKY, close_up, save, styled
+from regagent.figures.style import BLACK, BLUE, FULL_WIDTH, ORANGE, SKY, pack_panels, save, styled
 from regagent.files import UserError, read_table, write_table
 from regagent.geometry import IDENTITY, POSE, invert
 from regagent.images import warp
@@ -107,7 +107,7 @@ def _draw_cases(
     with styled(style):
         width = FULL_WIDTH / 7 * len(titles)
         figure = Figure(figsize=(width, (width - 0.3) / len(titles) * len(cases) + 0.75))
-        close_up(figure)
+        pack_panels(figure)
         grid = figure.subplots(len(cases), len(titles), squeeze=False)
         for axes, (number, case) in zip(grid, cases.iterrows(), strict=True):
             if case["patient"] not in pairs:
@@ -209,7 +209,7 @@ def draw_overlay(
     shown = np.unique(np.linspace(0, len(fixed) - 1, most).round().astype(int))
     with styled(style):
         figure = Figure(figsize=(FULL_WIDTH / 2, FULL_WIDTH / 4 * len(shown) + 0.4))
-        close_up(figure)
+        pack_panels(figure)
         grid = figure.subplots(len(shown), 2, squeeze=False)
         for axes, row in zip(grid, shown, strict=True):
             for panel, shift in zip(axes, (IDENTITY, pose), strict=True):

@@ -29,7 +29,7 @@ def styled(style: str | Path) -> Iterator[None]:
         raise
 
 
-def close_up(figure: Figure) -> None:
+def pack_panels(figure: Figure) -> None:
     """Leave hardly any space between the panels of a figure."""
     figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
 
