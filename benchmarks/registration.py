@@ -1,7 +1,7 @@
-"""Seconds of one CPU core a registration: the agent, 2D Elastix and SIFT on the same pairs in one go.
+"""Seconds of one CPU core per registration: the agent, 2D Elastix and SIFT on the same pairs.
 
-Takes the trained agent, the stop thresholds and E1 cases of a run (`make reproduce` first), and medians over
-some rounds. Writes results/benchmarks/registration.csv.
+Takes the trained agent, the stop thresholds and E1 cases of a run (`make reproduce` first). The numbers are
+medians over some rounds, each of which measures all methods. Writes results/benchmarks/registration.csv.
 """
 
 import argparse
@@ -28,10 +28,10 @@ from regagent.patients.elastix import elastix
 from regagent.settings import Baselines, Inference
 
 ROUNDS = 5
-#: Pairs a round that are registered one by one.
+#: How many pairs per round are registered one by one.
 ALONE = 24
 
-#: Does something with pairs of a fixed and a moving image.
+#: Registers pairs of a fixed and a moving image.
 Work = Callable[[list[tuple[Image, Image]]], object]
 
 

@@ -1,8 +1,8 @@
 """Wall time of one training of RL-LME until the validation TRE, median with look-ahead, is 1 px.
 
-Takes the slices of the default run (`make reproduce` first) and none of its test patients: the last four
-training patients validate, the others train and calibrate. The clock stands still during validation. Writes
-results/benchmarks/time_to_accuracy.csv.
+Takes the slices of the default run (`make reproduce` first) and none of its test patients. The last four
+training patients are for validation, the others for training and calibration. The time of validation does
+not count. Writes results/benchmarks/time_to_accuracy.csv.
 """
 
 import argparse

@@ -124,7 +124,7 @@ class CaseErrors:
         return float(self.statistic(method, set_name, name).mean()), low, high
 
     def compare(self, better: str, worse: str, set_name: str, name: str) -> Comparison:
-        """Return a statistic of ``worse`` minus that of ``better``; both have the same patients drawn.
+        """Return a statistic of ``worse`` minus that of ``better``; resamples draw patients for both alike.
 
         On the set "A < B" the statistic of ``better`` is taken on A, that of ``worse`` on B.
         """

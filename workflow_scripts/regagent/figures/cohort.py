@@ -1,4 +1,4 @@
-"""The cohort at a glance (§4 Dataset): slices of six patients, MR above the CT that was aligned to it."""
+"""The figure of the cohort (§4, Dataset): slices of some patients, MR above the aligned CT."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from regagent.files import UserError
 from regagent.images import normalise
 from regagent.volumes import read_volume
 
-#: Where the two levels lie between the lowest and the highest slice of the MR.
+#: The heights of the two levels: 0 is the lowest slice of the MR, 1 the highest.
 LEVELS = {"ventricles": 0.71, "nasopharynx": 0.40}
 MR_PERCENTILES = (1.0, 99.5)
 CT_WINDOW_HU = (-200.0, 800.0)
@@ -21,9 +21,9 @@ CT_WINDOW_HU = (-200.0, 800.0)
 def draw_cohort(
     mr: Sequence[str | Path], ct: Sequence[str | Path], style: str | Path, outputs: Sequence[str | Path]
 ) -> None:
-    """Draw a column a patient: the MR and the aligned CT at the ventricles and at the nasopharynx.
+    """Draw one column per patient: the MR and the aligned CT at the ventricles and at the nasopharynx.
 
-    ``mr`` and ``ct``: volumes on one grid, patient by patient; a patient's name is the MR's folder.
+    ``mr`` and ``ct`` are the patients' volumes, in the same order; the MR's folder names the patient.
     Raises ``UserError`` when a CT is not on its MR's grid.
     """
     with styled(style):

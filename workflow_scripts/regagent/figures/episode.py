@@ -1,4 +1,4 @@
-"""The agent at work: one episode as a film strip and as an animation, over its value and its error (§3.6)."""
+"""Pictures of one episode of an agent (§3.6): a film strip and an animation, with its value and its error."""
 
 import base64
 from collections.abc import Iterable
@@ -30,10 +30,10 @@ from regagent.geometry import POSE
 from regagent.images import Image, warp
 from regagent.pairs.slices import read_slices
 
-#: States of the film strip: the first, the last, and what lies between them at equal distances.
+#: The film strip shows so many states: the first, the last, and others at equal distances between them.
 STATES = 7
 
-#: An animation of more poses than this shows every second one, or every third, …
+#: Of an episode of more poses than this the animation shows every second one, or every third, …
 FRAMES = 60
 FRAMES_A_SECOND = 6
 LAST_FRAME_SECONDS = 3
@@ -47,22 +47,22 @@ PAGE = """<!DOCTYPE html>
 
 @dataclass(frozen=True)
 class Episode:
-    """What an episode's pictures are drawn from."""
+    """An episode and the images of its case."""
 
-    table: pd.DataFrame  # a row a pose, as ``episode.walk_episode`` writes it
-    fixed: Image
-    moving: Image
+    table: pd.DataFrame  # one row per pose, as ``episode.walk_episode`` writes it
+    fixed: Image  # (H, H) in [0, 1]
+    moving: Image  # (H, H) in [0, 1], perturbed
     levels: tuple[float, float]  # of skin and bone in the CT
-    name: str
+    name: str  # of patient and slice
 
     def text(self, row: int) -> str:
-        """Return the step of a row and how its pose was reached."""
+        """Return the step of a row, and how its pose was reached."""
         pose = self.table.iloc[row]
         return f"step {pose['step']}: {pose['reached_by']}" if row else "start"
 
 
 def read_episode(episode: str | Path, slices: Iterable[str | Path], perturbations: str | Path) -> Episode:
-    """Read an episode and the images of its case. Raises ``UserError`` without its patient's slices."""
+    """Read an episode and the images of its case. Raises ``UserError`` if it lacks the slices."""
     table = read_table(episode)
     case = read_table(perturbations).set_index("case").loc[int(table["case"].iloc[0])]
     path = {path.stem: path for path in map(Path, slices)}.get(case["patient"])
@@ -107,10 +107,11 @@ def draw_episode(
     style: str | Path,
     outputs: Iterable[str | Path],
 ) -> None:
-    """Draw an episode as a film strip: states from the first to the last, over value and error by step.
+    """Draw an episode as a film strip of states from the first to the last, above its value and its error.
 
     The strip shows the moving CT as the agent sees it, and its lines over the fixed MR. The last state is
-    the pose that the look-ahead gave.
+    the pose that the look-ahead gave. The error is in px. Raises ``UserError`` if the slices of the
+    episode's patient are not given.
     """
     shown = read_episode(episode, slices, perturbations)
     walked = len(shown.table) - 1
@@ -146,7 +147,10 @@ def animate_episode(
     gif: str | Path,
     page: str | Path,
 ) -> None:
-    """Write an episode as an animated GIF, and as a web page that holds it: states beside the curves."""
+    """Write an episode as an animated GIF, states beside the curves, and a web page that holds the GIF.
+
+    Raises ``UserError`` if the slices of the episode's patient are not given.
+    """
     shown = read_episode(episode, slices, perturbations)
     last = len(shown.table) - 1
     rows = [*range(0, last, -(-last // FRAMES)), last]
@@ -161,7 +165,7 @@ def animate_episode(
         nows = [axes.axvline(0, color=BLACK, linewidth=0.9) for axes in (value, error)]
         _draw_frame(state, shown, 0)
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # or the pictures would tremble
+        figure.set_layout_engine("none")  # else each frame would have a layout of its own
         writer = PillowWriter(fps=FRAMES_A_SECOND)
         with write_whole(gif) as temporary, writer.saving(figure, temporary, DOTS_AN_INCH):
             for row in rows:
