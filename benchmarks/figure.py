@@ -1,4 +1,4 @@
-"""One figure of what the benchmarks measured, from the tables in results/benchmarks."""
+"""One figure of the benchmarks' measurements, from the tables in results/benchmarks."""
 
 import pandas as pd
 from matplotlib.figure import Figure

@@ -1,9 +1,9 @@
 """Peak memory of the paper-sized jobs that grow with the cohort, beside the ``mem_mb`` of their rules.
 
-The inputs of the 99 patients of config/paper.yaml, with 64 perturbations a slice, are made from a finished
-default run, whose patients and registrations stand there several times under other names. Trainings are
-short: their memory does not grow. Jobs that see one patient or one case at a time are measured by every run,
-in results/{run}/benchmarks/. Writes results/benchmarks/memory.csv and ends with status 1 where a job takes
+The inputs are those of the 99 patients of config/paper.yaml, with 64 perturbations per slice. They are made
+from a finished default run, whose patients and registrations are copied under several names. Trainings are
+short, as their memory does not grow. Jobs that read one patient or one case at a time are measured by every
+run, in results/{run}/benchmarks/. Writes results/benchmarks/memory.csv and ends with status 1 if a job takes
 more than its rule says.
 """
 
@@ -21,6 +21,7 @@ import yaml
 from snakemake.utils import update_config
 
 from regagent.files import read_table, write_table
+from regagent.methods import PROPOSED
 from regagent.settings import load
 
 DEFAULT, RUN = Path("results/default"), Path("results/memory")
@@ -36,7 +37,7 @@ JOBS = {
     "calibrate_threshold": "models/RL-LME/seed1/threshold.json",
     "register_sift": "registrations/SIFT/seed0/E1.csv",
     "register_regressor": "registrations/pure-SL/seed1/E1.csv",
-    "register_agent": "registrations/RL-LME-MC/seed1/E1.csv",
+    "register_agent": f"registrations/{PROPOSED}/seed1/E1.csv",
     "make_table2": "tables/table2.csv",
     "make_table2_statistics": "tables/table2_statistics.csv",
     "make_case_table": "tables/cases.csv",
@@ -55,7 +56,7 @@ def snakemake(*arguments: str | Path) -> list[str]:
 
 
 def write_overlay() -> dict:
-    """Write the paper's configuration with short trainings and return the run's whole one."""
+    """Write the paper's configuration with short trainings; return it merged with the default one."""
     config, paper = (yaml.safe_load(Path("config", f"{n}.yaml").read_text()) for n in ("config", "paper"))
     for name, variant in paper["variants"].items():
         paper["variants"][name] = variant | {"steps": 20 if name == "pure-SL" else STEPS}
@@ -67,7 +68,7 @@ def write_overlay() -> dict:
 
 
 def write_slices(patients: int) -> None:
-    """Write the default run's slices under the names of as many patients."""
+    """Write the default run's slices under the names of so many patients."""
     known = sorted(DEFAULT.glob("slices/[!.]*.npz"))
     for number in range(patients):
         name = f"P{number + 1:03d}"
@@ -78,7 +79,7 @@ def write_slices(patients: int) -> None:
 
 
 def write_registrations(config: dict) -> None:
-    """Write the default run's registrations of every method as often as the paper's cases need."""
+    """Write the default run's registrations of every method, repeated for all cases of the paper's run."""
     for path in sorted(DEFAULT.glob("registrations/*/*/[!.]*.csv")):
         cases, known = read_table(RUN / "perturbations" / path.name), read_table(path)
         table = known.iloc[np.arange(len(cases)) % len(known)].reset_index(drop=True)
@@ -89,18 +90,18 @@ def write_registrations(config: dict) -> None:
 
 
 def peak_of(rule: str, target: str) -> dict:
-    """Run one job and return its peak memory in MB, shared pages counted once, and what its rule says."""
+    """Run one job; return its peak memory in MB, shared pages counted once, and its rule's ``mem_mb``."""
     command = snakemake("--allowed-rules", rule, "--force", RUN / target)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         peak = 0
         while process.poll() is None:
             peak = max(peak, sum(map(_resident, psutil.Process(process.pid).children(recursive=True))))
             time.sleep(0.1)
-        said = process.stdout.read()
+        said, _ = process.communicate()
     if process.returncode:
         sys.exit(said)
-    allowed = int(re.search(r"\bmem_mb=(\d+)", said)[1])
-    return {"rule": rule, "peak_mb": round(peak / 1e6), "mem_mb": allowed}
+    allowed = re.findall(r"\bmem_mb=(\d+)", said)[0]
+    return {"rule": rule, "peak_mb": round(peak / 1e6), "mem_mb": int(allowed)}
 
 
 def _resident(process: psutil.Process) -> int:

@@ -1,4 +1,4 @@
-"""The slice pairs that the benchmarks run on: one simulated patient, MR and CT already aligned."""
+"""The slice pairs of the benchmarks: those of one simulated patient, with MR and CT already aligned."""
 
 import tempfile
 from pathlib import Path
@@ -14,7 +14,7 @@ from regagent.volumes import read_volume
 
 
 def simulated_pairs() -> Pairs:
-    """Return the six pairs of a simulated patient that never moved between the scanners."""
+    """Return the six pairs of a simulated patient who did not move between the scanners."""
     with tempfile.TemporaryDirectory() as folder:
         names = "mr.nii.gz", "ct.nii.gz", "truth.tfm", "aligned.nii.gz", "slices.npz"
         mr, ct, truth, aligned, slices = (Path(folder) / name for name in names)

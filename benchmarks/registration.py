@@ -1,11 +1,12 @@
-"""Seconds of one CPU core a registration: the agent, 2D Elastix and SIFT on the same pairs in one go.
+"""Seconds of one CPU core per registration: the agent, 2D Elastix and SIFT on the same pairs.
 
-Takes the trained agent, the stop thresholds and E1 cases of a run (`make reproduce` first), and medians over
-some rounds. Writes results/benchmarks/registration.csv.
+Takes the trained agent, the stop thresholds and E1 cases of a run (`make reproduce` first). The numbers are
+medians over some rounds, each of which measures all methods. Writes results/benchmarks/registration.csv.
 """
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,23 @@ from tqdm import tqdm
 
 from regagent.agent.checkpoints import load_model
 from regagent.agent.inference import register
+from regagent.agent.networks import AgentNetwork
 from regagent.agent.stopping import Thresholds
 from regagent.conventional.itk import itk_pose
 from regagent.conventional.sift import sift_pose
 from regagent.files import parameter_map, read_table, write_table
+from regagent.images import Image
 from regagent.pairs.perturbations import perturbed_pairs
 from regagent.pairs.slices import read_cohort
 from regagent.patients.elastix import elastix
 from regagent.settings import Baselines, Inference
 
 ROUNDS = 5
-#: Pairs a round that are registered one by one.
+#: How many pairs per round are registered one by one.
 ALONE = 24
+
+#: Registers pairs of a fixed and a moving image.
+Work = Callable[[list[tuple[Image, Image]]], object]
 
 
 def main() -> None:
@@ -42,29 +48,31 @@ def main() -> None:
     cohort = read_cohort(sorted(folder.glob("slices/[!.]*.npz")))
     fixed, moving = (images[:] for images in perturbed_pairs(cases, cohort))
     network, _ = load_model(folder / "models/RL-LME/seed1/model.pt", "agent")
+    assert isinstance(network, AgentNetwork)
     thresholds = Thresholds.read(folder / "models/RL-LME/seed1/threshold.json")
     baselines, count = Baselines(), len(fixed)
     align = elastix(parameter_map(baselines.elastix_parameter_map))
     some = slice(None, None, max(1, count // ALONE))
-    rounds = []
+    rounds: list[dict[str, list[float]]] = []
 
-    def measure(name: str, work, pairs: slice = some) -> None:
+    def measure(name: str, work: Work, pairs: slice = some) -> None:
         images = list(zip(fixed[pairs], moving[pairs], strict=True))
         started, clock = time.process_time(), time.perf_counter()
         work(images)
         spent = time.process_time() - started, time.perf_counter() - clock
         rounds[-1][name] = [seconds / len(images) for seconds in spent]
 
-    def agent(kind: str, batch: int):
+    def agent(kind: str, batch: int) -> Work:
         settings = Inference(batch=batch)
 
-        def work(images) -> None:
-            pairs = map(np.stack, zip(*images, strict=True))
-            register(network, *pairs, thresholds.of(kind == "lookahead"), settings, kind == "lookahead")
+        def work(images: list[tuple[Image, Image]]) -> None:
+            lookahead = kind == "lookahead"
+            one, other = map(np.stack, zip(*images, strict=True))
+            register(network, one, other, thresholds.of(lookahead), settings, lookahead)
 
         return work
 
-    def each(method):
+    def each(method: Callable[[Image, Image], object]) -> Work:
         return lambda images: [method(*pair) for pair in images]
 
     ratio, matches = baselines.sift_ratio, baselines.sift_minimum_matches

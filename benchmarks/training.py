@@ -1,14 +1,14 @@
-"""Environment steps a second of training, on all cores of this machine, and where a step's time goes.
+"""Environment steps per second of training, on all cores of this machine, and the time of a step's parts.
 
-Everything runs in turn, several rounds in one go, and the medians count: compare the ratios, not the
-figures of two machines. Writes results/benchmarks/training.csv and profile.csv.
+All are measured in turn, for several rounds, of which the table has the medians. Compare the ratios, not the
+rates of two machines. Writes results/benchmarks/training.csv and profile.csv.
 """
 
 import argparse
 import multiprocessing
 import os
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 
 import pandas as pd
@@ -27,25 +27,26 @@ from regagent.settings import Perturbations, ReinforcementAgent
 CORES = len(os.sched_getaffinity(0))
 RANGES = Perturbations().E1
 AGENT = ReinforcementAgent(learner="reinforcement", steps=10**9)
-#: A graph a step, one episode a process: how A3C is usually written, with the paper's eight processes.
+#: A3C as it is usually written: one graph per step, one episode per process, and the paper's eight processes.
 TEXTBOOK = AGENT.model_copy(update={"environments": 1, "unroll": 30, "workers": 8})
 
-#: Makes, in its own process, a function that does some work and returns how many steps that was.
+#: Makes, in its own process, a function that does some work and returns the number of steps that it took.
 Maker = Callable[[int], Callable[[], int]]
 
 
 def in_float32(make: Maker) -> Maker:
-    """Return the same work with convolutions in float32, whatever the machine would take by itself."""
+    """Return the same work with convolutions in float32 on every machine."""
 
     def make_in_float32(index: int) -> Callable[[], int]:
-        networks.precision = lambda kind: torch.float32  # in the process of this work alone
+        # Each maker has a process of its own, so the others keep their precision.
+        networks.precision = lambda kind: torch.float32  # type: ignore[assignment]
         return make(index)
 
     return make_in_float32
 
 
 def training(pairs: Pairs, settings: ReinforcementAgent, shared: bool) -> Maker:
-    """Return workers that share one network, or a training of one worker in each process."""
+    """Return workers that share one network, or a separate training of one worker in each process."""
 
     def start():
         return a3c.start_training(pairs, RANGES, settings, 1, settings.environments, torch.device("cpu"))
@@ -65,7 +66,7 @@ def training(pairs: Pairs, settings: ReinforcementAgent, shared: bool) -> Maker:
 
 
 def network_alone(pairs: Pairs, batch: int, acting: bool) -> Maker:
-    """Return the network's own work a step: forward and backward to learn, before it forward to act."""
+    """Return the network's work per step: forward and backward to learn, and first forward if it acts."""
 
     def make(index: int) -> Callable[[], int]:
         network = AgentNetwork(AGENT.network, AGENT.values, pairs.size)
@@ -88,7 +89,7 @@ def network_alone(pairs: Pairs, batch: int, acting: bool) -> Maker:
 
 
 def rate(make: Maker, processes: int, seconds: float) -> float:
-    """Return the steps a second of all processes together, after a warm-up in each."""
+    """Return the steps per second of all processes together, after a warm-up in each."""
     context = multiprocessing.get_context("fork")
     barrier, rates = context.Barrier(processes), context.Queue()
 
@@ -112,9 +113,9 @@ def rate(make: Maker, processes: int, seconds: float) -> float:
 
 
 def profile(pairs: Pairs, seconds: float) -> pd.DataFrame:
-    """Return microseconds an environment step of one worker in each part of its work."""
+    """Return the microseconds per environment step that one worker spends in each part of its work."""
     torch.set_num_threads(1)
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = defaultdict(float)
 
     def timed(part: str, owner: object, name: str) -> None:
         function = getattr(owner, name)
@@ -167,7 +168,7 @@ def main() -> None:
             makers[f"bound: the network {name}, {native}, batch {batch}"] = maker, CORES
             if native != "float32":
                 makers[f"bound: the network {name}, float32, batch {batch}"] = in_float32(maker), CORES
-    # A machine that others share is now fast, now slow: what is compared is measured in the same round.
+    # The speed of a shared machine varies, so each round measures all that is compared.
     rounds = pd.DataFrame(
         [
             {name: rate(make, processes, arguments.seconds) for name, (make, processes) in makers.items()}

@@ -1,4 +1,4 @@
-"""Fill the pages: `make docs` from a finished run, `make settings` from the models of the configuration.
+"""Fill the docs' tables and figures: `make docs` from a finished run, `make settings` from the settings.
 
 No number in them is typed by hand.
 """
@@ -19,8 +19,8 @@ PICTURES = ("figure4", "figure5", "training")
 def fill_run(run: Path, root: Path = ROOT) -> None:
     """Copy a run's tables and figures to where the README and the docs under ``root`` show them.
 
-    Raises ``UserError`` when the run lacks one of them or the README has no place for the table; then
-    nothing is changed.
+    Raises ``UserError``, and changes nothing, when the run lacks one of them or the README has no place for
+    the table.
     """
     copies = {run / "tables" / "results.md": root / "docs" / "results.md"}
     copies |= {run / "figures" / f"{name}.png": root / "docs" / "images" / f"{name}.png" for name in PICTURES}
@@ -37,9 +37,10 @@ def fill_run(run: Path, root: Path = ROOT) -> None:
 
 
 def fill_settings(root: Path = ROOT) -> None:
-    """Write the models' keys into config/README.md and config/schema.json under ``root``.
+    """Write the keys of the settings' models into config/README.md and config/schema.json under ``root``.
 
-    The README's place for the table of a model is ``keys:`` and the model's name.
+    The README's place for the table of a model is named ``keys:`` and the model's name. Raises ``UserError``
+    when a place has no end.
     """
     readme = root / "config" / "README.md"
     text = readme.read_text(encoding="utf-8")
@@ -52,7 +53,7 @@ def fill_settings(root: Path = ROOT) -> None:
 def filled(text: str, name: str, content: str, page: Path) -> str:
     """Return the text of a page with ``content`` between its marks ``name:start`` and ``name:end``.
 
-    Raises ``UserError`` naming the page unless it has this place once.
+    Raises ``UserError`` naming the page unless it has exactly one such place.
     """
     place = re.compile(rf"(?<=<!-- {name}:start -->\n).*?(?=<!-- {name}:end -->)", flags=re.DOTALL)
     text, places = place.subn(lambda _: content, text)
@@ -62,7 +63,7 @@ def filled(text: str, name: str, content: str, page: Path) -> str:
 
 
 def write(text: str, path: Path) -> None:
-    """Write a text file whole."""
+    """Write a text file whole. Raises ``UserError`` if it cannot be written."""
     with write_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -1,4 +1,4 @@
-# Volumes: simulated patients, or those of a sample sheet, checked; and their split.
+# The volumes of simulated patients, or those of a sample sheet after a check; and the split of the patients.
 
 if SHEET is None:
 

@@ -1,11 +1,18 @@
-# What the rules share: names of files, lists of patients, parameters. No rules here.
+# What the rules share: names of files, lists of patients, parameters. There are no rules here.
 
 import os
 import re
 import shutil
 
 from regagent import files
-from regagent.methods import CONVENTIONAL, FIGURE5_PANELS, LOOKAHEAD, PROPOSED, REFINED
+from regagent.methods import (
+    CONVENTIONAL,
+    FIGURE5_PANELS,
+    LOOKAHEAD,
+    PROPOSED,
+    REFINED,
+    UNREGISTERED,
+)
 from regagent.patients.sheet import read_sheet
 from regagent.reproduction.code_hash import code_hash
 from regagent.reproduction.plan import SETS, Plan
@@ -40,7 +47,7 @@ SLICES = expand(results("slices/{patient}.npz"), patient=PATIENTS)
 
 
 def job(name):
-    """Return a job's script and the hash of what it runs: it reruns when that changes, and only then."""
+    """Return a job's script and the hash of the code that it runs; the job reruns when that changes."""
     digest = code_hash(Path(workflow.basedir, "workflow_scripts", f"{name}.py"))
     if SETTINGS.deterministic:
         digest += " deterministic"
@@ -48,7 +55,7 @@ def job(name):
 
 
 def section(name):
-    """Return one section of the settings, defaults filled in, as a rule's parameter."""
+    """Return one section of the settings, with defaults filled in, as a rule's parameter."""
     return getattr(SETTINGS, name).model_dump(mode="json")
 
 
@@ -58,5 +65,5 @@ def map_file(name):
 
 
 def any_of(names):
-    """Return a wildcard constraint: one of the names, and nothing where there are none."""
+    """Return a wildcard constraint that matches one of the names; without names it matches nothing."""
     return "|".join(re.escape(name) for name in names) or "(?!)"

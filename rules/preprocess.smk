@@ -1,6 +1,6 @@
 # From volumes to slice pairs (§4): pre-registration in 3D, slices, landmarks, evaluation points, perturbations.
 
-# What is known of the alignment: the truth of a simulated patient, or a transform that the sheet gives.
+# The alignment, if it is known: the truth of a simulated patient, or a transform that the sheet gives.
 KNOWN = (
     {"truth": results("volumes/{patient}/truth.tfm")}
     if SHEET is None

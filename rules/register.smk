@@ -1,4 +1,4 @@
-# Every method registers every case of both sets; one table a method, seed and set.
+# Every method registers every case of both sets, and writes one table per method, seed and set.
 
 
 rule register_initial:
@@ -6,7 +6,7 @@ rule register_initial:
         slices=SLICES,
         perturbations=results("perturbations/{set}.csv"),
     output:
-        registrations=results("registrations/Initial/seed0/{set}.csv"),
+        registrations=results(f"registrations/{UNREGISTERED}/seed0/{{set}}.csv"),
     log:
         results("logs/register_initial/{set}.log"),
     benchmark:
@@ -49,7 +49,7 @@ use rule register_initial as register_search with:
         **job("register_search"),
         settings=section("baselines")["search"],
     message:
-        "{wildcards.set}: searching the highest mutual information"
+        "{wildcards.set}: searching for the highest mutual information"
 
 
 use rule register_initial as register_simpleitk with:
@@ -76,7 +76,7 @@ rule register_elastix:
         results("logs/register_elastix/{set}.log"),
     benchmark:
         results("benchmarks/register_elastix/{set}.tsv")
-    priority: 60  # slow, and ready long before the agents are: not to be the last to end
+    priority: 60  # slow, and possible long before the agents are trained: the run should not end with it
     conda:
         "../envs/regagent.yaml"
     threads: 1
@@ -134,7 +134,7 @@ use rule register_elastix as refine_registrations with:
     params:
         **job("refine_registrations"),
     message:
-        "{wildcards.set}: finishing {wildcards.method} by Elastix, seed {wildcards.seed}"
+        "{wildcards.set}: refining {wildcards.method} by Elastix, seed {wildcards.seed}"
 
 
 rule register_regressor:
@@ -210,4 +210,4 @@ use rule register_regressor as walk_episode with:
         inference=section("inference"),
         seed=lambda wildcards: int(wildcards.seed),
     message:
-        "walking {wildcards.variant} with look-ahead through one case, seed {wildcards.seed}"
+        "{wildcards.variant} with look-ahead, seed {wildcards.seed}: recording an episode"

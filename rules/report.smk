@@ -1,4 +1,4 @@
-# What a person looks at: Table 2, Figures 4 and 5, the figures beside the paper's, and where it all comes from.
+# Results for readers: Table 2, Figures 4 and 5, tables and figures beside the paper's, and the provenance.
 
 
 rule make_table2:
@@ -99,7 +99,7 @@ rule make_claims:
     params:
         **job("make_claims"),
     message:
-        "holding the paper's claims against this run"
+        "testing the paper's claims on this run"
     script:
         "../workflow_scripts/{params.script}.py"
 
@@ -124,7 +124,7 @@ rule write_results:
         **job("write_results"),
         run=SETTINGS.run,
     message:
-        "writing what was found"
+        "writing the page of results"
     script:
         "../workflow_scripts/{params.script}.py"
 
@@ -166,7 +166,7 @@ use rule draw_figure4 as draw_worst_cases with:
             results("figures/worst_cases.png"),
             caption="captions/worst_cases.rst",
             category="Examples",
-            labels={"figure": "worst cases", "shows": "where RL-LME-MC fails most"},
+            labels={"figure": "worst cases", "shows": f"where {PROPOSED} fails most"},
         ),
     log:
         results("logs/draw_worst_cases.log"),
@@ -399,7 +399,7 @@ rule draw_cohort:
             caption="captions/cohort.rst",
             category="Patients",
             subcategory="Cohort",
-            labels={"figure": "cohort", "shows": "middle slices of six patients"},
+            labels={"figure": "cohort", "shows": "slices of the first patients"},
         ),
     log:
         results("logs/draw_cohort.log"),
@@ -502,6 +502,6 @@ rule write_provenance:
         config=SETTINGS.model_dump(mode="json"),
         code={script.stem: code_hash(script) for script in SCRIPTS},
     message:
-        "writing down where the results come from"
+        "recording the provenance of the results"
     script:
         "../workflow_scripts/write_provenance.py"

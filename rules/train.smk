@@ -1,5 +1,5 @@
-# One training a variant and seed, or an agent from elsewhere, and the stop threshold of each (§3.4 to §3.6).
-# A training keeps its checkpoints under state/, which is no output: they survive a killed job.
+# One training per variant and seed, or an imported agent, and the stop threshold of each (§3.4 to §3.6).
+# A training keeps its checkpoints under state/. They are not outputs, so they survive a killed job.
 
 
 rule train_agent:
@@ -71,7 +71,7 @@ rule import_agent:
         **job("import_agent"),
         settings=section("slices"),
     message:
-        "{wildcards.variant}: taking over the agent {input.agent}"
+        "{wildcards.variant}: importing the agent {input.agent}"
     script:
         "../workflow_scripts/{params.script}.py"
 

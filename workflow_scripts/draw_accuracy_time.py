@@ -1,4 +1,4 @@
-"""Draw the error of every method against the time that it takes for a case (beside paper Table 2).
+"""Draw the error of every method against its time per case (beside paper Table 2).
 
 Input: style, registrations (registrations/{method}/seed{n}/{set}.csv of all methods). Params: families
 (the family of each method, in the order of Table 2). Output: pdf, png.

@@ -1,4 +1,4 @@
-"""Draw how the stop threshold of each agent was found: the error against the threshold (§3.6).
+"""Draw the error against the stop threshold, from which the threshold of each agent was chosen (§3.6).
 
 Input: style, calibrations (models/{variant}/seed{n}/calibration.csv, any number). Output: pdf, png.
 """

@@ -1,7 +1,7 @@
-"""Draw how often each method succeeds against the error it starts from (§5.3).
+"""Draw the success rate of each method against the initial error (§5.3).
 
-Input: style, registrations (registrations/{method}/seed{n}/{set}.csv, any number).
-Params: methods (the lines in their order). Output: pdf, png.
+Input: style, registrations (registrations/{method}/seed{n}/{set}.csv of all methods). Params: families
+(the family of each method, in the order of Table 2). Output: pdf, png.
 """
 
 from regagent.figures.methods import draw_capture_range

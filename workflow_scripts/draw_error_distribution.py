@@ -1,4 +1,4 @@
-"""Draw how the errors of every method are distributed over the cases (beside paper Table 2).
+"""Draw the distribution of every method's errors over the cases (beside paper Table 2).
 
 Input: style, registrations (registrations/{method}/seed{n}/{set}.csv of all methods). Params: families
 (the family of each method, in the order of Table 2). Output: pdf, png.

@@ -1,4 +1,4 @@
-"""Draw Figure 5 of the paper: steps and cumulative reward an episode during training (§5.1, §5.2).
+"""Draw Figure 5 of the paper: steps and cumulative reward per episode during training (§5.1, §5.2).
 
 Input: style, training (models/{variant}/seed{n}/training.csv of RL-LME, CNN-LME and CNN-matrix).
 Output: pdf, png (all four panels), panels_pdf, panels_png (lists of four files, panels a to d).

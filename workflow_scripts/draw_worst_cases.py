@@ -1,4 +1,4 @@
-"""Draw the cases of E2 on which the paper's method errs most, as Figure 4 draws its examples.
+"""Draw the cases of E2 with the largest errors of the paper's method, as Figure 4 draws its examples.
 
 Input: style, slices (slices/{patient}.npz of the test patients), perturbations (the set's cases),
 registrations (registrations/{method}/seed{n}/{set}.csv, one a method). Params: methods (the columns

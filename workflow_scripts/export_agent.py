@@ -1,7 +1,7 @@
 """Write a trained and calibrated agent into one file, for other cohorts and for ``regagent register``.
 
 Settings: ``slices``, ``inference``. Params: ``run`` (plain facts about the run), ``training_code`` (hashes).
-Inputs: ``model``, ``threshold``, ``slices`` (every patient's), ``split``, ``registrations`` (the agent's own
+Inputs: ``model``, ``threshold``, ``slices`` (every patient's), ``split``, ``registrations`` (the agent's
 of the test sets, with look-ahead). Output: ``agent``.
 """
 

@@ -1,6 +1,6 @@
-"""Bring a patient's own MR and CT into the pipeline, checked and in one orientation.
+"""Check the MR and CT of a patient of the sample sheet, and write them in one orientation.
 
-Wildcard: ``patient``. Parameter: ``sheet``, whose row of the patient a fault names.
+Wildcard: ``patient``. Parameter: ``sheet`` (errors name the patient's row).
 Inputs: ``mr``, ``ct`` (files or DICOM folders that the sample sheet names). Outputs: ``mr``, ``ct``.
 """
 

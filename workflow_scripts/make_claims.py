@@ -1,4 +1,4 @@
-"""Hold what the paper claims of its methods (§4, §5) against this run.
+"""Test the paper's claims about its methods (§4, §5) on this run.
 
 Input: registrations (registrations/{method}/seed{n}/{set}.csv, any number), trainings
 (models/{variant}/seed{n}/training.csv of Figure 5's variants). Output: csv, markdown, html.

@@ -1,6 +1,6 @@
-"""Align a patient's CT with the MR in 3D: by a given transform, by Elastix, or as they lie (paper §4).
+"""Align a patient's CT with the MR in 3D: by a given transform, by Elastix, or by their coordinates (§4).
 
-Settings: ``preregistration``. Wildcard: ``patient``. Parameter: ``sheet``, whose row a fault names.
+Settings: ``preregistration``. Wildcard: ``patient``. Parameter: ``sheet`` (errors name the patient's row).
 Inputs: ``mr``, ``ct``, ``parameter_map``; ``transform`` where the sheet gives one; ``truth`` where known.
 Outputs: ``ct`` (on the MR's grid), ``transform``, ``quality``, ``overlay``.
 """

@@ -1,4 +1,4 @@
-"""Finish another method's registrations by a local 2D Elastix, which is not in the paper.
+"""Refine another method's registrations by a local 2D Elastix, which is not in the paper.
 
 Inputs: ``registrations`` (the other method's), ``perturbations``, ``slices`` (every patient's),
 ``parameter_map``. Output: ``registrations``.

@@ -1,4 +1,4 @@
-"""Leave every test case as it is: the error before registration, a row of Table 2 (paper §4).
+"""Measure the error of every test case before registration, a row of Table 2 (paper §4).
 
 Inputs: ``perturbations``, ``slices`` (every patient's). Output: ``registrations``.
 """

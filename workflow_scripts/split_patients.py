@@ -1,7 +1,7 @@
 """Split the patients into a training and a test set (paper §4).
 
 Settings: ``split``, and the parameter ``patients`` (their names).
-Input: ``sheet``, where the patients come from a sample sheet (its column ``set`` is honoured).
+Input: ``sheet``, if the patients come from a sample sheet (its column ``set`` overrides the draw).
 Output: ``split``.
 """
 

@@ -1,4 +1,4 @@
-"""Walk a trained agent on one test case and write down every pose and value (paper §3.6).
+"""Register one test case by a trained agent and record every pose and value (paper §3.6).
 
 Settings: ``inference``.
 Inputs: ``perturbations``, ``slices`` (every patient's), ``model``, ``threshold``. Output: ``episode``.

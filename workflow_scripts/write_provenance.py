@@ -1,8 +1,8 @@
-"""Record what a run's results rest on: code, versions, machine, seeds, configuration and checksums.
+"""Record the provenance of a run's results: code, versions, machine, seeds, configuration and checksums.
 
 Settings: all of them. Params: ``config`` (the merged configuration), ``code`` (the hash of each rule's
 code). Inputs: ``data`` (volumes, split, perturbations, models), ``results`` (tables and figures).
-Outputs: ``provenance``, and ``footer``, what the report says of it.
+Outputs: ``provenance``, and ``footer``, the report's paragraph about it.
 """
 
 from regagent.jobs import logged

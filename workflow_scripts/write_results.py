@@ -1,4 +1,4 @@
-"""Write what a run found against what the paper says, as a page with every number filled in.
+"""Write the page of results: what a run found beside what the paper says.
 
 Input: table2, table2_markdown, statistics, statistics_markdown, claims. Params: run (its name). Output: page.
 """

@@ -1,4 +1,4 @@
-"""Write what the run found for the first page of the report: patients, errors, failures.
+"""Write the summary on the first page of the report: patients, errors, failures.
 
 Input: registrations (registrations/{method}/seed{n}/{set}.csv of all methods), split (patient, set).
 Params: families (the family of each method, in the order of Table 2). Output: text.

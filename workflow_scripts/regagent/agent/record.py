@@ -64,9 +64,7 @@ class TrainingRecord:
             for path in self.folder.glob("events.out.tfevents.*"):
                 path.unlink()
         self.measures: list[Mapping[str, float]] = []  # since the last progress line
-        self.curves: Any = (
-            None  # opened at the first line: its thread must not be there when workers are forked
-        )
+        self.curves: Any = None  # opened at the first line: workers are forked before it starts its thread
         self.first_step = self.told_step = self.step
         self.told = self.checkpointed = time.monotonic()
         self.clock_started = clock()

@@ -1,1 +1,1 @@
-"""The command ``regagent``: a trained agent for a reader's own images, without the pipeline."""
+"""The command ``regagent``: it registers a user's own images by a trained agent, without the pipeline."""

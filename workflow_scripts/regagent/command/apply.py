@@ -1,4 +1,4 @@
-"""``regagent apply``: a transform applied to an image or to a table of points."""
+"""``regagent apply``: apply a transform to an image or to a table of points."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def apply_transform(
 ) -> None:
     """Apply the transform of a file, or its inverse, to an image or to points, whichever is given.
 
-    ``reference``, ``nearest`` and ``outside`` go with an image (``transform_image``). Raises ``UsageError``
+    ``reference``, ``nearest`` and ``outside`` are for an image (``transform_image``). Raises ``UsageError``
     for options that do not go together, ``UserError`` for a fault in a file.
     """
     if not points and not (image and reference):
@@ -49,11 +49,12 @@ def transform_image(
     nearest: bool = False,
     outside: float | None = None,
 ) -> None:
-    """Write the image on the reference's grid; ``transform`` maps points of the reference to the image's.
+    """Resample the image onto the reference's grid and write it.
 
-    Interpolation is linear, or takes the nearest voxel, as labels need it. ``outside`` is the value beyond
-    the image, its lowest one if not given. Pixels keep their type: values are rounded to it where it has
-    whole numbers. Raises ``UserError`` when the dimensions differ or ``outside`` does not fit that type.
+    ``transform`` maps points of the reference to points of the image, in mm. Interpolation is linear;
+    ``nearest`` takes the nearest voxel instead, for maps of labels. ``outside`` is the value beyond the
+    image, by default the image's lowest value. The type of the pixels stays: values are rounded if it holds
+    whole numbers. Raises ``UserError`` when the dimensions differ or ``outside`` does not fit the type.
     """
     moving, fixed = read_image(image), read_image(reference)
     for path, found in ((image, moving), (reference, fixed)):
@@ -75,10 +76,10 @@ def transform_image(
 
 
 def transform_points(transform: sitk.Transform, points: str | Path, output: str | Path) -> None:
-    """Write the table of points with their coordinates mapped; its other columns stay as they are.
+    """Write the table of points with mapped coordinates; its other columns stay as they are.
 
-    Coordinates are the columns x, y and, for a 3D transform, z, in mm. Raises ``UserError`` naming the row of
-    a coordinate that is no number (the header is row 1).
+    Coordinates are the columns x, y and, for a 3D transform, z, in mm. Raises ``UserError`` when one of these
+    columns is missing, and naming the row (the header is row 1) of a coordinate that is not a number.
     """
     table = read_text_table(points)
     axes = ["x", "y", "z"][: transform.GetDimension()]

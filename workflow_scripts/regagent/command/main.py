@@ -1,12 +1,13 @@
-"""The command ``regagent``: its words, its help and its exit codes (§3.6).
+"""The command line of ``regagent``: its options, its help and its exit codes (§3.6).
 
-Nothing but the standard library is imported until a command runs, so that help is there at once.
+Nothing but the standard library is imported until a command runs, so that help appears at once.
 """
 
 import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from regagent import __version__
 from regagent.patients.layouts import LAYOUTS
@@ -17,61 +18,62 @@ DIRECTION = """\
 Direction and units: a transform maps points of the fixed image (the MR) to points of
 the moving image (the CT), in mm, in ITK's world coordinates: x to the patient's left,
 y to the back, z to the head (LPS). So SimpleITK.Resample(moving, fixed, transform)
-lays the moving image over the fixed one."""
+resamples the moving image onto the grid of the fixed one."""
 
 REGISTER = f"""\
 Register a CT (moving) to an MR (fixed) of one patient's head by a trained agent.
 
 Both are 2D images, or both are volumes. The agent works on axial slices and looks for
-a shift, a rotation and a scale within them; it knows nothing of tilts and shifts
-across the slices, nor of deformation. Of volumes, up to twelve slices spread over
-the head are registered one by one, and the median of their results becomes one
-transform for the whole volume; --slice takes one slice alone. Volumes that are tilted
-against each other must be aligned in 3D first, by any rigid registration.
+a shift, a rotation and a scale within them. It corrects no tilt, no shift across the
+slices and no deformation. Of volumes, up to twelve slices spread over the head are
+registered one by one, and the median of their results becomes one transform for the
+whole volume; --slice takes one slice alone. Volumes that are tilted against each other
+must be aligned in 3D first, by any rigid registration.
 
-What comes out: for 2D images a Similarity2DTransform, for volumes an AffineTransform
-that is this similarity in the plane of the MR's axial slices. All files that are asked
-for are written together; a fault leaves what was there before.
+Result: for 2D images a Similarity2DTransform, for volumes an AffineTransform that is
+this similarity in the plane of the MR's axial slices. All files that are asked for are
+written together; after a fault, files that were there before are unchanged.
 
 {DIRECTION}
 
-Whether to trust it: the agent stops where the value that its network gives to what it
-sees reaches a threshold, found on the patients that it was trained on. If that never
-happens, if the slices of a volume do not agree, or if the agent failed in half of its
-own tests, the command says "I could not register this pair", writes nothing, and ends
-with exit code 3. For the others it tells how many of the agent's own test cases whose
-value reached the threshold ended within 2 px of the truth. That number comes from the
-patients of the agent's own run; for other scanners and other diseases it is a hope.
-Look at --report. Not for clinical use."""
+Whether to trust it: the agent's network gives a value to what it sees, and the agent
+stops where this value reaches a threshold, found on the patients that it was trained
+on. The pair counts as not registered if the value never reaches the threshold, if the
+slices of a volume do not agree, or if the agent failed in half of its own tests. The
+command then says "I could not register this pair", writes nothing, and ends with exit
+code 3. Otherwise it tells how many of the agent's own test cases whose value reached
+the threshold ended within 2 px of the truth. That number comes from the patients of
+the agent's own run; it may not hold for other scanners and other diseases. Look at
+the picture that --report writes. Not for clinical use."""
 
 REGISTER_CODES = """\
 exit codes:
   0  registered, files written
   1  a fault in the input: the message names the file, what was found and expected
   2  the command line is wrong
-  3  I could not register this pair (with --force: and files are written all the same)"""
+  3  the pair could not be registered (with --force the files are written nevertheless)"""
 
 APPLY = f"""\
 Apply a transform that `regagent register` wrote, or any other of ITK, to an image or
 to a table of points.
 
-An image (--image, --out) of the moving image's world is laid on the grid of
---reference, the fixed image: a CT, or a map of labels drawn on it (--nearest). Points
-(--points) are a CSV file with columns x, y and, for a 3D transform, z; they are
-mapped from the fixed image to the moving one. --inverse goes the other way in both.
+An image (--image) is resampled onto the grid of --reference, the fixed image. It is
+the moving image, or lies where that lies, as a map of labels drawn on it (--nearest).
+Points (--points) are a CSV file with columns x, y and, for a 3D transform, z; they
+are mapped from the fixed image to the moving one. --inverse exchanges fixed and moving.
 
 {DIRECTION}"""
 
 DATASETS = """\
-Write the sample sheet of a public data set: the patients that lie in an unpacked
-folder, for `cohort: {source: sheet}` of the pipeline's settings. A patient without MR
-or CT is left out and named. docs/data.md tells where the data sets come from."""
+Write the sample sheet of a public data set from its unpacked folder, for
+`cohort: {source: sheet}` in the pipeline's settings. Patients without MR or CT are
+left out and named. docs/data.md tells where the data sets come from."""
 
 CODES = "exit codes: 0 done, 1 a fault in the input, 2 the command line is wrong"
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line; ``run`` of what it parses takes all the other options."""
+    """Return the parser of the command line; the parsed ``run`` is a function of all other options."""
     top = argparse.ArgumentParser(
         prog="regagent", description="MR-CT registration by a trained reinforcement-learning agent."
     )
@@ -88,7 +90,12 @@ def parser() -> argparse.ArgumentParser:
     )
     register.set_defaults(run=_register)
     add = register.add_argument
-    add("--fixed", required=True, metavar="MR", help="the MR: NIfTI, MetaImage, NRRD or what else ITK reads")
+    add(
+        "--fixed",
+        required=True,
+        metavar="MR",
+        help="the MR: NIfTI, MetaImage, NRRD or another format that ITK reads",
+    )
     add("--moving", required=True, metavar="CT", help="the CT, in Hounsfield units")
     add(
         "--model",
@@ -96,13 +103,19 @@ def parser() -> argparse.ArgumentParser:
         metavar="AGENT",
         help="the agent: a file agent.pt, the model.pt beside it, or their folder",
     )
-    add("--transform-out", required=True, metavar="TFM", help="where the transform goes (.tfm, .txt or .h5)")
+    add(
+        "--transform-out", required=True, metavar="TFM", help="the file for the transform (.tfm, .txt or .h5)"
+    )
     add(
         "--warped-out",
         metavar="IMAGE",
-        help="where the CT on the MR's grid goes (HU, -1000 beyond the CT)",
+        help="the file for the CT on the MR's grid (HU, -1000 beyond the CT)",
     )
-    add("--report", metavar="PNG", help="where a picture goes: the MR under the CT's lines, before and after")
+    add(
+        "--report",
+        metavar="PNG",
+        help="the file for a picture: the MR under the CT's lines, before and after",
+    )
     add(
         "--slice",
         type=int,
@@ -114,9 +127,9 @@ def parser() -> argparse.ArgumentParser:
         "--start",
         choices=["coordinates", "centres"],
         default="coordinates",
-        help="where the CT lies at first: by its coordinates (default), or with its centre on the MR's",
+        help="start by the coordinates of MR and CT (default), or with the CT's centre on the MR's",
     )
-    add("--refine", action="store_true", help="go on from the agent's pose by a local Elastix registration")
+    add("--refine", action="store_true", help="refine the agent's pose by a local Elastix registration")
     add("--force", action="store_true", help="write the files even if the pair could not be registered")
 
     apply = commands.add_parser(
@@ -130,13 +143,15 @@ def parser() -> argparse.ArgumentParser:
     add = apply.add_argument
     add("--transform", required=True, metavar="TFM", help="the transform")
     what = apply.add_mutually_exclusive_group(required=True)
-    what.add_argument("--image", help="the image to lay on the grid of --reference")
+    what.add_argument("--image", help="the image to resample onto the grid of --reference")
     what.add_argument("--points", metavar="CSV", help="the points to map, in mm (LPS)")
     add("--reference", metavar="IMAGE", help="with --image: the image whose grid the result has")
-    add("--out", required=True, metavar="FILE", help="where the image or the table goes")
+    add("--out", required=True, metavar="FILE", help="the file for the resampled image or the table")
     add("--inverse", action="store_true", help="map from the moving image to the fixed one instead")
     add("--nearest", action="store_true", help="with --image: no interpolation, for maps of labels")
-    add("--outside", type=float, metavar="V", help="with --image: value beyond it (default: its lowest)")
+    add(
+        "--outside", type=float, metavar="V", help="with --image: value beyond it (default: its lowest value)"
+    )
 
     datasets = commands.add_parser(
         "datasets",
@@ -153,13 +168,13 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _register(**options) -> int:
+def _register(**options: Any) -> int:
     from regagent.command.register import register_files
 
     return DONE if register_files(**options) else REFUSED
 
 
-def _apply(**options) -> int:
+def _apply(**options: Any) -> int:
     from regagent.command.apply import apply_transform
 
     apply_transform(**options)
@@ -186,6 +201,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
-    except (UserError, OSError, RuntimeError) as error:  # SimpleITK's own are RuntimeErrors
+    except (UserError, OSError, RuntimeError) as error:  # SimpleITK raises RuntimeError
         print(f"error: {error}", file=sys.stderr)
         return FAULT

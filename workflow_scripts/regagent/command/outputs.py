@@ -1,4 +1,4 @@
-"""The files that the command writes: their names are checked, and they are written together or not at all."""
+"""The files that the command writes: checks of their names, and writing all of them or none."""
 
 import os
 import tempfile
@@ -20,10 +20,10 @@ class UsageError(UserError):
 def check_outputs(
     inputs: Sequence[str | Path | None], outputs: Sequence[tuple[str | Path | None, Sequence[str]]]
 ) -> None:
-    """Check that each output, given with the suffixes that it may have, can be written; None is left out.
+    """Check that each output can be written; an output is a path, or None, and the suffixes that it may have.
 
-    Raises ``UsageError`` for another suffix, a folder, and a file that is an input or another output;
-    ``UserError`` where nothing can be written. Writes nothing itself.
+    Raises ``UsageError`` for another suffix, for a folder, and for a file that is an input or another output.
+    Raises ``UserError`` where a file cannot be written. Writes nothing itself.
     """
     taken = {Path(path).resolve() for path in inputs if path}
     for path, suffixes in outputs:
@@ -45,10 +45,10 @@ def check_outputs(
 
 @contextmanager
 def write_together() -> Iterator[Callable[[str | Path], Path]]:
-    """Yield a function that gives the body a temporary path for each output, to write there.
+    """Yield a function that returns a temporary path for each output; the body writes to these paths.
 
-    All are put in place when the body has succeeded. If it fails, or if one cannot be put in place, every
-    output is as it was before. Raises ``UserError``.
+    All outputs are put in place when the body has succeeded. If it fails, or if an output cannot be put in
+    place, all outputs are as they were before. Raises ``UserError`` when one cannot be written.
     """
     staged: dict[str | Path, Path] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -58,6 +58,6 @@ def write_together() -> Iterator[Callable[[str | Path], Path]]:
             return staged[path]
 
         yield stage
-        with ExitStack() as stack:  # none gets its name before all are on their disks
+        with ExitStack() as stack:  # no output is replaced before all are on their disks
             for path, written in staged.items():
                 stack.enter_context(write_whole(path)).write_bytes(written.read_bytes())

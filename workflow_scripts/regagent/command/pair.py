@@ -1,8 +1,8 @@
-"""A reader's own MR and CT, registered by a trained agent: images in, one physical transform out (§3.6).
+"""Registration of a user's own MR and CT by a trained agent: images in, one transform in mm out (§3.6).
 
-The agent sees slices. A 2D image is one; of a volume, several are registered one by one, and the median of
-their poses is the result: one in-plane similarity for the whole volume. All goes through 3D: an image counts
-as a volume of one slice.
+The agent registers slices. A 2D image is one slice. Of a volume, several slices are registered one by one,
+and the median of their poses is the result: one in-plane similarity for the whole volume. A 2D image counts
+as a volume of one slice throughout.
 """
 
 import logging
@@ -35,27 +35,27 @@ logger = logging.getLogger("regagent")
 
 Array = NDArray[np.float64]
 
-#: Slices of a volume that are registered, if it has so many.
+#: At most so many slices of a volume are registered.
 MAXIMUM_SLICES = 12
 
-#: A CT slice shows the head if its tissue covers this part of the area of the MR's head: at the smallest
-#: scale that agents are trained on, 0.75, it covers 0.56.
+#: A CT slice shows the head if its tissue covers this part of the area of the MR's head. At 0.75, the
+#: smallest scale that agents are trained on, it covers 0.56.
 TISSUE_FRACTION = 0.5
 
-#: Of the slices of a volume, this part must reach the threshold, and half of these must lie within
-#: ``SUCCESS_PX`` of their median. In volumes that are tilted against each other they do not.
+#: This part of the slices of a volume must reach the threshold, and the poses of half of these must lie
+#: within ``SUCCESS_PX`` of their median. In volumes that are tilted against each other they do not.
 REGISTERED_FRACTION = 0.5
 
-#: A local refinement that ends farther from the agent's pose than this has lost its way.
+#: A local refinement that ends farther from the agent's pose than this is not used.
 REFINEMENT_PX = 5.0
 
-#: Where the distance of two poses is measured: over the part of the image that a head fills.
+#: The points (25, 2) px on which the distance of two poses is measured: the part that a head fills.
 GRID = np.stack(np.meshgrid(*2 * [np.linspace(-50.0, 50.0, 5)]), -1).reshape(-1, 2)
 
 
 @dataclass(frozen=True)
 class Placed:
-    """S slices of an MR and of a CT on the agent's grid, and where that grid lies in the world."""
+    """S slices of an MR and of a CT on the agent's grid, and where that grid lies in physical space."""
 
     numbers: list[int]  # (S,) slice numbers, 0 is the lowest
     fixed: Image  # (S, H, H) in [0, 1], the MR
@@ -64,22 +64,26 @@ class Placed:
     centre: Array  # (3,) mm, the centre of the MR
     axes: Array  # (3, 3), its columns are the directions of x, y and z
     start: Array  # (3,) mm, the shift from MR to CT points that the agent starts from
-    dimension: int  # of the reader's images, 2 or 3
+    dimension: int  # of the user's images, 2 or 3
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a pair: the poses of its slices, the one pose of the pair, and whether to trust it."""
+    """The result for a pair: the poses of its slices, the pose of the pair, and whether to trust it."""
 
-    slices: Registrations  # refined, where that was asked for
+    slices: Registrations  # refined, if that was asked for
     threshold: float
     pose: Array  # (4,)
-    spread_px: Array  # (S,) distance of each slice's pose from it
+    spread_px: Array  # (S,) distance of each slice's pose from the pair's
     refusal: str | None  # why this pair is not registered, None if it is
 
 
 def read_pair(fixed: str | Path, moving: str | Path) -> tuple[sitk.Image, sitk.Image]:
-    """Read an MR and a CT, both 2D or both 3D. Raises ``UserError`` also where they seem to be exchanged."""
+    """Read an MR and a CT, both 2D or both 3D.
+
+    Raises ``UserError`` for a file that cannot be read, for images of different dimensions, and where MR and
+    CT seem to be exchanged.
+    """
     if Path(fixed).resolve() == Path(moving).resolve():
         raise UserError(f"{fixed}: given as the fixed and as the moving image, expected an MR and a CT")
     mr, ct = read_image(fixed), read_image(moving)
@@ -107,11 +111,12 @@ def place(
     start: Literal["coordinates", "centres"] = "coordinates",
     number: int | None = None,
 ) -> Placed:
-    """Bring an MR and a CT to the agent's grid, as ``slices.select_slices`` does with a patient's.
+    """Bring an MR and a CT to the agent's grid, as ``slices.select_slices`` does in the pipeline.
 
-    The CT lies where its coordinates say, or with its centre on that of the MR. Of volumes, ``number``
-    chooses one axial slice; without it there are up to ``MAXIMUM_SLICES``, spread over the head. Raises
-    ``UserError`` where there is nothing to register.
+    The CT starts where its coordinates put it, or with its centre on that of the MR. Of volumes, ``number``
+    chooses one axial slice; without it, up to ``MAXIMUM_SLICES`` are chosen, spread over the head. Raises
+    ``UserError`` when ``number`` is not a slice of the volume, when the MR has no contrast, and when no slice
+    shows the head in both.
     """
     dimension = mr.GetDimension()
     if dimension == 2:
@@ -128,7 +133,7 @@ def place(
     except ValueError as error:
         raise UserError(str(error)) from error
 
-    # The CT may lie beyond the sides of a narrow MR: both are cut from the square around it.
+    # The CT may reach beyond the sides of a narrow MR: both are cut from the square around the MR.
     spacing = mr.GetSpacing()[:2]
     side = field_of_view(intensity.shape[1:], spacing)
     margin = [int((side / step - count) / 2) for step, count in zip(spacing, mr.GetSize(), strict=False)]
@@ -169,8 +174,10 @@ def _advice(start: str) -> str:
     return f" {how[start]}"
 
 
-def _spread(intensity: NDArray, spacing: tuple[float, ...], tissue: NDArray, settings: Slices) -> list[int]:
-    """Return the numbers of slices that are spread over the head, where the CT shows as much of it."""
+def _spread(
+    intensity: NDArray, spacing: tuple[float, float, float], tissue: NDArray, settings: Slices
+) -> list[int]:
+    """Return the numbers of slices that are spread over the part of the head that the CT shows too."""
     try:
         head = head_mask(intensity, spacing)
         shown = tissue >= TISSUE_FRACTION * head.sum((1, 2))
@@ -187,9 +194,9 @@ def _spread(intensity: NDArray, spacing: tuple[float, ...], tissue: NDArray, set
 def register_pair(agent: TrainedAgent, placed: Placed, parameter_map: str | Path | None = None) -> Outcome:
     """Register the slices by the agent with its look-ahead; the pair's pose is the median of theirs.
 
-    With an Elastix ``parameter_map``, a local registration goes on from each slice's pose; where that gives
-    up or ends more than ``REFINEMENT_PX`` away, the agent's pose stays. Slices whose value never reached the
-    threshold do not count, if others did.
+    With an Elastix ``parameter_map``, a local registration refines each slice's pose. If it gives up or ends
+    more than ``REFINEMENT_PX`` away, the agent's pose stays. If the value of some slices reaches the
+    threshold, the median is over these alone.
     """
     threshold = agent.facts.thresholds.lookahead
     network = agent.network.to(choose_device())
@@ -211,6 +218,7 @@ def register_pair(agent: TrainedAgent, placed: Placed, parameter_map: str | Path
 
 
 def _refusal(agent: TrainedAgent, found: Registrations, spread: Array) -> str | None:
+    """Return why the pair counts as not registered, None if it is registered."""
     tested, threshold = agent.facts.evaluation, agent.facts.thresholds.lookahead
     if 2 * tested.stopped_within <= tested.stopped:
         return (
@@ -222,8 +230,8 @@ def _refusal(agent: TrainedAgent, found: Registrations, spread: Array) -> str | 
         where = f"in {count - reached} of {count} slices " if count > 1 else ""
         return (
             f"{where}the agent's value never reached the threshold {threshold:.2f}, only"
-            f" {np.median(found.value[~found.stopped]):.2f} in {found.steps.max()} steps: it saw no pose"
-            " that it took for the right one"
+            f" {np.median(found.value[~found.stopped]):.2f} in {found.steps.max()} steps: it found no pose"
+            " that it judged to be right"
         )
     disagreement = np.median(spread[found.stopped])
     if disagreement > SUCCESS_PX:
@@ -236,12 +244,13 @@ def _refusal(agent: TrainedAgent, found: Registrations, spread: Array) -> str | 
 
 
 def physical_transform(pose: Array, placed: Placed) -> sitk.Transform:
-    """Return the pose as a transform in mm that maps points of the MR to points of the CT, as ITK has it.
+    """Return the pose (4,) as a transform in mm that maps points of the MR to points of the CT.
 
-    ``sitk.Resample(ct, mr, transform)`` lays the CT over the MR. A similarity for 2D images. For volumes, an
-    affine transform: the similarity in the plane of the slices, and nothing across them.
+    ``sitk.Resample(ct, mr, transform)`` resamples the CT onto the grid of the MR. For 2D images the transform
+    is a similarity. For volumes it is affine: the similarity in the plane of the slices, and no change across
+    them.
     """
-    # T moves the CT's content on the agent's grid to where the MR shows it: points go the other way.
+    # T moves the CT's content to where the MR shows it; a transform of points goes the other way.
     in_plane = matrix(invert(pose))
     whole = np.eye(3)
     whole[:2, :2] = in_plane[:, :2]

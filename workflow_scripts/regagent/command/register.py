@@ -1,4 +1,4 @@
-"""``regagent register``: an MR and a CT in, one transform out, and what is known of its worth."""
+"""``regagent register``: register a CT to an MR, and print how far the result can be trusted."""
 
 import sys
 from pathlib import Path
@@ -31,12 +31,12 @@ def register_files(
     refine: bool = False,
     force: bool = False,
 ) -> bool:
-    """Register the CT ``moving`` to the MR ``fixed``, print what came out, and tell whether it is registered.
+    """Register the CT ``moving`` to the MR ``fixed``, print the result, and return whether it is registered.
 
-    The transform, and the CT on the MR's grid and a picture if they are asked for, are written together or
-    not at all. A pair that is not registered gets none of them without ``force``. ``number`` chooses one
-    slice (``place``). Raises ``UserError`` for a fault in a file, ``UsageError`` for a name of an output that
-    will not do.
+    The transform is written, and on request the CT on the MR's grid and a picture: all of them or none. If
+    the pair is not registered, none is written without ``force``. ``number`` and ``start`` are those of
+    ``place``; with ``refine`` Elastix refines the agent's poses. Raises ``UserError`` for a fault in a file,
+    ``UsageError`` for an unsuitable name of an output.
     """
     check_outputs(
         [fixed, moving, model],
@@ -68,7 +68,7 @@ def register_files(
 
 
 def _slices(outcome: Outcome, placed: Placed) -> str:
-    """Return a line a slice: its own pose in mm and degrees, and what the agent thought of it."""
+    """Return one line per slice: its own pose in mm and degrees, and the agent's value of it."""
     lines = [f"slice    x mm    y mm   angle   scale   value (threshold {outcome.threshold:.2f})"]
     found = outcome.slices
     for number, pose, value, stopped, steps in zip(
@@ -80,11 +80,13 @@ def _slices(outcome: Outcome, placed: Placed) -> str:
 
 
 def _numbers(pose: np.ndarray, placed: Placed) -> str:
+    """Return a pose (4,) in columns: x and y in mm, angle in degrees, scale."""
     x, y = pose[:2] * placed.mm_per_px
     return f"{x:6.1f}  {y:6.1f}  {pose[2]:6.1f}  {pose[3]:6.3f}"
 
 
 def _result(outcome: Outcome, placed: Placed, agent: TrainedAgent) -> str:
+    """Return the pose of the pair, the agreement of its slices, and the agent's success rate."""
     start = " from where their centres meet" if placed.start.any() else ""
     lines = [f"       {_numbers(outcome.pose, placed)}  this moves the CT onto the MR{start}"]
     reached = outcome.slices.stopped
@@ -98,11 +100,11 @@ def _result(outcome: Outcome, placed: Placed, agent: TrainedAgent) -> str:
 
 
 def _success(evaluation: Evaluation, mm_per_px: float) -> str:
-    """Return what is known of the agent's success where its value reaches the threshold."""
+    """Return the agent's success rate in its own tests, over the cases whose value reached the threshold."""
     share = evaluation.stopped_within / evaluation.stopped
     return (
         f"Success estimate of a slice: {share:.0%}. Of {evaluation.stopped} test cases of this agent"
-        f" ({evaluation.patients} patients of its own cohort) whose value reached the threshold, so many"
-        f" ended within {evaluation.success_px:g} px of the truth; {evaluation.success_px * mm_per_px:.1f} mm"
-        " here."
+        f" ({evaluation.patients} patients of its own cohort) whose value reached the threshold, this share"
+        f" ended within {evaluation.success_px:g} px of the truth, which is"
+        f" {evaluation.success_px * mm_per_px:.1f} mm here."
     )

@@ -1,1 +1,1 @@
-"""What came out: registrations of every method, Table 2, statistics, claims, the page of results (§4, §5)."""
+"""The evaluation of a run: errors of registrations, Table 2, statistics, claims, page of results (§4, §5)."""

@@ -1,4 +1,4 @@
-"""Every case of a run in one table (§4): perturbation, pose, error and how it ended."""
+"""One table of every case of a run (§4): its perturbation, pose, error and status."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +10,7 @@ from regagent.files import UserError, read_table, write_table
 from regagent.geometry import POSE
 from regagent.jobs import logger
 
-#: Grows by one when a column is renamed, dropped or means something else; docs/tables.md tells what it holds.
+#: Grows by one when a column is renamed, dropped or changes its meaning; docs/tables.md describes them.
 SCHEMA_VERSION = 1
 PERTURBATION = [f"perturbation_{name}" for name in POSE]
 CASE = ["set", "case", "patient", "slice"]
@@ -21,10 +21,10 @@ COLUMNS = (
 
 
 def gather_cases(registrations: pd.DataFrame, perturbations: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a method, seed and case, in the order of ``registrations``.
+    """Return one row per method, seed and case, in the order of ``registrations``.
 
     ``registrations`` is what ``read_registrations`` returns, ``perturbations`` has the columns ``CASE`` and
-    the perturbing pose. Raises ``UserError`` for a case that was not perturbed so.
+    the perturbing pose. Raises ``UserError`` for a case that ``perturbations`` lacks.
     """
     poses = registrations.rename(columns={name: f"pose_{name}" for name in POSE})
     drawn = perturbations[[*CASE, *POSE]].rename(columns=dict(zip(POSE, PERTURBATION, strict=True)))
@@ -42,7 +42,10 @@ def gather_cases(registrations: pd.DataFrame, perturbations: pd.DataFrame) -> pd
 def make_case_table(
     registrations: Iterable[str | Path], perturbations: Iterable[str | Path], output: str | Path
 ) -> None:
-    """Write every case of registrations/{method}/seed{n}/{set}.csv beside perturbations/{set}.csv."""
+    """Write the table of all cases from registrations/{method}/seed{n}/{set}.csv and perturbations/{set}.csv.
+
+    Raises ``UserError`` when one of these tables is faulty.
+    """
     drawn = [read_table(path).assign(set=Path(path).stem) for path in perturbations]
     cases = gather_cases(read_registrations(registrations), pd.concat(drawn))
     write_table(cases, output)

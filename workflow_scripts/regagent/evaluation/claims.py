@@ -1,8 +1,9 @@
-"""The paper's claims (§4, §5) held against a run: differences with intervals, and a verdict on each."""
+"""Tests of the paper's claims (§4, §5) on a run: differences with intervals, and a verdict on each claim."""
 
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,17 +40,21 @@ NOTE = (
 def judge(
     registrations: pd.DataFrame, trainings: Iterable[str | Path] = (), claims: Iterable[Claim] = CLAIMS
 ) -> pd.DataFrame:
-    """Return one row a comparison, and one for a claim without any, with a verdict on each claim.
+    """Return one row per comparison, and one for a claim without comparisons, with the verdict on the claim.
 
     ``registrations`` is what ``read_registrations`` returns, ``trainings`` are models/*/seed*/training.csv.
-    A comparison *shows* something *for* a claim or *against* it, or is *open*, by its interval and by every
-    seed, as ``NOTE`` says. Comparisons of which the run lacks a method are left out, and the remark
-    names what is lacking; a claim without a comparison that has an interval is not testable here.
+    ``difference`` and its bounds ``low`` and ``high`` are in px of TRE or in what the statistic names;
+    ``seed_low`` and ``seed_high`` are the range of the difference over the seeds. ``shows`` says whether a
+    comparison is for its claim, against it, or open; ``NOTE`` gives the rule.
+
+    A comparison is left out where the run lacks one of its methods, and the remark names what is lacking.
+    A claim is not testable here if none of its comparisons has an interval.
     """
     sources = CaseErrors(registrations), Trainings(trainings)
     rows = []
     for claim in claims:
-        found, lacking = [], {}
+        found: list[dict[str, Any]] = []
+        lacking: dict[str, None] = {}  # its keys, in their order
         for (better, worse), set_name, name in product(claim.pairs, claim.sets, claim.statistics):
             source = sources[set_name == TRAINING]
             absent = [method for method in (better, worse) if not source.has(method, set_name)]
@@ -63,14 +68,19 @@ def judge(
             remarks.append(f"this run lacks {', '.join(map(label_of, lacking))}")
         if found and all(np.isnan(row["low"]) for row in found):
             remarks.append("an interval needs two test patients, for trainings two seeds")
-        about = {"section": claim.section, "claim": claim.says, "verdict": _verdict(found, claim.some)}
-        about |= {"remark": "; ".join(remarks), "margin": claim.margin}
+        about = {
+            "section": claim.section,
+            "claim": claim.says,
+            "verdict": _verdict(found, claim.some),
+            "remark": "; ".join(remarks),
+            "margin": claim.margin,
+        }
         rows += [about | row for row in found or [{}]]
     return pd.DataFrame(rows, columns=COLUMNS).round(4)
 
 
 def _shows(found: Comparison, claim: Claim) -> str:
-    """Return what a comparison says to its claim."""
+    """Return whether a comparison is for its claim, against it, or open."""
     if np.isnan(found.low):
         return OPEN
     low, high = min(found.low, found.seed_low), max(found.high, found.seed_high)
@@ -82,7 +92,8 @@ def _shows(found: Comparison, claim: Claim) -> str:
     return FOR if low > claim.margin else AGAINST if high < claim.margin else OPEN
 
 
-def _verdict(found: list[dict], some: bool) -> str:
+def _verdict(found: list[dict[str, Any]], some: bool) -> str:
+    """Return the verdict on a claim from its comparisons; with ``some``, one that is for it is enough."""
     if all(np.isnan(row["low"]) for row in found):
         return NOT_TESTABLE
     enough = any if some else all
@@ -90,7 +101,7 @@ def _verdict(found: list[dict], some: bool) -> str:
 
 
 def _printed(found: pd.DataFrame) -> list[Table]:
-    """Return the tables to print: a verdict a claim, and the comparisons behind it."""
+    """Return the tables to print: the verdict on each claim, and the comparisons behind it."""
     claims = found.drop_duplicates("claim")
     counts = pd.crosstab(found["claim"], found["shows"])
     counts = counts.reindex(index=claims["claim"], columns=[FOR, AGAINST, OPEN], fill_value=0).astype(str)
@@ -129,7 +140,10 @@ def make_claims(
     markdown: str | Path,
     html: str | Path,
 ) -> None:
-    """Write what ``judge`` returns as numbers (``csv``) and for readers (``markdown``, ``html``)."""
+    """Write what ``judge`` returns as numbers (``csv``) and for readers (``markdown``, ``html``).
+
+    Raises ``UserError`` when a table of a registration or of a training is faulty.
+    """
     found = judge(read_registrations(registrations), trainings)
     write_table(found, csv)
     tables = _printed(found)

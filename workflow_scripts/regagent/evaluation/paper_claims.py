@@ -1,4 +1,4 @@
-"""What the paper says of its methods (§4, §5), sentence by sentence, in a form that a run can answer."""
+"""The paper's statements about its methods (§4, §5), each with the comparisons that test it on a run."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,20 +6,21 @@ from typing import Literal
 from regagent.evaluation.statistics import BELOW, BOTH, FARTHER, MINUS, NEARER
 from regagent.evaluation.trainings import TRAINING
 
-#: How much larger something is on E2 than on E1.
+#: As a set: a statistic on E2 minus the same one on E1.
 GROWTH = f"E2{MINUS}E1"
-#: Two errors are alike within half of an agent's step.
+#: Two errors count as alike if they differ by less than this, half of an agent's step.
 ALIKE_PX = 0.5
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper, in our words, and the comparisons that it comes to.
+    """A statement of the paper, in our words, and the comparisons that test it.
 
-    Each pair of methods is compared on each set by each statistic. "lower": the first has the lower one, by
-    more than ``margin``; "alike": they differ by less than ``margin``; "not lower": the first is not
-    clearly lower. ``some``: one such comparison is enough. A claim without pairs cannot be tested, and
-    ``remark`` says why; else it says what to mind.
+    Each pair of methods is compared on each set by each statistic. The claim states the ``relation`` of the
+    two values. "lower": the first method's value is lower, by more than ``margin``. "alike": the values
+    differ by less than ``margin``. "not lower": the first method's value is not clearly lower. With ``some``
+    one comparison for the claim is enough, else all must be for it. A claim without pairs cannot be tested,
+    and its ``remark`` says why; the remark of any other claim says how it is tested.
     """
 
     section: str

@@ -1,4 +1,4 @@
-"""Tables for readers: frames of printed values, written as GitHub, LaTeX and HTML tables (§4, Table 2)."""
+"""Tables for readers: printed values as Markdown, LaTeX and HTML tables (§4, Table 2)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,11 @@ ABSENT = "–"
 
 @dataclass(frozen=True)
 class Table:
-    """A titled frame of strings and the cells of it that are bold; its index is the first printed column.
+    """A title, the printed cells as strings, and which of them are bold.
 
-    The columns may have two levels: what the columns have in common, and their own names. ``bold`` has the
-    index and the columns of ``cells``.
+    The index of ``cells`` is the first printed column. Its columns may have two levels: a heading over
+    several columns, and their own names. ``bold`` holds True or False and has the index and columns of
+    ``cells``.
     """
 
     title: str
@@ -30,31 +31,32 @@ class Table:
 
 
 def number(value: float) -> str:
-    """Return a value as printed, a dash where there is none."""
+    """Return a value with two decimals, a dash for NaN."""
     return ABSENT if np.isnan(value) else f"{value:.2f}"
 
 
 def with_spread(mean: float, std: float) -> str:
-    """Return a mean and its standard deviation as printed, a dash where there is none."""
+    """Return a mean and its standard deviation with two decimals, a dash where the mean is NaN."""
     return ABSENT if np.isnan(mean) else f"{mean:.2f} ± {std:.2f}"
 
 
 def with_interval(value: float, low: float, high: float) -> str:
-    """Return a value and its interval as printed; the value alone where there is no interval."""
+    """Return a value and its interval with two decimals; the value alone where the interval is NaN."""
     return number(value) if np.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def percentage(share: float) -> str:
-    """Return a share, 0 to 1, as printed."""
+    """Return a share, 0 to 1, in whole per cent."""
     return f"{100 * share:.0f} %"
 
 
 def to_markdown(tables: Sequence[Table], note: str) -> str:
-    """Return the tables as GitHub tables, one under the other, and the note."""
+    """Return the tables as GitHub's Markdown, one under the other, and the note below them."""
     return "\n\n".join([*map(_pipes, tables), note]) + "\n"
 
 
 def _pipes(table: Table) -> str:
+    """Return one table in Markdown; the columns' first heading is left out, the others precede the names."""
     cells = table.cells if table.bold is None else table.cells.mask(table.bold, "**" + table.cells + "**")
     names = cells.columns
     if names.nlevels == 2:
@@ -66,7 +68,7 @@ def _pipes(table: Table) -> str:
 
 
 def _styled(table: Table, escaped: Callable[[str], str], bold: str, title: str | None = None) -> Styler:
-    """Return the cells with the name of the index, and a title above it, in the corner."""
+    """Return the cells in a format; the name of the index, and above it the title, fill the corner."""
     corner = [title, table.cells.index.name][-table.cells.columns.nlevels :]
     styler = Styler(table.cells.rename_axis(index=None, columns=corner), cell_ids=False).format(escaped)
     styler.format_index(escaped, axis="index").format_index(escaped, axis="columns")
@@ -90,7 +92,7 @@ def _tex(text: str) -> str:
 
 
 def to_latex(tables: Sequence[Table], note: str, title: str, label: str) -> str:
-    """Return a ``table*`` with one ``tabular`` a table, narrowed to the text's width where it is wider."""
+    """Return a ``table*`` with one ``tabular`` per table, scaled down to the text's width if it is wider."""
     tabulars = [
         _styled(table, _tex, "textbf: --rwrap", table.title).to_latex(
             hrules=True, multicol_align="c", column_format="l" + table.align[0] * table.cells.shape[1]
@@ -133,7 +135,7 @@ tbody {{ border-bottom: 2px solid #1a1a1a; }}
 
 
 def to_html(tables: Sequence[Table], note: str, title: str) -> str:
-    """Return a page that stands alone, without scripts or outside files."""
+    """Return a self-contained page, without scripts or external files."""
     shown = [
         _styled(table, escape, "font-weight: bold").to_html(
             caption=escape(table.title), table_uuid=str(place), table_attributes=f'class="{table.align}"'
@@ -144,7 +146,7 @@ def to_html(tables: Sequence[Table], note: str, title: str) -> str:
 
 
 def write_texts(texts: Mapping[str | Path, str]) -> None:
-    """Write each text whole to its path; ``texts`` is {path: text}."""
+    """Write each text whole to its path; ``texts`` is {path: text}. Raises ``UserError`` if it cannot."""
     for path, text in texts.items():
         with write_whole(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -1,16 +1,19 @@
 """The target registration error of every case and its summary (§4, Table 2)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from regagent.geometry import IDENTITY, POSE, landmark_distance
 from regagent.pairs.slices import SlicePairs
 
+#: Takes the TRE (N,) in px of the cases and returns one number.
+Statistic = Callable[[NDArray[np.float64]], float | np.floating]
+
 #: The statistics of TRE (px) over cases; the standard deviation is the population's.
-STATISTICS = {
+STATISTICS: dict[str, Statistic] = {
     "mean": np.mean,
     "std": np.std,
     "p50": lambda error: np.percentile(error, 50),
@@ -20,7 +23,7 @@ STATISTICS = {
 #: A case within this TRE counts as a success; a pixel is about 1.5 mm.
 SUCCESS_PX = 2.0
 
-#: What became of a case: the method ended by itself, ran out of steps, or found nothing.
+#: How a case ended: by the method's own criterion, at the step limit, or without a result.
 STATUS = ("registered", "step_limit", "failed")
 
 
@@ -32,10 +35,12 @@ def registration_table(
     seconds: ArrayLike,
     status: ArrayLike,
 ) -> pd.DataFrame:
-    """Return the table of registrations, a row a case, in the order of ``cases``.
+    """Return the table of registrations, one row per case, in the order of ``cases``.
 
-    ``cases`` is a table of perturbations, ``poses`` (N, 4) are the estimated T. Errors are means over the
-    slice's evaluation points: ``initial_px`` without registration, ``tre_px`` and ``tre_mm`` with it.
+    ``cases`` is a table of N perturbations, ``poses`` (N, 4) are the estimated T, ``slices`` has the slice
+    pairs of each patient. ``steps``, ``seconds`` and ``status`` are (N,) or one value for all cases. Errors
+    are means over the slice's evaluation points: ``initial_px`` before registration, ``tre_px`` and
+    ``tre_mm`` after it.
     Raises ``ValueError`` for poses that are not finite or a status that is not one of ``STATUS``.
     """
     poses = np.asarray(poses, dtype=float).reshape(len(cases), 4)
@@ -70,9 +75,9 @@ def registration_table(
 
 
 def summarise(frame: pd.DataFrame) -> dict[str, float]:
-    """Return mean, std (of the population), p50 and p90 of ``tre_px``, the number n of cases and of failures.
+    """Return mean, std, p50 and p90 of ``tre_px``, the number ``n`` of cases and of ``failures``.
 
-    A failure is a case whose status is ``failed``; its error counts in the statistics as it stands.
+    A failure is a case with the status ``failed``; its error counts in the statistics like any other.
     Raises ``ValueError`` for a table without rows.
     """
     if len(frame) == 0:

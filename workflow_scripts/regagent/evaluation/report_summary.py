@@ -1,4 +1,4 @@
-"""What a run found, in a few sentences for the report's first page: patients, errors, failures (§4)."""
+"""The summary of a run on the report's first page: its patients, errors and failures (§4)."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from regagent.evaluation.run_tables import read_registrations
 from regagent.files import read_table
 from regagent.methods import NO_AGENT, PROPOSED, UNREGISTERED, label_of
 
-#: Test patients that are called by name.
+#: The summary names at most so many test patients.
 NAMED = 12
 
 
@@ -20,8 +20,8 @@ def write_summary(
 ) -> None:
     """Write patients, a short table of errors, and the failures of the proposed method as reStructuredText.
 
-    ``families`` is {method: family}. The table has the proposed method and those that are no agents; all
-    agents are in Table 2. Seeds are pooled.
+    ``families`` is {method: family}. The table has the proposed method and the methods without an agent;
+    Table 2 has all. The seeds of a method are pooled. Raises ``UserError`` when a table is faulty.
     """
     results = read_registrations(registrations)
     results["missed"] = results["tre_px"] > SUCCESS_PX
@@ -79,7 +79,7 @@ def _errors(results: pd.DataFrame, families: Mapping[str, str]) -> str:
 
 
 def _best(results: pd.DataFrame) -> str:
-    """Return which of all methods has the lowest mean error, set by set."""
+    """Return a sentence that names the method with the lowest mean error on each set."""
     parts = []
     for name, frame in results.groupby("set"):
         means = frame.groupby("method")["tre_px"].mean()
@@ -92,7 +92,7 @@ def _share(marks: pd.Series) -> str:
 
 
 def _failures(results: pd.DataFrame) -> str:
-    """Return where the proposed method misses: by set, initial error, patient and ending."""
+    """Return how many cases the proposed method misses, by set, initial error, patient and status."""
     by_set = [
         f"{frame['missed'].sum()} of {len(frame)} cases of {name} ({_share(frame['missed'])})"
         for name, frame in results.groupby("set")

@@ -1,7 +1,8 @@
-"""What a run found against what the paper says, as a page to read: every number filled in from its tables."""
+"""The page of results: what a run found beside what the paper says, with every number from its tables."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,12 +17,14 @@ from regagent.files import UserError, read_table
 from regagent.jobs import logger
 from regagent.methods import PROPOSED, UNREGISTERED, label_of
 
+#: A test is significant below this adjusted p-value.
 ALPHA = 0.05
+#: A claim with more comparisons than this gets a summary of them instead of a list.
 LISTED = 4
 
 
 def describe_table2(table: pd.DataFrame) -> Iterator[str]:
-    """Yield a paragraph a set on Table 2, from its numbers (tables/table2.csv)."""
+    """Yield one paragraph per set on Table 2, from its numbers (tables/table2.csv)."""
     for set_name, frame in table.groupby("set"):
         rows = frame[frame["method"] != UNREGISTERED]
         lowest = rows.loc[rows["mean_px"].idxmin()]
@@ -49,7 +52,7 @@ def describe_table2(table: pd.DataFrame) -> Iterator[str]:
 
 
 def describe_statistics(table: pd.DataFrame) -> Iterator[str]:
-    """Yield a paragraph a set on the statistics beside Table 2 (tables/table2_statistics.csv)."""
+    """Yield one paragraph per set on the statistics beside Table 2 (tables/table2_statistics.csv)."""
     for set_name, frame in table.groupby("set"):
         for row in frame[frame["method"] == PROPOSED].itertuples():
             tested = frame.dropna(subset="p_cases")
@@ -74,7 +77,7 @@ def _names(methods: pd.Series) -> str:
 
 
 def describe_claims(table: pd.DataFrame) -> Iterator[str]:
-    """Yield a paragraph a claim, under a heading a section of the paper (tables/claims.csv)."""
+    """Yield one paragraph per claim, under a heading for each section of the paper (tables/claims.csv)."""
     verdicts = table.drop_duplicates("claim")["verdict"]
     counts = [
         f"{(verdicts == verdict).sum()} {verdict}" for verdict in (SUPPORTED, NOT_SUPPORTED, NOT_TESTABLE)
@@ -95,12 +98,14 @@ def describe_claims(table: pd.DataFrame) -> Iterator[str]:
             yield text
 
 
-def _measured(row: tuple) -> str:
+def _measured(row: Any) -> str:
+    """Return the statistic and the set of a comparison; a pair of sets stands beside the methods instead."""
     where = "" if BELOW in row.set else f", {row.set}"
     return f"{LABELS.get(row.statistic, row.statistic)}{where}"
 
 
-def _comparison(row: tuple) -> str:
+def _comparison(row: Any) -> str:
+    """Return a comparison as text: the two methods, the statistic, the difference, and what it shows."""
     better, worse = label_of(row.better), label_of(row.worse)
     if MINUS in better:
         better, worse = f"({better})", f"({worse})"
@@ -112,7 +117,7 @@ def _comparison(row: tuple) -> str:
 
 
 def _summary(compared: pd.DataFrame) -> str:
-    """Return the count of comparisons, the span of their differences, and which are not for the claim."""
+    """Return the count of comparisons, the range of their differences, and those not for the claim."""
     text = (
         f"{(compared['shows'] == FOR).sum()} of {len(compared)} comparisons are for it; the differences span "
         f"{number(compared['difference'].min())} to {number(compared['difference'].max())}."

@@ -1,4 +1,4 @@
-"""Read back what the methods and trainings of a run wrote, named by the folders they stand in (§4)."""
+"""Readers of the tables of a run's registrations and trainings; paths name method, seed and set (§4)."""
 
 import re
 from collections.abc import Iterable
@@ -12,20 +12,23 @@ from regagent.files import UserError, read_table
 from regagent.geometry import POSE
 
 REGISTRATION = re.compile(r"registrations/(?P<method>[^/]+)/seed(?P<seed>\d+)/(?P<set>[^/]+)\.csv$")
+MODEL = re.compile(r"models/(?P<variant>[^/]+)/seed(?P<seed>\d+)/[^/]+\.csv$")
 REGISTRATION_COLUMNS = (
     *("case", "patient", "slice", *POSE),
     *("initial_px", "tre_px", "tre_mm", "steps", "seconds", "status"),
 )
 
 
-def _named(pattern: re.Pattern, path: str | Path) -> dict[str, str | int]:
+def _named(pattern: re.Pattern[str], path: str | Path) -> dict[str, str]:
+    """Return the groups of the pattern that a path ends like. Raises ``UserError`` when it does not."""
     match = pattern.search(Path(path).as_posix())
     if match is None:
         raise UserError(f"{path}: expected a path that ends like {pattern.pattern}")
-    return {key: int(value) if key == "seed" else value for key, value in match.groupdict().items()}
+    return match.groupdict()
 
 
 def _read(path: str | Path, columns: Iterable[str]) -> pd.DataFrame:
+    """Read a table. Raises ``UserError`` when it lacks one of ``columns`` or has no rows."""
     frame = read_table(path)
     missing = [column for column in columns if column not in frame]
     if missing:
@@ -38,10 +41,11 @@ def _read(path: str | Path, columns: Iterable[str]) -> pd.DataFrame:
 def read_registrations(paths: Iterable[str | Path]) -> pd.DataFrame:
     """Return the rows of all registrations/{method}/seed{n}/{set}.csv with method, seed and set added.
 
-    Every method and seed must have registered the same cases of a set. Raises ``UserError`` naming the
-    file when it does not, or when a column is missing, an error is not finite or a status is unknown.
+    Raises ``UserError`` naming the file when two methods or seeds have not registered the same cases of a
+    set, when a column is missing, an error (px, mm) is not finite, or a status is not one of ``STATUS``.
     """
-    frames, cases = [], {}
+    frames = []
+    cases: dict[str, tuple[str | Path, list[int]]] = {}
     for path in paths:
         name = _named(REGISTRATION, path)
         frame = _read(path, REGISTRATION_COLUMNS)
@@ -53,13 +57,10 @@ def read_registrations(paths: Iterable[str | Path]) -> pd.DataFrame:
         first, expected = cases.setdefault(name["set"], (path, sorted(frame["case"])))
         if sorted(frame["case"]) != expected:
             raise UserError(f"{path}: {len(frame)} cases, expected the {len(expected)} cases of {first}")
-        frames.append(frame.assign(**name))
+        frames.append(frame.assign(method=name["method"], seed=int(name["seed"]), set=name["set"]))
     if not frames:
         raise UserError("no registrations given, expected at least one table")
     return pd.concat(frames, ignore_index=True)
-
-
-MODEL = re.compile(r"models/(?P<variant>[^/]+)/seed(?P<seed>\d+)/[^/]+\.csv$")
 
 
 def read_models(
@@ -72,5 +73,5 @@ def read_models(
     tables: dict[str, dict[int, pd.DataFrame]] = {}
     for path in paths:
         name = _named(MODEL, path)
-        tables.setdefault(name["variant"], {})[name["seed"]] = _read(path, columns)
+        tables.setdefault(name["variant"], {})[int(name["seed"])] = _read(path, columns)
     return tables

@@ -1,4 +1,4 @@
-"""How sure a run's errors are: intervals over patients and paired tests (§4, Table 2; §5)."""
+"""The uncertainty of a run's errors: intervals over patients, and paired tests (§4, Table 2; §5)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,32 +8,35 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from regagent.evaluation.registrations import STATISTICS, SUCCESS_PX
+from regagent.evaluation.registrations import STATISTICS, SUCCESS_PX, Statistic
 from regagent.methods import UNREGISTERED
 
+#: The part of the cases that the statistic of the worst cases takes.
 WORST = 0.3
+#: How often the bootstrap draws patients.
 RESAMPLES = 2000
 BOTH = ("E1", "E2")
-#: Between two sets or two methods: by how much the error differs from one to the other.
+#: "A – B", of two sets or two methods, stands for the error of A minus that of B.
 MINUS = " – "
-#: Between two sets: the first method's error on the one, the second's on the other.
+#: "A < B", of two sets, compares the first method's error on A with the second method's on B.
 BELOW = " < "
+#: The halves of all cases by the error before registration.
 NEARER, FARTHER = "nearer half", "farther half"
 
 
 def worst_mean(error: ArrayLike) -> float:
-    """Return the mean of the worst 30 % of the errors, at least of one."""
+    """Return the mean of the largest 30 % of the errors (N,) in px, of one error at least."""
     error = np.sort(error)
     return float(error[-max(1, round(WORST * len(error))) :].mean())
 
 
 def success_rate(error: ArrayLike) -> float:
-    """Return the part of the errors (px) that are successes, 0 to 1."""
+    """Return the share of the errors (N,) in px that count as success, 0 to 1."""
     return float(np.mean(np.asarray(error) <= SUCCESS_PX))
 
 
 #: The statistics of TRE (px) over cases.
-CASE_STATISTICS: dict[str, Callable[[NDArray], float]] = {
+CASE_STATISTICS: dict[str, Statistic] = {
     **STATISTICS,
     "worst30": worst_mean,
     "success": success_rate,
@@ -52,10 +55,10 @@ class Comparison:
 
 
 class CaseErrors:
-    """The TRE (px) of every method and set, by seed and patient; what is drawn for intervals are patients.
+    """The TRE (px) of every method and set, by seed and patient, for intervals that draw patients.
 
-    ``registrations`` is what ``read_registrations`` returns. Beside E1 and E2 there are two more sets: the
-    nearer and the farther half of all their cases, by the error before registration.
+    ``registrations`` is what ``read_registrations`` returns. Beside E1 and E2 there are two more sets,
+    ``NEARER`` and ``FARTHER``: the halves of all cases by the error before registration.
     """
 
     def __init__(self, registrations: pd.DataFrame):
@@ -72,7 +75,7 @@ class CaseErrors:
             self._errors.setdefault((method, set_name), []).append(by_patient)
 
     def has(self, method: str, set_name: str) -> bool:
-        """Tell whether there are errors of all the methods and sets that two names stand for."""
+        """Tell whether all methods that ``method`` names have errors on all sets that ``set_name`` names."""
         sets = set_name.replace(BELOW, MINUS).split(MINUS)
         return all((name, one) in self._errors for name in method.split(MINUS) for one in sets)
 
@@ -81,8 +84,8 @@ class CaseErrors:
     ) -> NDArray[np.float64]:
         """Return a statistic over all cases of some patients (..., n), by seed: (..., seeds).
 
-        ``patients`` are indices, all patients if not given. "A – B" for a method or a set is the statistic
-        of A minus that of B.
+        ``patients`` are indices; without them all patients count. "A – B" for a method or a set gives the
+        statistic of A minus that of B.
         """
         patients = np.arange(len(self.patients)) if patients is None else np.asarray(patients)
         if MINUS in set_name:
@@ -99,8 +102,8 @@ class CaseErrors:
     def interval(self, statistic: Callable[[NDArray], NDArray]) -> tuple[float, float]:
         """Return the 95 % percentile interval of a statistic when patients are drawn with replacement.
 
-        ``statistic`` takes indices of patients (..., n) and returns numbers (...). The interval is empty
-        (NaN) for fewer than two patients.
+        ``statistic`` takes indices of patients (..., n) and returns numbers (...). Both bounds are NaN for
+        fewer than two patients.
         """
         if len(self.patients) < 2:
             return np.nan, np.nan
@@ -112,7 +115,8 @@ class CaseErrors:
             method="percentile",
             rng=np.random.default_rng(1),
         )
-        return tuple(map(float, found.confidence_interval))
+        low, high = found.confidence_interval
+        return float(low), float(high)
 
     def with_interval(self, method: str, set_name: str, name: str) -> tuple[float, float, float]:
         """Return the mean over the seeds of a statistic, and its interval."""
@@ -120,9 +124,9 @@ class CaseErrors:
         return float(self.statistic(method, set_name, name).mean()), low, high
 
     def compare(self, better: str, worse: str, set_name: str, name: str) -> Comparison:
-        """Return by how much a statistic of ``worse`` lies above that of ``better``, the same patients drawn.
+        """Return a statistic of ``worse`` minus that of ``better``; resamples draw patients for both alike.
 
-        On the set "A < B" it is that of ``better`` on A and of ``worse`` on B.
+        On the set "A < B" the statistic of ``better`` is taken on A, that of ``worse`` on B.
         """
         first, second = set_name.split(BELOW) if BELOW in set_name else (set_name, set_name)
 
@@ -152,8 +156,8 @@ def _of_drawn(seeds: list[list[NDArray]], name: str, patients: NDArray) -> NDArr
 def signed_rank(ours: ArrayLike, other: ArrayLike) -> tuple[float, float]:
     """Return (r, p) of Wilcoxon's two-sided signed-rank test of paired errors (N,).
 
-    r is the rank-biserial correlation: 1 where ours is lower in every pair, −1 where it is higher. Pairs that
-    are equal are left out, as Wilcoxon did; where all are, r is 0 and p is 1.
+    r is the rank-biserial correlation: 1 where ours is lower in every pair, −1 where it is higher. Equal
+    pairs are left out, as in Wilcoxon's paper; if all pairs are equal, r is 0 and p is 1.
     """
     difference = np.asarray(other, dtype=float) - np.asarray(ours, dtype=float)
     difference = difference[difference != 0]
@@ -164,7 +168,7 @@ def signed_rank(ours: ArrayLike, other: ArrayLike) -> tuple[float, float]:
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
-    """Return the p-values (N,) of a family of tests adjusted by Holm's step-down method; NaN are no tests."""
+    """Return the p-values (N,) of a family of tests adjusted by Holm's step-down method; NaN is no test."""
     p = np.asarray(p, dtype=float)
     adjusted = np.full(p.shape, np.nan)
     order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN sort to the end
@@ -183,12 +187,16 @@ STATISTICS_COLUMNS = (
 
 
 def summarise_statistics(registrations: pd.DataFrame, methods: Sequence[str], proposed: str) -> pd.DataFrame:
-    """Return one row a method and set: intervals over patients, and ``proposed`` tested against each method.
+    """Return one row per method and set: intervals over patients, and tests of ``proposed`` against it.
 
-    ``registrations`` is what ``read_registrations`` returns. Columns, errors in px: mean, p90 and success
-    with ``*_low`` and ``*_high``; worst30; ``difference``, the mean of the method minus that of ``proposed``,
-    with its interval; ``r_*`` and ``p_*`` of ``signed_rank``, over cases and over the patients' means, each
-    averaged over the seeds; ``p_*_holm``, adjusted over all methods and both sets.
+    ``registrations`` is what ``read_registrations`` returns. The errors are in px. The columns are:
+
+    - ``mean``, ``p90`` and ``success``, with the bounds ``*_low`` and ``*_high`` of their intervals;
+    - ``worst30``, the mean of the worst cases;
+    - ``difference``, the mean of the method minus that of ``proposed``, with its interval;
+    - ``r_*`` and ``p_*`` of ``signed_rank`` on errors averaged over the seeds, over cases and over the means
+      of patients;
+    - ``p_*_holm``, the p-values adjusted over all methods and both sets.
     """
     errors = CaseErrors(registrations)
     paired = {

@@ -21,13 +21,14 @@ from regagent.files import UserError, read_table, write_table
 from regagent.jobs import logger
 from regagent.methods import UNREGISTERED, label_of
 
-#: What the columns of the table have in common.
+#: The headings over the columns.
 RUN, PAPER = "This run", "Paper"
+#: Marks the methods for which the paper has no numbers.
 NOT_IN_PAPER = "†"
 
 
 def read_registrations_of(methods: Sequence[str], paths: Iterable[str | Path]) -> pd.DataFrame:
-    """Return what ``read_registrations`` returns, for a table that has all of ``methods``.
+    """Return what ``read_registrations`` returns, checked to hold all of ``methods``.
 
     Raises ``UserError`` when a registration table is faulty or one of ``methods`` has none on a set.
     """
@@ -42,12 +43,13 @@ def read_registrations_of(methods: Sequence[str], paths: Iterable[str | Path]) -
 def summarise_methods(
     registrations: pd.DataFrame, reference: pd.DataFrame, methods: Sequence[str]
 ) -> pd.DataFrame:
-    """Return one row a method and set, in the order of ``methods``, with our numbers and the paper's.
+    """Return one row per method and set, in the order of ``methods``, with our numbers and the paper's.
 
-    ``registrations`` is what ``read_registrations_of`` returns. A statistic is taken for each seed over its
-    cases and then averaged over the seeds; ``*_seed_spread`` is its standard deviation over the seeds,
-    empty for a single one. Counts (failures, step_limit) are averaged over the seeds too. A failed case
-    counts with the error of the pose that its method returned. Errors are in px, ``mean_mm`` in mm.
+    ``registrations`` is what ``read_registrations_of`` returns, ``reference`` is the paper's table (px). A
+    statistic is taken for each seed over its cases and then averaged over the seeds; ``*_seed_spread`` is its
+    standard deviation over the seeds, NaN for a single one. The counts ``failures`` and ``step_limit`` are
+    averaged over the seeds too. A failed case counts with the error of the pose that its method returned.
+    Errors are in px, ``mean_mm`` in mm.
     """
     rows = []
     for set_name in sorted(registrations["set"].unique()):
@@ -74,19 +76,19 @@ def summarise_methods(
 
 
 def printed_name(method: str, in_paper: bool) -> str:
-    """Return a method's name as the tables print it, marked where the paper has no numbers of it."""
+    """Return a method's name as the tables print it, marked if the paper has no numbers for it."""
     return label_of(method) + ("" if in_paper or method == UNREGISTERED else NOT_IN_PAPER)
 
 
 def _best(frame: pd.DataFrame, column: str) -> pd.Series:
-    """Mark the smallest value of a column as printed, so that equal looking values are marked alike."""
+    """Mark the smallest value of a column after rounding, so that equal printed values are marked alike."""
     printed = frame[column].round(2)
     competing = frame["method"] != UNREGISTERED
     return competing & (printed == printed[competing].min())
 
 
 def lay_out(summary: pd.DataFrame) -> list[Table]:
-    """Return the tables to print, one a set, from what ``summarise_methods`` returns."""
+    """Return the tables to print, one per set, from what ``summarise_methods`` returns."""
     tables = []
     for set_name, frame in summary.groupby("set"):
         columns = {
@@ -121,7 +123,7 @@ def _several_seeds(summary: pd.DataFrame) -> bool:
 
 
 def notes(summary: pd.DataFrame) -> str:
-    """Return the sentences that belong under the printed table."""
+    """Return the note under the printed table."""
     text = (
         "TRE in px; the lowest mean, 50th and 90th percentile of this run are bold, the initial pose aside. "
         "Failed cases count with the pose that the method returned. "

@@ -1,4 +1,4 @@
-"""The statistics beside Table 2 (§4): how sure the errors are, and RL-LME-MC tested against every method."""
+"""The statistics beside Table 2 (§4): intervals of the errors, and RL-LME-MC tested against every method."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -46,7 +46,10 @@ def _intervals(frame: pd.DataFrame, name: str) -> list[str]:
 
 
 def lay_out(statistics: pd.DataFrame, in_paper: Iterable[str]) -> list[Table]:
-    """Return the tables to print, one a set, from what ``summarise_statistics`` returns."""
+    """Return the tables to print, one per set, from what ``summarise_statistics`` returns.
+
+    ``in_paper`` are the methods for which the paper has numbers; the others are marked.
+    """
     tables = []
     for set_name, frame in statistics.groupby("set"):
         columns = {
@@ -74,9 +77,9 @@ def make_table2_statistics(
     latex: str | Path,
     html: str | Path,
 ) -> None:
-    """Write the statistics beside Table 2 as numbers (``csv``) and for readers (``markdown``, …).
+    """Write the statistics beside Table 2 as numbers (``csv``) and for readers (the other files).
 
-    ``reference`` is the paper's Table 2: methods that it lacks are marked. Raises ``UserError`` when a
+    ``reference`` is the paper's Table 2; methods that it lacks are marked. Raises ``UserError`` when a
     registration table is faulty or one of ``methods`` has none.
     """
     cases = read_registrations_of(methods, registrations)

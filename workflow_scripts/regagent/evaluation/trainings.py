@@ -1,4 +1,4 @@
-"""How fast and how steadily trainings converge, in numbers (§5.1, §5.2, Figure 5)."""
+"""Measures of how fast and how steadily trainings converge (§5.1, §5.2, Figure 5)."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,7 +11,7 @@ from scipy import stats
 from regagent.evaluation.run_tables import read_models
 from regagent.evaluation.statistics import Comparison
 
-#: The name by which claims speak of trainings, as of a set.
+#: Claims about trainings have this in place of a set of cases.
 TRAINING = "training"
 
 
@@ -20,7 +20,7 @@ def last_tenth(episodes: pd.DataFrame) -> pd.DataFrame:
     return episodes[episodes["env_step"] >= 0.9 * episodes["env_step"].max()]
 
 
-#: Measures of a training.csv; lower is better.
+#: Measures of a training.csv, by name; lower is better.
 TRAINING_STATISTICS: dict[str, Callable[[pd.DataFrame], float]] = {
     "steps an episode": lambda episodes: episodes["steps"].mean(),
     "reward lost an episode": lambda episodes: -episodes["reward"].mean(),
@@ -30,7 +30,10 @@ TRAINING_STATISTICS: dict[str, Callable[[pd.DataFrame], float]] = {
 
 
 class Trainings:
-    """The measures of every training of a run, by variant and seed."""
+    """The measures of every training of a run, by variant and seed.
+
+    ``paths`` are models/{variant}/seed{n}/training.csv. Raises ``UserError`` when a table is faulty.
+    """
 
     def __init__(self, paths: Iterable[str | Path]):
         self._tables = read_models(paths, ("env_step", "steps", "reward", "success"))
@@ -40,20 +43,20 @@ class Trainings:
         return variant in self._tables and set_name == TRAINING
 
     def statistic(self, variant: str, name: str) -> NDArray[np.float64]:
-        """Return a measure of each seed's training, (seeds,)."""
+        """Return a measure of ``TRAINING_STATISTICS`` for the training of each seed, (seeds,)."""
         return np.array([TRAINING_STATISTICS[name](table) for table in self._tables[variant].values()])
 
     def compare(self, better: str, worse: str, set_name: str, name: str) -> Comparison:
-        """Return by how much a measure of ``worse`` lies above that of ``better``.
+        """Return a measure of ``worse`` minus that of ``better``.
 
-        The interval is Welch's over the seeds: empty (NaN) for fewer than two of them, and without width
-        where the seeds of neither variant differ.
+        The interval is Welch's over the seeds. Its bounds are NaN for fewer than two seeds, and equal where
+        all seeds of a variant agree, for both variants.
         """
         ours, other = self.statistic(better, name), self.statistic(worse, name)
         each = other - ours
-        interval = (np.nan, np.nan)
+        low = high = np.nan
         if min(len(ours), len(other)) > 1:
-            interval = each.mean(), each.mean()
+            low = high = each.mean()
             if np.ptp(ours) or np.ptp(other):
-                interval = stats.ttest_ind(other, ours, equal_var=False).confidence_interval()
-        return Comparison(float(each.mean()), *map(float, interval), float(each.min()), float(each.max()))
+                low, high = stats.ttest_ind(other, ours, equal_var=False).confidence_interval()
+        return Comparison(float(each.mean()), float(low), float(high), float(each.min()), float(each.max()))

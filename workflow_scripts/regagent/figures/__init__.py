@@ -1,1 +1,1 @@
-"""Every picture: Figures 4 and 5 of the paper, and those that it leaves out."""
+"""The figures: Figures 4 and 5 of the paper, and others that the paper does not have."""

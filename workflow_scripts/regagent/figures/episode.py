@@ -1,4 +1,4 @@
-"""The agent at work: one episode as a film strip and as an animation, over its value and its error (§3.6)."""
+"""Pictures of one episode of an agent (§3.6): a film strip and an animation, with its value and its error."""
 
 import base64
 from collections.abc import Iterable
@@ -13,16 +13,27 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from regagent.figures.overlays import DARKENED, annotate, outline, show, tissue_levels
-from regagent.figures.style import BLACK, BLUE, FULL_WIDTH, GREEN, GREY, LIGHT_GREY, VERMILION, save, styled
+from regagent.figures.style import (
+    BLACK,
+    BLUE,
+    FULL_WIDTH,
+    GREEN,
+    GREY,
+    LIGHT_GREY,
+    VERMILION,
+    pack_panels,
+    save,
+    styled,
+)
 from regagent.files import UserError, read_table, write_whole
 from regagent.geometry import POSE
 from regagent.images import Image, warp
 from regagent.pairs.slices import read_slices
 
-#: States of the film strip: the first, the last, and what lies between them at equal distances.
+#: The film strip shows so many states: the first, the last, and others at equal distances between them.
 STATES = 7
 
-#: An animation of more poses than this shows every second one, or every third, …
+#: Of an episode of more poses than this the animation shows every second one, or every third, …
 FRAMES = 60
 FRAMES_A_SECOND = 6
 LAST_FRAME_SECONDS = 3
@@ -36,22 +47,22 @@ PAGE = """<!DOCTYPE html>
 
 @dataclass(frozen=True)
 class Episode:
-    """What an episode's pictures are drawn from."""
+    """An episode and the images of its case."""
 
-    table: pd.DataFrame  # a row a pose, as ``episode.walk_episode`` writes it
-    fixed: Image
-    moving: Image
+    table: pd.DataFrame  # one row per pose, as ``episode.walk_episode`` writes it
+    fixed: Image  # (H, H) in [0, 1]
+    moving: Image  # (H, H) in [0, 1], perturbed
     levels: tuple[float, float]  # of skin and bone in the CT
-    name: str
+    name: str  # of patient and slice
 
     def text(self, row: int) -> str:
-        """Return the step of a row and how its pose was reached."""
+        """Return the step of a row, and how its pose was reached."""
         pose = self.table.iloc[row]
         return f"step {pose['step']}: {pose['reached_by']}" if row else "start"
 
 
 def read_episode(episode: str | Path, slices: Iterable[str | Path], perturbations: str | Path) -> Episode:
-    """Read an episode and the images of its case. Raises ``UserError`` without its patient's slices."""
+    """Read an episode and the images of its case. Raises ``UserError`` if it lacks the slices."""
     table = read_table(episode)
     case = read_table(perturbations).set_index("case").loc[int(table["case"].iloc[0])]
     path = {path.stem: path for path in map(Path, slices)}.get(case["patient"])
@@ -96,17 +107,20 @@ def draw_episode(
     style: str | Path,
     outputs: Iterable[str | Path],
 ) -> None:
-    """Draw an episode as a film strip: states from the first to the last, over value and error by step.
+    """Draw an episode as a film strip of states from the first to the last, above its value and its error.
 
     The strip shows the moving CT as the agent sees it, and its lines over the fixed MR. The last state is
-    the pose that the look-ahead gave.
+    the pose that the look-ahead gave. The error is in px. Raises ``UserError`` if the slices of the
+    episode's patient are not given.
     """
     shown = read_episode(episode, slices, perturbations)
     walked = len(shown.table) - 1
     rows = [*np.unique(np.linspace(0, walked - 1, STATES - 1).round().astype(int)), walked]
     with styled(style):
         figure = Figure(figsize=(FULL_WIDTH, 2 * FULL_WIDTH / STATES + 2.8))
-        strip, below = figure.subfigures(2, 1, height_ratios=[2 * FULL_WIDTH / STATES + 0.2, 2.6])
+        pack_panels(figure)
+        heights = [2 * FULL_WIDTH / STATES + 0.2, 2.6]
+        strip, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
         grid = strip.subplots(2, len(rows), squeeze=False)
         for (moving, overlay), row in zip(grid.T, rows, strict=True):
             show(moving, warp(shown.moving, shown.table.iloc[row][POSE].to_numpy(dtype=float)))
@@ -115,7 +129,6 @@ def draw_episode(
             moving.set_title(f"step {step}" if row < walked else reached_by, pad=3)
         grid[0, 0].set_ylabel("moving CT")
         grid[1, 0].set_ylabel("lines on the MR")
-        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
         value, error = below.subplots(2, 1, sharex=True)
         _draw_curves(value, error, shown)
         for axes in (value, error):
@@ -134,13 +147,16 @@ def animate_episode(
     gif: str | Path,
     page: str | Path,
 ) -> None:
-    """Write an episode as an animated GIF, and as a web page that holds it: states beside the curves."""
+    """Write an episode as an animated GIF, states beside the curves, and a web page that holds the GIF.
+
+    Raises ``UserError`` if the slices of the episode's patient are not given.
+    """
     shown = read_episode(episode, slices, perturbations)
     last = len(shown.table) - 1
     rows = [*range(0, last, -(-last // FRAMES)), last]
     with styled(style):
         figure = Figure(figsize=(FULL_WIDTH, 3.1))
-        left, right = figure.subfigures(1, 2, width_ratios=[3.1, FULL_WIDTH - 3.1])
+        left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[3.1, FULL_WIDTH - 3.1]).flat
         state = left.subplots()
         value, error = right.subplots(2, 1, sharex=True)
         _draw_curves(value, error, shown)
@@ -149,7 +165,7 @@ def animate_episode(
         nows = [axes.axvline(0, color=BLACK, linewidth=0.9) for axes in (value, error)]
         _draw_frame(state, shown, 0)
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # or the pictures would tremble
+        figure.set_layout_engine("none")  # else each frame would have a layout of its own
         writer = PillowWriter(fps=FRAMES_A_SECOND)
         with write_whole(gif) as temporary, writer.saving(figure, temporary, DOTS_AN_INCH):
             for row in rows:

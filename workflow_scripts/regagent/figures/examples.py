@@ -1,4 +1,4 @@
-"""Figures of single cases: Figure 4 of the paper (§4), the worst cases; and of the pre-registration."""
+"""Figures of single cases (Figure 4 of the paper, §4; the worst cases), pre-registrations and overlays."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -13,25 +13,25 @@ from numpy.typing import NDArray
 
 from regagent.evaluation.run_tables import read_registrations
 from regagent.figures.overlays import DARKENED, annotate, outline, show, tissue_levels
-from regagent.figures.style import BLACK, BLUE, FULL_WIDTH, ORANGE, SKY, save, styled
+from regagent.figures.style import BLACK, BLUE, FULL_WIDTH, ORANGE, SKY, pack_panels, save, styled
 from regagent.files import UserError, read_table, write_table
 from regagent.geometry import IDENTITY, POSE, invert
 from regagent.images import warp
 from regagent.methods import label_of
 from regagent.pairs.slices import SlicePairs, read_slices
 
-#: Figure 4 shows the cases whose initial error stands at these quantiles of the set.
+#: Figure 4 shows the cases whose initial error is nearest to these quantiles of the set.
 EXAMPLE_QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
-#: So many of the worst cases are shown.
+#: How many of the worst cases are shown.
 WORST_CASES = 5
 
 
 def choose_examples(cases: pd.DataFrame, quantiles: Sequence[float] = EXAMPLE_QUANTILES) -> list[int]:
     """Return the cases whose ``initial_px`` lies nearest to the quantiles, each of another patient.
 
-    ``cases`` has case, patient and initial_px. Looks at no method's result. A patient comes twice only
-    when there are fewer patients than quantiles; no case comes twice.
+    ``cases`` has the columns case, patient and initial_px; no method's result has a part in the choice. A
+    patient appears twice only if there are fewer patients than quantiles; no case appears twice.
     """
     left = cases.sort_values("case")
     chosen: list[int] = []
@@ -60,7 +60,8 @@ def draw_figure4(
     """Draw examples: fixed MR, initial CT, then the MR under the CT's lines at the truth and by ``methods``.
 
     ``registrations`` hold the set of ``perturbations``; of several seeds the first is shown. The examples
-    are chosen by their initial error alone (``choose_examples``). The TRE in px stands on each panel.
+    are chosen by their initial error alone (``choose_examples``). The TRE in px is written on each panel.
+    Raises ``UserError`` if a method's registrations or a patient's slices are not given.
     """
     results = _of_first_seed(registrations, methods)
     examples = choose_examples(results.loc[methods[0]].reset_index())
@@ -76,7 +77,10 @@ def draw_worst_cases(
     style: str | Path,
     outputs: Iterable[str | Path],
 ) -> None:
-    """Draw the cases with the highest TRE of the method ``judged``, the worst on top, as Figure 4 does."""
+    """Draw the cases with the highest TRE of the method ``judged``, the worst on top, as Figure 4 does.
+
+    Raises ``UserError`` as ``draw_figure4`` does.
+    """
     results = _of_first_seed(registrations, methods)
     worst = results.loc[judged].sort_values(["tre_px", "case"], ascending=[False, True])
     _draw_cases(slices, perturbations, results, worst.index[:WORST_CASES], methods, style, outputs)
@@ -107,7 +111,7 @@ def _draw_cases(
     with styled(style):
         width = FULL_WIDTH / 7 * len(titles)
         figure = Figure(figsize=(width, (width - 0.3) / len(titles) * len(cases) + 0.75))
-        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
+        pack_panels(figure)
         grid = figure.subplots(len(cases), len(titles), squeeze=False)
         for axes, (number, case) in zip(grid, cases.iterrows(), strict=True):
             if case["patient"] not in pairs:
@@ -146,10 +150,11 @@ def _draw_case(
 def summarise_preregistration(
     quality: Iterable[str | Path], style: str | Path, table: str | Path, outputs: Iterable[str | Path]
 ) -> None:
-    """Write the pre-registrations' quality, a row a patient, and draw it.
+    """Write the quality of the pre-registrations, one row per patient, and draw it.
 
-    A quality file is preregistered/{patient}/quality.json; its plain values become columns. Errors in mm
-    (``error_mean_mm``, ``error_max_mm``) are there where the truth is known; ``overlap`` always is.
+    A quality file is preregistered/{patient}/quality.json; its plain values become columns. ``overlap`` is
+    there for every patient; the errors in mm (``error_mean_mm``, ``error_max_mm``) only where the truth is
+    known. Raises ``UserError`` for a file that is missing or is not JSON, and if none is given.
     """
     rows = []
     for path in map(Path, quality):
@@ -203,13 +208,13 @@ def draw_overlay(
 ) -> None:
     """Draw a pair before and after its registration: the MR under the CT's lines of skin and bone.
 
-    ``fixed`` and ``moving`` (S, H, H) are slices, ``names`` their names; ``most`` of them are shown, evenly
-    spread. ``pose`` (4,) moves all of them; ``levels`` are those of skin and bone in the CT.
+    ``fixed`` and ``moving`` (S, H, H) are slices in [0, 1], ``names`` (S,) their names. At most ``most`` of
+    them are shown, evenly spread. ``pose`` (4,) moves all of them; ``levels`` are those of skin and bone.
     """
     shown = np.unique(np.linspace(0, len(fixed) - 1, most).round().astype(int))
     with styled(style):
         figure = Figure(figsize=(FULL_WIDTH / 2, FULL_WIDTH / 4 * len(shown) + 0.4))
-        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
+        pack_panels(figure)
         grid = figure.subplots(len(shown), 2, squeeze=False)
         for axes, row in zip(grid, shown, strict=True):
             for panel, shift in zip(axes, (IDENTITY, pose), strict=True):

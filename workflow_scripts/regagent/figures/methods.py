@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
@@ -17,12 +18,14 @@ from regagent.evaluation.run_tables import read_registrations
 from regagent.figures.style import BLACK, FULL_WIDTH, GREY, LIGHT_GREY, save, styled
 from regagent.methods import LOOKAHEAD, PROPOSED, REFINED, UNREGISTERED, label_of, variant_of
 
+#: The width of a bin of the initial error, and where the last bin begins, which is open.
 CAPTURE_BIN_PX = 10.0
 CAPTURE_LAST_BIN_PX = 40.0
 
-#: A method that takes less is drawn at this time; the clock tells no finer.
+#: A method that takes less time is drawn here; the clock does not resolve less.
 SHORTEST_SECONDS = 1e-4
 
+#: One marker per family of methods, and the number of colours in the style's cycle.
 MARKERS = "os^Dv"
 COLOURS = 7
 
@@ -40,8 +43,9 @@ def wilson_interval(successes: NDArray, trials: NDArray) -> tuple[NDArray, NDArr
 def capture_range(results: pd.DataFrame) -> pd.DataFrame:
     """Return, for each method and bin of the initial error, the share of cases with TRE ≤ 2 px.
 
-    Columns: method, initial_px (mean of the bin), n, successes, share, low, high. Bins are 10 px wide, the
-    last is open. All sets and seeds are pooled.
+    Columns: method, initial_px (mean of the bin), n, successes, share, low, high. ``low`` and ``high`` are
+    the bounds of Wilson's 95 % interval of the share. Bins are 10 px wide, the last is open. All sets and
+    seeds are pooled.
     """
     edges = [*np.arange(0, CAPTURE_LAST_BIN_PX + 1e-9, CAPTURE_BIN_PX), np.inf]
     binned = results.assign(
@@ -56,18 +60,20 @@ def capture_range(results: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def looks(families: Mapping[str, str]) -> dict[str, dict]:
-    """Return how each method is drawn, in every figure alike; ``families`` is {method: family}.
+def looks(families: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return matplotlib's properties of each method's line and marker; ``families`` is {method: family}.
 
-    A family has a marker, a variant a colour of its family's; a dashed line and a hollow point are the agent
-    without look-ahead, a dash-dotted line and a half point what a local Elastix registration finished.
+    They are the same in every figure. Each family has a marker, and each variant a colour within its family.
+    A dashed line and a hollow marker stand for an agent without look-ahead, a dash-dotted line and a half
+    filled marker for a method that a local Elastix registration finishes.
     """
-    styles = {}
+    styles: dict[str, dict[str, Any]] = {}
     for marker, members in zip(MARKERS, by_family(families).values(), strict=False):
         variants = list(dict.fromkeys(map(variant_of, members)))
         for method in members:
             index = variants.index(variant_of(method))
-            line, fill = "-", "full"
+            line: str | tuple[int, tuple[int, int]] = "-"
+            fill = "full"
             if method.endswith(REFINED):
                 line, fill = "-.", "left"
             elif f"{method}{LOOKAHEAD}" in members:
@@ -79,7 +85,7 @@ def looks(families: Mapping[str, str]) -> dict[str, dict]:
 
 
 def by_family(families: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return {family: methods} in the order given, without the pose before any registration."""
+    """Return {family: methods} in the order given, without ``UNREGISTERED``."""
     members: dict[str, list[str]] = {}
     for method, family in families.items():
         if method != UNREGISTERED:
@@ -97,10 +103,10 @@ def draw_capture_range(
     style: str | Path,
     outputs: Iterable[str | Path],
 ) -> None:
-    """Draw the share of cases within 2 px against the initial error, one panel a family of methods.
+    """Draw the share of cases within 2 px against the initial error, one panel per family of methods.
 
-    ``families`` is {method: family}. Bands are Wilson's 95 % intervals over cases. The proposed method comes
-    back in grey in every panel.
+    ``families`` is {method: family}. Bands are Wilson's 95 % intervals over cases. The other families' panels
+    repeat the proposed method in grey. Raises ``UserError`` when a table of registrations is faulty.
     """
     table = capture_range(read_registrations(registrations))
     groups, styles = by_family(families), looks(families)
@@ -132,10 +138,11 @@ def draw_error_distribution(
     style: str | Path,
     outputs: Iterable[str | Path],
 ) -> None:
-    """Draw the share of cases below each TRE, a row a set and a column a family of methods.
+    """Draw the share of cases below each TRE (px), one row per set and one column per family of methods.
 
-    ``families`` is {method: family}; the seeds of a method are pooled. The proposed method and the error
-    before registration come back in grey in every panel.
+    ``families`` is {method: family}; the seeds of a method are pooled. Every panel has the error before
+    registration in grey, and repeats the proposed method. Raises ``UserError`` when a table of registrations
+    is faulty.
     """
     results = read_registrations(registrations)
     groups, styles = by_family(families), looks(families)
@@ -166,8 +173,8 @@ def draw_error_distribution(
         save(figure, outputs)
 
 
-def _plain(axis: Axis, values: Iterable[float], ticks: Sequence[float]) -> None:
-    """Label a logarithmic axis by plain numbers, and end it a little beyond the values."""
+def _plain(axis: XAxis | YAxis, values: Iterable[float], ticks: Sequence[float]) -> None:
+    """Label a logarithmic axis with plain numbers, and end it a little beyond the values."""
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
@@ -180,10 +187,10 @@ def draw_accuracy_time(
     style: str | Path,
     outputs: Iterable[str | Path],
 ) -> None:
-    """Draw median and mean TRE against the seconds that a case takes, a column a set, a point a method.
+    """Draw median and mean TRE (px) against the seconds per case, one column per set, one point per method.
 
-    ``families`` is {method: family}; the seeds of a method are pooled. The grey stairs join the methods that
-    no other beats in both.
+    ``families`` is {method: family}; the seeds of a method are pooled. The grey steps join the methods that
+    no other beats in both error and time. Raises ``UserError`` when a table of registrations is faulty.
     """
     results = read_registrations(registrations)
     groups, styles = by_family(families), looks(families)
@@ -198,7 +205,7 @@ def draw_accuracy_time(
     with styled(style):
         heights = 4.4, 0.17 * lines + 0.1
         figure = Figure(figsize=(FULL_WIDTH, sum(heights)))
-        above, below = figure.subfigures(2, 1, height_ratios=heights)
+        above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
         grid = above.subplots(2, len(sets), sharex=True, sharey="row", squeeze=False)
         for row, statistic in zip(grid, ("median", "mean"), strict=True):
             for axes, set_name in zip(row, sets, strict=True):

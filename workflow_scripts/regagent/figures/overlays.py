@@ -1,4 +1,4 @@
-"""A slice pair as a picture: the fixed MR under the lines of the moving CT, and the error written on it."""
+"""Pictures of a slice pair: the fixed MR under the lines of the moving CT, with the error written on it."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from regagent.figures.style import ORANGE, SKY
 from regagent.images import warp
 
-#: What the fixed image is multiplied by under the lines, for them to stand out.
+#: The fixed image is multiplied by this under the lines, so that they stand out.
 DARKENED = 0.75
 
 
@@ -24,14 +24,16 @@ def show(axes: Axes, image: NDArray) -> None:
 def annotate(axes: Axes, text: str) -> None:
     """Write a text into the lower left corner of a picture."""
     outline = [withStroke(linewidth=1.8, foreground="black")]
-    place = {"transform": axes.transAxes, "ha": "left", "va": "bottom"}
-    axes.text(0.03, 0.03, text, color="white", path_effects=outline, linespacing=1.0, **place)
+    axes.text(
+        0.03, 0.03, text, transform=axes.transAxes, horizontalalignment="left", verticalalignment="bottom",
+        color="white", path_effects=outline, linespacing=1.0,
+    )  # fmt: skip
 
 
 def outline(axes: Axes, moving: NDArray, pose: NDArray, skin: float, bone: float) -> None:
-    """Draw the moving image, warped by the pose, as the lines of its skin and bone.
+    """Draw the moving image (H, H), warped by the pose (4,), as the lines at its levels of skin and bone.
 
-    Nothing is drawn where the pose asks for what was outside the moving image's field of view.
+    No line is drawn where the warped image shows what lies outside the moving image's field of view.
     """
     outside = gaussian_filter(warp(np.ones_like(moving), pose), 1.0) < 0.98
     image = np.ma.masked_array(gaussian_filter(warp(moving, pose), 0.8), outside)
@@ -41,6 +43,6 @@ def outline(axes: Axes, moving: NDArray, pose: NDArray, skin: float, bone: float
 
 
 def tissue_levels(ct: NDArray, head: NDArray) -> tuple[float, float]:
-    """Return the levels of skin (between air and fat) and bone of a CT slice in [0, 1]."""
+    """Return the levels of skin (between air and fat) and bone of a CT in [0, 1]; ``head`` is its mask."""
     soft = float(np.median(ct[head])) if head.any() else 0.2
     return 0.2 * soft, soft + 0.2

@@ -1,4 +1,4 @@
-"""What all figures share: the style file, the colours that mean one thing everywhere, and saving."""
+"""What all figures share: the style file, the colours, the layout of close panels, and saving."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +19,10 @@ FULL_WIDTH = 7.2  # inches
 
 @contextmanager
 def styled(style: str | Path) -> Iterator[None]:
-    """Draw the body in the style file alone, whatever the reader's own matplotlib settings are."""
+    """Apply the style file alone to what the body draws, without the user's own matplotlib settings.
+
+    Raises ``UserError`` when there is no such file.
+    """
     try:
         with matplotlib.style.context(str(style), after_reset=True):
             yield
@@ -29,8 +32,16 @@ def styled(style: str | Path) -> Iterator[None]:
         raise
 
 
+def pack_panels(figure: Figure) -> None:
+    """Leave hardly any space between the panels of a figure."""
+    figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
+
+
 def save(figure: Figure, outputs: Iterable[str | Path]) -> None:
-    """Write the figure to each path in the format of its suffix; equal figures give equal bytes."""
+    """Write the figure to each path in the format of its suffix; equal figures give equal bytes.
+
+    Raises ``UserError`` when a file cannot be written.
+    """
     # Laying out takes longer than drawing: once is enough for all formats.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")

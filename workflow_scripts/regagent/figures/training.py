@@ -39,8 +39,11 @@ COLOURS = {
     "pure-SL": BLACK,
 }
 EPISODE_COLUMNS = ("worker", "episode", "env_step", "steps", "reward", "distance", "success")
+#: The part of the episodes that a rolling mean covers.
 SMOOTHED_FRACTION = 0.02
+#: Points of a smoothed curve.
 GRID = 400
+#: About so many single episodes are drawn at most.
 RAW_POINTS = 3000
 
 
@@ -51,7 +54,7 @@ def smooth(values: pd.Series) -> pd.Series:
 
 
 def over_seeds(tables: Seeds, column: str, along: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return (x, curves): the smoothed column of every seed (seeds, x), on a grid that all seeds reached."""
+    """Return x (GRID,) and the smoothed column of every seed (seeds, GRID), over their common range."""
     ends = [frame[along].iloc[-1] for frame in tables.values()]
     starts = [frame[along].iloc[0] for frame in tables.values()]
     grid = np.linspace(max(starts), min(ends), GRID)
@@ -59,8 +62,8 @@ def over_seeds(tables: Seeds, column: str, along: str) -> tuple[np.ndarray, np.n
 
 
 def _ordered(tables: dict[str, Seeds]) -> dict[str, Seeds]:
-    """Order the workers' episodes by when they ended and number them over all workers, in thousands."""
-    ordered = {}
+    """Order the episodes of all workers by their ends, and number them, in thousands."""
+    ordered: dict[str, Seeds] = {}
     for variant, seeds in tables.items():
         ordered[variant] = {}
         for seed, frame in seeds.items():
@@ -72,7 +75,7 @@ def _ordered(tables: dict[str, Seeds]) -> dict[str, Seeds]:
 
 
 def _colours(variants: Iterable[str]) -> dict[str, str]:
-    """Return a colour for each variant: its own, or for one of a reader's naming the next that is free."""
+    """Return a colour for each variant: its own in ``COLOURS``, or else the next free one."""
     variants = list(variants)
     free = cycle([colour for name, colour in COLOURS.items() if name not in variants] or COLOURS.values())
     return {name: COLOURS.get(name) or next(free) for name in variants}
@@ -98,7 +101,7 @@ def _draw_panel(axes: Axes, tables: dict[str, Seeds], panel: str) -> None:
     for variant in shown:
         _line(axes, tables[variant], column, "thousand_episodes", variant, COLOURS[variant], raw=True)
     if shown:
-        # A few catastrophic returns of the first episodes would flatten all the rest.
+        # Without limits, a few very low rewards of the first episodes would flatten the rest.
         values = np.concatenate([f[column] for variant in shown for f in tables[variant].values()])
         low, high = np.percentile(values, [1, 99.9])
         margin = 0.05 * (high - low) + 1e-9
@@ -138,8 +141,8 @@ def draw_figure5(
 def draw_training(training: Iterable[str | Path], style: str | Path, outputs: Iterable[str | Path]) -> None:
     """Draw success rate and last distance of the agents, and the loss of the regressors, over the training.
 
-    The distance is D of the variant's own kind, in px for LME, where an episode ends or is cut off. Where
-    there is no regressor, there is no panel for it.
+    The distance is D at the end of an episode, of the variant's own kind: in px for LME. The panel of the
+    loss is left out if there is no regressor. Raises ``UserError`` when a table is faulty.
     """
     tables = read_models(training)
     colours = _colours(tables)
@@ -167,10 +170,10 @@ def draw_training(training: Iterable[str | Path], style: str | Path, outputs: It
 def draw_calibration(
     calibrations: Iterable[str | Path], style: str | Path, outputs: Iterable[str | Path]
 ) -> None:
-    """Draw error (mean, px) and share of stopped cases against the stop threshold, a block an agent.
+    """Draw the error (px) and the share of stopped cases against the stop threshold, one block per agent.
 
-    Solid is greedy inference, dashed is with look-ahead; the dot is the threshold that was chosen. With
-    several seeds the first is drawn.
+    Solid lines are greedy inference, dashed lines inference with look-ahead; the dot is the threshold that
+    was chosen. With several seeds the first is drawn. Raises ``UserError`` when a table is faulty.
     """
     tables = read_models(
         calibrations, ("threshold", "mean_px", "median_px", "stopped", "chosen", "lookahead")
