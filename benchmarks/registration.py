@@ -18,13 +18,13 @@ from regagent.agent.checkpoints import load_model
 from regagent.agent.inference import register
 from regagent.agent.networks import AgentNetwork
 from regagent.agent.stopping import Thresholds
-from regagent.conventional.itk import itk_pose
 from regagent.conventional.sift import sift_pose
+from regagent.conventional.slice_registration import itk_pose
+from regagent.elastix import elastix
 from regagent.files import parameter_map, read_table, write_table
 from regagent.images import Image
 from regagent.pairs.perturbations import perturbed_pairs
 from regagent.pairs.slices import read_cohort
-from regagent.patients.elastix import elastix
 from regagent.settings import Baselines, Inference
 
 ROUNDS = 5

@@ -12,12 +12,12 @@ from regagent.conventional.baselines import (
     register_simpleitk,
 )
 from regagent.conventional.grid_search import mutual_information_at, search_pose
-from regagent.conventional.itk import itk_pose, mattes, multistart_pose
 from regagent.conventional.sift import sift_pose
+from regagent.conventional.slice_registration import itk_pose, mattes, multistart_pose
+from regagent.elastix import RegistrationFailed, elastix
 from regagent.files import UserError, parameter_map, read_table, write_table
 from regagent.geometry import POSE, compose, invert, landmark_distance
 from regagent.images import warp
-from regagent.patients.elastix import RegistrationFailed, elastix
 from regagent.settings import Baselines, Search
 
 SIZE = 168

@@ -11,7 +11,7 @@ from PIL import Image
 from test_figures import STYLE, write_phantom
 
 from regagent.agent.checkpoints import save_model
-from regagent.agent.episode import HIGHEST_VALUE, LOOKED_AHEAD, START, walk_case, walk_episode
+from regagent.agent.example_episode import HIGHEST_VALUE, LOOKED_AHEAD, START, walk_case, walk_episode
 from regagent.agent.inference import register
 from regagent.agent.networks import AgentNetwork
 from regagent.figures.episode import FRAMES_A_SECOND, LAST_FRAME_SECONDS, animate_episode, draw_episode

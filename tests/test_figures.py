@@ -11,19 +11,19 @@ import pytest
 
 from regagent.evaluation.registrations import registration_table
 from regagent.evaluation.run_tables import read_models
-from regagent.figures.examples import (
-    choose_examples,
-    draw_figure4,
-    draw_worst_cases,
-    summarise_preregistration,
-)
-from regagent.figures.methods import (
+from regagent.figures.comparisons import (
     capture_range,
     draw_accuracy_time,
     draw_capture_range,
     draw_error_distribution,
     looks,
     wilson_interval,
+)
+from regagent.figures.examples import (
+    choose_examples,
+    draw_figure4,
+    draw_worst_cases,
+    summarise_preregistration,
 )
 from regagent.figures.training import draw_calibration, draw_figure5, draw_training, over_seeds, smooth
 from regagent.files import STYLE, UserError

@@ -6,8 +6,8 @@ import pytest
 import SimpleITK as sitk
 from heads import head
 
+from regagent.elastix import RegistrationFailed
 from regagent.files import UserError, parameter_map
-from regagent.patients.elastix import RegistrationFailed
 from regagent.patients.preregistration import preregister_patient, resample
 from regagent.patients.quality import quality
 from regagent.settings import Preregistration
@@ -75,7 +75,7 @@ def test_the_transform_is_elastixs(patient, registered):
     """Elastix's own resampled image equals SimpleITK's with the converted transform."""
     import itk
 
-    from regagent.patients.elastix import _to_itk
+    from regagent.elastix import _to_itk
 
     folder, _ = registered
     mr, ct = (sitk.ReadImage(str(patient / f"{name}.nii.gz")) for name in ("mr", "ct"))

@@ -4,7 +4,7 @@ Input: style, registrations (registrations/{method}/seed{n}/{set}.csv of all met
 (the family of each method, in the order of Table 2). Output: pdf, png.
 """
 
-from regagent.figures.methods import draw_accuracy_time
+from regagent.figures.comparisons import draw_accuracy_time
 from regagent.jobs import logged
 
 with logged(snakemake.log[0]):

@@ -4,7 +4,7 @@ Settings: ``inference``.
 Inputs: ``perturbations``, ``slices`` (every patient's), ``model``, ``threshold``. Output: ``episode``.
 """
 
-from regagent.agent.episode import walk_episode
+from regagent.agent.example_episode import walk_episode
 from regagent.jobs import logged
 from regagent.settings import Inference
 

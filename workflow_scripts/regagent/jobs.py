@@ -1,4 +1,4 @@
-"""Jobs of a run: their log, their clock, their end with the run, and errors reported in one line."""
+"""Jobs of a run: their log, their clock, their end when the run ends, and errors told in one line."""
 
 import logging
 import os

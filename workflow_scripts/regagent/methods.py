@@ -18,7 +18,7 @@ PROPOSED = "RL-LME-MC"
 NO_AGENT = "without an agent"
 
 #: The columns of Figure 4, after the truth.
-FIGURE4_METHODS = ("Elastix", "SL-matrix", "RL-LME-MC", "pure-SL")
+FIGURE4_METHODS = ("Elastix", "SL-matrix", PROPOSED, "pure-SL")
 
 VARIANT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 

@@ -1,4 +1,4 @@
-"""Asynchronous training of the agents (§2.1, §3.4): worker processes, one shared network, one shared Adam.
+"""Asynchronous training of the agents (§2.1, §3.4): worker processes that share weights and Adam.
 
 Every worker takes T steps (``unroll``) in each of its B episodes (``environments``), learns, and repeats:
 
@@ -7,6 +7,7 @@ Every worker takes T steps (``unroll``) in each of its B episodes (``environment
 3. loss: one number, of how the steps went and what the network had said of them;
 4. gradient out: clip the loss's gradient (P,) and apply it to the shared weights by the shared Adam.
 
+One worker, the default, trains in the main process; several run side by side and never wait for each other.
 The supervised agents (§3.5) run in the same loop; they follow the best action instead of their own policy.
 """
 

@@ -22,11 +22,12 @@ def _values(rollout: Rollout, column: int) -> Tensor:
 def _paper_advantages(
     rollout: Rollout, settings: Agent, discount: float, terminal_reward: float | None
 ) -> tuple[Tensor, Tensor]:
-    """Return R - V (T, B) and ½(R - V)² of the paper's reward -D with n-step returns R.
+    """Return R - V (T, B) and the value's loss, for the paper's reward -D with n-step returns R.
 
-    The value to stop by is the network's last. With ``rescale_values`` the network holds it rescaled,
-    and the loss is taken on that scale. The states at which episodes terminated, if the rollout holds them,
-    are worth the terminal reward.
+    V is the value to stop by, the network's last. The loss is the mean of ½(R - V)². The states at which
+    episodes terminated add to it, with ``terminal_value_weight``: they are worth the terminal reward, or 0
+    where there is none. With ``rescale_values`` the network holds V rescaled, and the loss is taken on that
+    scale.
     """
     into, out_of = (rescale, unscale) if settings.rescale_values else (_identity, _identity)
     if terminal_reward is None:

@@ -1,4 +1,4 @@
-"""What a training tells while it goes: a table that grows, progress lines, curves, and its checkpoints."""
+"""The record of a training while it goes on: its table, progress lines, curves and checkpoints."""
 
 import logging
 import time

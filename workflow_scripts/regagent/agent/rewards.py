@@ -8,7 +8,10 @@ from regagent.settings import Agent
 
 
 def distance(settings: Agent, pose: Tensor, perturbation: Tensor, landmarks: Tensor) -> Tensor:
-    """Return the distance D (B,) of poses (B, 4) to the truth: 'LME' in px (Eq. 4), or 'matrix'."""
+    """Return the distance D (...) of poses (..., 4) to the truth: 'LME' in px (Eq. 4), or 'matrix'.
+
+    A new distance is a branch here. Leading axes broadcast: ``distances_after`` asks for (B, 8) at once.
+    """
     if settings.distance == "LME":
         return landmark_distance(pose, perturbation, landmarks)
     return matrix_distance(pose, perturbation, settings.matrix_scale_weight)
@@ -17,7 +20,7 @@ def distance(settings: Agent, pose: Tensor, perturbation: Tensor, landmarks: Ten
 def distances_after(settings: Agent, pose: Tensor, perturbation: Tensor, landmarks: Tensor) -> Tensor:
     """Return D (B, 8) of the next pose a ∘ T for each of the eight actions a."""
     if settings.distance == "LME":
-        # As ``distance``, but what the actions share is composed once: it is asked for in every step.
+        # Eq. 4 as in ``distance``, but what the actions share is composed once: every step asks for this.
         return displacement(act_all(compose(pose, perturbation)), landmarks[:, None])
     return distance(settings, act_all(pose), perturbation[:, None], landmarks[:, None])
 

@@ -25,8 +25,8 @@ class Rollout:
     truncated: Tensor  # (T, B) true where the step limit cut the episode
     truncation_values: Tensor  # (T, B, V) values of the state at which an episode was truncated, else 0
     final_values: Tensor  # (B, V) values of the state after the last step
-    terminal_values: Tensor  # (K, V) values of K states, with graph: those at which episodes terminated,
-    terminal: Tensor  # (K,) where true
+    terminal_values: Tensor  # (K, V) values of K states, with graph
+    terminal: Tensor  # (K,) true for those of them at which an episode terminated
 
     @property
     def ended(self) -> Tensor:

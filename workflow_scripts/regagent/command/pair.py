@@ -19,14 +19,14 @@ from regagent.agent.agent_file import TrainedAgent
 from regagent.agent.inference import Registrations, register
 from regagent.agent.networks import choose_device
 from regagent.anatomy import TISSUE_HU, head_mask
-from regagent.conventional.itk import itk_pose
+from regagent.conventional.slice_registration import itk_pose
+from regagent.elastix import elastix
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.files import UserError
 from regagent.geometry import invert, landmark_distance, matrix
 from regagent.images import Image, field_of_view
-from regagent.pairs.grid import cut, mm_per_px, mr_window
+from regagent.pairs.cutting import cut, mm_per_px, mr_window
 from regagent.pairs.slices import choose_slices
-from regagent.patients.elastix import elastix
 from regagent.patients.preregistration import resample
 from regagent.settings import Slices
 from regagent.volumes import read_image

@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from regagent.conventional.grid_search import search_pose
-from regagent.conventional.itk import itk_pose, mattes, multistart_pose
 from regagent.conventional.sift import sift_pose
+from regagent.conventional.slice_registration import itk_pose, mattes, multistart_pose
+from regagent.elastix import elastix
 from regagent.evaluation.registrations import registration_table, summarise
 from regagent.files import read_table, write_table
 from regagent.geometry import IDENTITY, POSE
 from regagent.images import warp
 from regagent.jobs import clock
 from regagent.pairs.slices import read_cohort
-from regagent.patients.elastix import elastix
 from regagent.settings import Baselines, Search
 
 logger = logging.getLogger("regagent")

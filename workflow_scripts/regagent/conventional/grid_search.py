@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from regagent.geometry import invert
 from regagent.images import Image, warp
+from regagent.mutual_information import mutual_information
 from regagent.settings import Search
-from regagent.similarity import mutual_information
 
 #: Intensities up to this are air and form the lowest level. The other levels hold equally many pixels each.
 AIR = 0.05

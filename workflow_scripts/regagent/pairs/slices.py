@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from regagent.anatomy import TISSUE_HU, head_mask
 from regagent.files import UserError, write_whole
 from regagent.images import square
-from regagent.pairs.grid import cut, mm_per_px, mr_window
+from regagent.pairs.cutting import cut, mm_per_px, mr_window
 from regagent.pairs.landmarks import evaluation_grid, grid_landmarks, sift_landmarks
 from regagent.settings import Slices
 from regagent.volumes import read_volume

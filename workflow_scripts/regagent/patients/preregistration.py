@@ -6,8 +6,8 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from regagent.anatomy import AIR_HU
+from regagent.elastix import RegistrationFailed, elastix
 from regagent.files import UserError, write_json
-from regagent.patients.elastix import RegistrationFailed, elastix
 from regagent.patients.quality import overlay, quality
 from regagent.patients.sheet import naming_row
 from regagent.settings import Preregistration

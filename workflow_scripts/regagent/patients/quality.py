@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from regagent.anatomy import AIR_HU, BONE_HU, SKIN_HU, head_mask
 from regagent.images import normalise, square, to_uint8
-from regagent.similarity import mutual_information
+from regagent.mutual_information import mutual_information
 from regagent.transforms import read_transform
 
 

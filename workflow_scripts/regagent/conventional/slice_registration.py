@@ -7,8 +7,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.conventional.grid_search import mutual_information_at
+from regagent.elastix import RegistrationFailed
 from regagent.geometry import IDENTITY, compose, invert, matrix, pose_of
-from regagent.patients.elastix import RegistrationFailed
 
 
 def itk_pose(

@@ -1,4 +1,4 @@
-"""Elastix: the only call of it, for the 3D pre-registration and for the 2D baseline of Table 2 (§4)."""
+"""The one place where Elastix is called: in 3D to align patients, in 2D for the methods of Table 2 (§4)."""
 
 import re
 import tempfile
