@@ -100,8 +100,19 @@ def peak_of(rule: str, target: str) -> dict:
         said, _ = process.communicate()
     if process.returncode:
         sys.exit(said)
-    allowed = re.findall(r"\bmem_mb=(\d+)", said)[0]
-    return {"rule": rule, "peak_mb": round(peak / 1e6), "mem_mb": int(allowed)}
+    return {"rule": rule, "peak_mb": round(peak / 1e6), "mem_mb": allowed_mb(rule)}
+
+
+def allowed_mb(rule: str) -> int:
+    """Return the ``mem_mb`` of a rule: its own, or that of the rule from which it is derived."""
+    rules = "\n\n\n".join(path.read_text() for path in Path("rules").glob("*.smk"))
+    found = re.search(
+        rf"(?:rule {rule}|use rule (\w+) as {rule} with):\n(.*?)(?:\n\n\n|\Z)", rules, re.DOTALL
+    )
+    assert found, f"no rule {rule}"
+    base, body = found.groups()
+    own = re.search(r"mem_mb=(\d+)", body)
+    return int(own[1]) if own else allowed_mb(base)
 
 
 def _resident(process: psutil.Process) -> int:
