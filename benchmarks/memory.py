@@ -104,15 +104,11 @@ def peak_of(rule: str, target: str) -> dict:
 
 
 def allowed_mb(rule: str) -> int:
-    """Return the ``mem_mb`` of a rule: its own, or that of the rule from which it is derived."""
-    rules = "\n\n\n".join(path.read_text() for path in Path("rules").glob("*.smk"))
-    found = re.search(
-        rf"(?:rule {rule}|use rule (\w+) as {rule} with):\n(.*?)(?:\n\n\n|\Z)", rules, re.DOTALL
-    )
+    """Return the ``mem_mb`` of a rule."""
+    rules = "".join(path.read_text() for path in Path("rules").glob("*.smk"))
+    found = re.search(rf"rule {rule}:.*?mem_mb=(\d+)", rules, re.DOTALL)
     assert found, f"no rule {rule}"
-    base, body = found.groups()
-    own = re.search(r"mem_mb=(\d+)", body)
-    return int(own[1]) if own else allowed_mb(base)
+    return int(found[1])
 
 
 def _resident(process: psutil.Process) -> int:

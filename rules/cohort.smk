@@ -17,13 +17,13 @@ if SHEET is None:
         resources:
             mem_mb=3000,
         params:
-            **job("simulate_patient"),
+            code=code("simulate_patient"),
             settings=section("phantom"),
             seed=SETTINGS.cohort.seed,
         message:
             "{wildcards.patient}: simulating the MR and the CT"
         script:
-            "../workflow_scripts/{params.script}.py"
+            "../workflow_scripts/simulate_patient.py"
 
 else:
 
@@ -42,12 +42,12 @@ else:
         resources:
             mem_mb=3000,
         params:
-            **job("import_patient"),
+            code=code("import_patient"),
             sheet=SHEET,
         message:
             "{wildcards.patient}: reading and checking {input.mr} and {input.ct}"
         script:
-            "../workflow_scripts/{params.script}.py"
+            "../workflow_scripts/import_patient.py"
 
 
 rule split_patients:
@@ -63,10 +63,10 @@ rule split_patients:
     resources:
         mem_mb=1000,
     params:
-        **job("split_patients"),
+        code=code("split_patients"),
         settings=section("split"),
         patients=PATIENTS,
     message:
         "splitting the patients into a training and a test set"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/split_patients.py"

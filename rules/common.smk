@@ -46,12 +46,10 @@ else:
 SLICES = expand(results("slices/{patient}.npz"), patient=PATIENTS)
 
 
-def job(name):
-    """Return a job's script and the hash of the code that it runs; the job reruns when that changes."""
-    digest = code_hash(Path(workflow.basedir, "workflow_scripts", f"{name}.py"))
-    if SETTINGS.deterministic:
-        digest += " deterministic"
-    return {"script": name, "code": digest}
+def code(script):
+    """Return the hash of what a script runs, so that its rule reruns when that changes, and only then."""
+    digest = code_hash(Path(workflow.basedir, "workflow_scripts", f"{script}.py"))
+    return f"{digest} deterministic" if SETTINGS.deterministic else digest
 
 
 def section(name):

@@ -35,13 +35,13 @@ rule preregister_patient:
     resources:
         mem_mb=3000,
     params:
-        **job("preregister_patient"),
+        code=code("preregister_patient"),
         settings=section("preregistration"),
         sheet=SHEET,
     message:
         "{wildcards.patient}: aligning the CT with the MR in 3D"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/preregister_patient.py"
 
 
 rule select_slices:
@@ -58,12 +58,12 @@ rule select_slices:
     resources:
         mem_mb=2000,
     params:
-        **job("select_slices"),
+        code=code("select_slices"),
         settings=section("slices"),
     message:
         "{wildcards.patient}: cutting slice pairs"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/select_slices.py"
 
 
 rule perturb_slices:
@@ -80,9 +80,9 @@ rule perturb_slices:
     resources:
         mem_mb=1000,
     params:
-        **job("perturb_slices"),
+        code=code("perturb_slices"),
         settings=section("perturbations"),
     message:
         "{wildcards.set}: drawing the perturbations of the test patients' slices"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/perturb_slices.py"

@@ -17,52 +17,82 @@ rule register_initial:
     resources:
         mem_mb=1500,
     params:
-        **job("register_initial"),
+        code=code("register_initial"),
     message:
         "{wildcards.set}: measuring the error before registration"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/register_initial.py"
 
 
-use rule register_initial as register_sift with:
+rule register_sift:
+    input:
+        slices=SLICES,
+        perturbations=results("perturbations/{set}.csv"),
     output:
         registrations=results("registrations/SIFT/seed0/{set}.csv"),
     log:
         results("logs/register_sift/{set}.log"),
     benchmark:
         results("benchmarks/register_sift/{set}.tsv")
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
     params:
-        **job("register_sift"),
+        code=code("register_sift"),
         settings=section("baselines"),
     message:
         "{wildcards.set}: registering by SIFT"
+    script:
+        "../workflow_scripts/register_sift.py"
 
 
-use rule register_initial as register_search with:
+rule register_search:
+    input:
+        slices=SLICES,
+        perturbations=results("perturbations/{set}.csv"),
     output:
         registrations=results("registrations/MI-search/seed0/{set}.csv"),
     log:
         results("logs/register_search/{set}.log"),
     benchmark:
         results("benchmarks/register_search/{set}.tsv")
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
     params:
-        **job("register_search"),
+        code=code("register_search"),
         settings=section("baselines")["search"],
     message:
         "{wildcards.set}: searching for the highest mutual information"
+    script:
+        "../workflow_scripts/register_search.py"
 
 
-use rule register_initial as register_simpleitk with:
+rule register_simpleitk:
+    input:
+        slices=SLICES,
+        perturbations=results("perturbations/{set}.csv"),
     output:
         registrations=results("registrations/SimpleITK/seed0/{set}.csv"),
     log:
         results("logs/register_simpleitk/{set}.log"),
     benchmark:
         results("benchmarks/register_simpleitk/{set}.tsv")
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
     params:
-        **job("register_simpleitk"),
+        code=code("register_simpleitk"),
     message:
         "{wildcards.set}: registering by SimpleITK"
+    script:
+        "../workflow_scripts/register_simpleitk.py"
 
 
 rule register_elastix:
@@ -83,14 +113,14 @@ rule register_elastix:
     resources:
         mem_mb=2000,
     params:
-        **job("register_elastix"),
+        code=code("register_elastix"),
     message:
         "{wildcards.set}: registering by 2D Elastix"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/register_elastix.py"
 
 
-use rule register_elastix as register_multistart with:
+rule register_multistart:
     input:
         slices=SLICES,
         perturbations=results("perturbations/{set}.csv"),
@@ -101,15 +131,23 @@ use rule register_elastix as register_multistart with:
         results("logs/register_multistart/{set}.log"),
     benchmark:
         results("benchmarks/register_multistart/{set}.tsv")
+    priority: 60  # slow, and possible long before the agents are trained: the run should not end with it
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
     params:
-        **job("register_multistart"),
+        code=code("register_multistart"),
         rotations_deg=SETTINGS.baselines.multistart_rotations_deg,
         scales=SETTINGS.baselines.multistart_scales,
     message:
         "{wildcards.set}: registering by 2D Elastix from several starts"
+    script:
+        "../workflow_scripts/register_multistart.py"
 
 
-use rule register_elastix as refine_registrations with:
+rule refine_registrations:
     input:
         slices=SLICES,
         perturbations=results("perturbations/{set}.csv"),
@@ -130,11 +168,17 @@ use rule register_elastix as refine_registrations with:
                 *(f"{name}{LOOKAHEAD}" for name in [*PLAN.agents, *PLAN.pretrained]),
             ]
         ),
-    priority: 0
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
     params:
-        **job("refine_registrations"),
+        code=code("refine_registrations"),
     message:
         "{wildcards.set}: refining {wildcards.method} by Elastix, seed {wildcards.seed}"
+    script:
+        "../workflow_scripts/refine_registrations.py"
 
 
 rule register_regressor:
@@ -157,14 +201,14 @@ rule register_regressor:
         mem_mb=2000,
         gpu=GPU,
     params:
-        **job("register_regressor"),
+        code=code("register_regressor"),
     message:
         "{wildcards.set}: registering by {wildcards.variant}, seed {wildcards.seed}"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/register_regressor.py"
 
 
-use rule register_regressor as register_agent with:
+rule register_agent:
     input:
         slices=SLICES,
         perturbations=results("perturbations/{set}.csv"),
@@ -179,19 +223,24 @@ use rule register_regressor as register_agent with:
     wildcard_constraints:
         variant=any_of([*PLAN.agents, *PLAN.pretrained]),
         lookahead=f"|{LOOKAHEAD}",
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
     resources:
         mem_mb=3000,
         gpu=GPU,
     params:
-        **job("register_agent"),
+        code=code("register_agent"),
         inference=section("inference"),
         lookahead=lambda wildcards: wildcards.lookahead == LOOKAHEAD,
         seed=lambda wildcards: int(wildcards.seed),
     message:
         "{wildcards.set}: registering by {wildcards.variant}{wildcards.lookahead}, seed {wildcards.seed}"
+    script:
+        "../workflow_scripts/register_agent.py"
 
 
-use rule register_regressor as walk_episode with:
+rule walk_episode:
     input:
         slices=SLICES,
         perturbations=results("perturbations/E2.csv"),
@@ -205,9 +254,16 @@ use rule register_regressor as walk_episode with:
         results(f"benchmarks/walk_episode/{{variant}}{LOOKAHEAD}-seed{{seed}}.tsv")
     wildcard_constraints:
         variant=any_of([*PLAN.agents, *PLAN.pretrained]),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
     params:
-        **job("walk_episode"),
+        code=code("walk_episode"),
         inference=section("inference"),
         seed=lambda wildcards: int(wildcards.seed),
     message:
         "{wildcards.variant} with look-ahead, seed {wildcards.seed}: recording an episode"
+    script:
+        "../workflow_scripts/walk_episode.py"

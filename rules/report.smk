@@ -23,15 +23,18 @@ rule make_table2:
     resources:
         mem_mb=1000,
     params:
-        **job("make_table2"),
+        code=code("make_table2"),
         methods=SETTINGS.methods,
     message:
         "making Table 2"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/make_table2.py"
 
 
-use rule make_table2 as make_table2_statistics with:
+rule make_table2_statistics:
+    input:
+        registrations=PLAN.registrations(SETTINGS.methods),
+        reference="config/reference/table2.csv",
     output:
         csv=results("tables/table2_statistics.csv"),
         markdown=results("tables/table2_statistics.md"),
@@ -44,12 +47,18 @@ use rule make_table2 as make_table2_statistics with:
         ),
     log:
         results("logs/make_table2_statistics.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
     resources:
         mem_mb=2000,
     params:
-        **job("make_table2_statistics"),
+        code=code("make_table2_statistics"),
+        methods=SETTINGS.methods,
     message:
         "making the statistics beside Table 2"
+    script:
+        "../workflow_scripts/make_table2_statistics.py"
 
 
 rule make_case_table:
@@ -66,11 +75,11 @@ rule make_case_table:
     resources:
         mem_mb=1000,
     params:
-        **job("make_case_table"),
+        code=code("make_case_table"),
     message:
         "gathering every case in one table"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/make_case_table.py"
 
 
 rule make_claims:
@@ -97,11 +106,11 @@ rule make_claims:
     resources:
         mem_mb=1000,
     params:
-        **job("make_claims"),
+        code=code("make_claims"),
     message:
         "testing the paper's claims on this run"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/make_claims.py"
 
 
 rule write_results:
@@ -121,12 +130,12 @@ rule write_results:
     resources:
         mem_mb=500,
     params:
-        **job("write_results"),
+        code=code("write_results"),
         run=SETTINGS.run,
     message:
         "writing the page of results"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/write_results.py"
 
 
 rule draw_figure4:
@@ -151,15 +160,20 @@ rule draw_figure4:
     resources:
         mem_mb=1500,
     params:
-        **job("draw_figure4"),
+        code=code("draw_figure4"),
         methods=PLAN.figure4,
     message:
         "drawing Figure 4"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/draw_figure4.py"
 
 
-use rule draw_figure4 as draw_worst_cases with:
+rule draw_worst_cases:
+    input:
+        slices=SLICES,
+        perturbations=results("perturbations/E2.csv"),
+        registrations=PLAN.examples("E2"),
+        style=STYLE,
     output:
         pdf=results("figures/worst_cases.pdf"),
         png=report(
@@ -170,11 +184,19 @@ use rule draw_figure4 as draw_worst_cases with:
         ),
     log:
         results("logs/draw_worst_cases.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
     params:
-        **job("draw_worst_cases"),
+        code=code("draw_worst_cases"),
         judged=PROPOSED,
+        methods=PLAN.figure4,
     message:
         "drawing the worst cases"
+    script:
+        "../workflow_scripts/draw_worst_cases.py"
 
 
 rule draw_episode:
@@ -199,14 +221,19 @@ rule draw_episode:
     resources:
         mem_mb=1500,
     params:
-        **job("draw_episode"),
+        code=code("draw_episode"),
     message:
         "drawing an episode as a film strip"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/draw_episode.py"
 
 
-use rule draw_episode as animate_episode with:
+rule animate_episode:
+    input:
+        episode=results(f"episodes/{PROPOSED}/seed{SETTINGS.seeds[0]}.csv"),
+        slices=SLICES,
+        perturbations=results("perturbations/E2.csv"),
+        style=STYLE,
     output:
         gif=results("figures/episode.gif"),
         page=report(
@@ -217,10 +244,17 @@ use rule draw_episode as animate_episode with:
         ),
     log:
         results("logs/animate_episode.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
     params:
-        **job("animate_episode"),
+        code=code("animate_episode"),
     message:
         "animating an episode"
+    script:
+        "../workflow_scripts/animate_episode.py"
 
 
 rule draw_figure5:
@@ -256,11 +290,11 @@ rule draw_figure5:
     resources:
         mem_mb=1500,
     params:
-        **job("draw_figure5"),
+        code=code("draw_figure5"),
     message:
         "drawing Figure 5"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/draw_figure5.py"
 
 
 rule draw_capture_range:
@@ -286,15 +320,18 @@ rule draw_capture_range:
     resources:
         mem_mb=1500,
     params:
-        **job("draw_capture_range"),
+        code=code("draw_capture_range"),
         families=PLAN.families,
     message:
         "drawing the capture range"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/draw_capture_range.py"
 
 
-use rule draw_capture_range as draw_error_distribution with:
+rule draw_error_distribution:
+    input:
+        registrations=PLAN.registrations(SETTINGS.methods),
+        style=STYLE,
     output:
         pdf=results("figures/error_distribution.pdf"),
         png=report(
@@ -308,13 +345,24 @@ use rule draw_capture_range as draw_error_distribution with:
         ),
     log:
         results("logs/draw_error_distribution.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
     params:
-        **job("draw_error_distribution"),
+        code=code("draw_error_distribution"),
+        families=PLAN.families,
     message:
         "drawing the distribution of the errors"
+    script:
+        "../workflow_scripts/draw_error_distribution.py"
 
 
-use rule draw_capture_range as draw_accuracy_time with:
+rule draw_accuracy_time:
+    input:
+        registrations=PLAN.registrations(SETTINGS.methods),
+        style=STYLE,
     output:
         pdf=results("figures/accuracy_time.pdf"),
         png=report(
@@ -328,10 +376,18 @@ use rule draw_capture_range as draw_accuracy_time with:
         ),
     log:
         results("logs/draw_accuracy_time.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
     params:
-        **job("draw_accuracy_time"),
+        code=code("draw_accuracy_time"),
+        families=PLAN.families,
     message:
         "drawing the error against the time"
+    script:
+        "../workflow_scripts/draw_accuracy_time.py"
 
 
 rule draw_training:
@@ -357,14 +413,14 @@ rule draw_training:
     resources:
         mem_mb=1500,
     params:
-        **job("draw_training"),
+        code=code("draw_training"),
     message:
         "drawing the progress of the trainings"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/draw_training.py"
 
 
-use rule draw_training as draw_calibration with:
+rule draw_calibration:
     input:
         calibrations=PLAN.of_models("calibration.csv", PLAN.calibrated),
         style=STYLE,
@@ -381,10 +437,17 @@ use rule draw_training as draw_calibration with:
         ),
     log:
         results("logs/draw_calibration.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
     params:
-        **job("draw_calibration"),
+        code=code("draw_calibration"),
     message:
         "drawing how the stop thresholds were found"
+    script:
+        "../workflow_scripts/draw_calibration.py"
 
 
 rule draw_cohort:
@@ -409,11 +472,11 @@ rule draw_cohort:
     resources:
         mem_mb=2000,
     params:
-        **job("draw_cohort"),
+        code=code("draw_cohort"),
     message:
         "drawing the cohort"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/draw_cohort.py"
 
 
 rule summarise_preregistration:
@@ -446,11 +509,11 @@ rule summarise_preregistration:
     resources:
         mem_mb=1500,
     params:
-        **job("summarise_preregistration"),
+        code=code("summarise_preregistration"),
     message:
         "summarising the pre-registration"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/summarise_preregistration.py"
 
 
 rule write_summary:
@@ -467,12 +530,12 @@ rule write_summary:
     resources:
         mem_mb=1000,
     params:
-        **job("write_summary"),
+        code=code("write_summary"),
         families=PLAN.families,
     message:
         "writing the summary of the report's first page"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/write_summary.py"
 
 
 rule write_provenance:

@@ -23,7 +23,7 @@ rule train_agent:
         mem_mb=6000,
         gpu=GPU,
     params:
-        **job("train_agent"),
+        code=code("train_agent"),
         settings=lambda wildcards: SETTINGS.variants[wildcards.variant].model_dump(
             mode="json"
         ),
@@ -33,10 +33,16 @@ rule train_agent:
     message:
         "{wildcards.variant}, seed {wildcards.seed}: training"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/train_agent.py"
 
 
-use rule train_agent as train_regressor with:
+rule train_regressor:
+    input:
+        slices=SLICES,
+        split=results("split.tsv"),
+    output:
+        model=results("models/{variant}/seed{seed}/model.pt"),
+        training=results("models/{variant}/seed{seed}/training.csv"),
     log:
         results("logs/train_regressor/{variant}-seed{seed}.log"),
     benchmark:
@@ -44,12 +50,24 @@ use rule train_agent as train_regressor with:
     wildcard_constraints:
         variant=any_of(PLAN.regressors),
     priority: 30
+    conda:
+        "../envs/regagent.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         gpu=GPU,
     params:
-        **job("train_regressor"),
+        code=code("train_regressor"),
+        settings=lambda wildcards: SETTINGS.variants[wildcards.variant].model_dump(
+            mode="json"
+        ),
+        ranges=SETTINGS.perturbations.E1.model_dump(mode="json"),
+        seed=lambda wildcards: int(wildcards.seed),
+        state=results("state/{variant}/seed{seed}"),
+    message:
+        "{wildcards.variant}, seed {wildcards.seed}: training"
+    script:
+        "../workflow_scripts/train_regressor.py"
 
 
 rule import_agent:
@@ -68,12 +86,12 @@ rule import_agent:
     resources:
         mem_mb=1000,
     params:
-        **job("import_agent"),
+        code=code("import_agent"),
         settings=section("slices"),
     message:
         "{wildcards.variant}: importing the agent {input.agent}"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/import_agent.py"
 
 
 rule calibrate_threshold:
@@ -96,14 +114,14 @@ rule calibrate_threshold:
         mem_mb=3000,
         gpu=GPU,
     params:
-        **job("calibrate_threshold"),
+        code=code("calibrate_threshold"),
         settings=section("calibration"),
         inference=section("inference"),
         ranges=SETTINGS.perturbations.E1.model_dump(mode="json"),
     message:
         "{wildcards.variant}, seed {wildcards.seed}: finding the threshold of the stop rule"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/calibrate_threshold.py"
 
 
 rule export_agent:
@@ -130,9 +148,9 @@ rule export_agent:
     resources:
         mem_mb=1000,
     params:
-        **job("export_agent"),
+        code=code("export_agent"),
         training_code={
-            name: job(name)["code"] for name in ("train_agent", "calibrate_threshold")
+            name: code(name) for name in ("train_agent", "calibrate_threshold")
         },
         settings=section("slices"),
         inference=section("inference"),
@@ -144,4 +162,4 @@ rule export_agent:
     message:
         "{wildcards.variant}, seed {wildcards.seed}: writing the agent into one file"
     script:
-        "../workflow_scripts/{params.script}.py"
+        "../workflow_scripts/export_agent.py"

@@ -37,6 +37,14 @@ def test_the_agent_comes_back_as_it_was(agent):
     assert trained.facts.slices == Slices() and trained.facts.inference.maximum_steps == 2
 
 
+def test_a_model_of_an_earlier_version_is_refused(agent, tmp_path):
+    content = torch.load(agent.parent / "model.pt", weights_only=True)
+    del content["arguments"]["rescaled"]
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(UserError, match=r"model\.pt: a model file of an earlier version; train the model"):
+        load_model(tmp_path / "model.pt", "agent")
+
+
 def test_it_says_where_it_comes_from_without_naming_patients(agent):
     facts = load_agent(agent).facts
     assert facts.cohort == {

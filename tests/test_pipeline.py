@@ -1,5 +1,7 @@
 """The pipeline is built from its configuration: every run's jobs, and faults of the configuration."""
 
+import re
+
 import pytest
 import yaml
 from snakemake.utils import update_config
@@ -79,6 +81,16 @@ def test_a_job_runs(folder):
     assert result.returncode == 0, result.stdout
     assert (folder / split).read_text().startswith("patient\tset\n")
     (folder / split).unlink()
+
+
+def test_each_rule_names_a_script_of_its_own():
+    """By its literal name: only then do the report and ``snakemake --archive`` find it."""
+    text = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    scripts = dict(
+        re.findall(r"rule (\w+):.*?script:\s+\"\.\./workflow_scripts/(.+?)\.py\"", text, re.DOTALL)
+    )
+    assert scripts == {name: name for name in re.findall(r"rule (\w+):", text)}
+    assert set(scripts) == {path.stem for path in (ROOT / "workflow_scripts").glob("*.py")}
 
 
 def test_the_papers_run(folder):

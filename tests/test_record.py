@@ -179,8 +179,7 @@ def test_two_workers_share_one_table_and_one_set_of_curves(folder):
 
 
 def test_a_table_that_cannot_be_written_is_named(tmp_path):
-    settings = Regressor(learner="regression")
-    kept = TrainingRecord(tmp_path / "state", "mark", "test", settings, regression.COLUMNS)
+    kept = TrainingRecord(tmp_path / "state", "mark", "test", 10, 60.0, regression.COLUMNS)
     kept.table.unlink()
     (tmp_path / "state").rmdir()
     with pytest.raises(UserError, match="state/training.csv: cannot be written: No such file"):

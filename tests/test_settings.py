@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from workflow import ROOT
 
 from regagent.files import UserError
-from regagent.settings import Regressor, SupervisedAgent, load, models, variant
+from regagent.settings import ReinforcementAgent, SupervisedAgent, agent_settings, load, models
 
 SCHEMA = json.loads((ROOT / "config/schema.json").read_text(encoding="utf-8"))
 
@@ -168,8 +168,23 @@ def test_the_schema_refuses_what_the_models_refuse(overlay):
 
 
 def test_a_variant_is_the_model_that_its_learner_names():
-    assert variant({"learner": "supervised", "steps": 7}) == SupervisedAgent(learner="supervised", steps=7)
-    settings = Regressor(learner="regression", batch=3)
-    assert variant(settings.model_dump(mode="json")) == settings
+    shown = SupervisedAgent(learner="supervised", steps=7)
+    assert agent_settings({"learner": "supervised", "steps": 7}) == shown
+    settings = ReinforcementAgent(learner="reinforcement", unroll=3)
+    assert agent_settings(settings.model_dump(mode="json")) == settings
     with pytest.raises(ValueError, match="magic"):
-        variant({"learner": "magic"})
+        agent_settings({"learner": "magic"})
+
+
+def test_a_key_of_another_section_is_named_with_its_section():
+    with pytest.raises(UserError, match=r"did you mean 'preregistration\.minimum_overlap'\?"):
+        load({"cohort": {"minimum_overlap": 0.5}, "variants": {}, "methods": ["Initial"]})
+
+
+def test_a_parameter_map_must_be_there():
+    for name, message in (
+        ("config/elastix/rigid3d.txt", r"parameter_map: config/elastix/rigid3d\.txt: no such file"),
+        ("my/map", r"my/map: no parameter map of that name; expected multistart2d, refine2d, rigid3d, sim"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load({"preregistration": {"parameter_map": name}, "variants": {}, "methods": ["Initial"]})

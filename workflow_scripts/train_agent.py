@@ -6,14 +6,14 @@ Inputs: ``slices`` (every patient's), ``split``. Outputs: ``model``, ``training`
 
 from regagent.agent.a3c import train_agent
 from regagent.jobs import logged
-from regagent.settings import PerturbationRange, variant
+from regagent.settings import PerturbationRange, agent_settings
 
 with logged(snakemake.log[0]):
     train_agent(
         slices=snakemake.input.slices,
         split=snakemake.input.split,
         ranges=PerturbationRange(**snakemake.params.ranges),
-        settings=variant(snakemake.params.settings),
+        settings=agent_settings(snakemake.params.settings),
         seed=snakemake.params.seed,
         variant=snakemake.wildcards.variant,
         state=snakemake.params.state,

@@ -23,15 +23,15 @@ def parameter_map(name: str) -> Path:
     """Return the file of an Elastix parameter map: the package's own ``rigid3d``, or a user's ``my/own.txt``.
 
     A name without a suffix is one of the package's maps. Raises ``UserError`` when the package has none of
-    that name.
+    that name, or when there is no such file.
     """
-    if Path(name).suffix:
-        return Path(name)
-    path = DATA / "elastix" / f"{name}.txt"
-    if not path.is_file():
-        known = ", ".join(sorted(path.stem for path in path.parent.glob("*.txt")))
-        raise UserError(f"{name}: no parameter map of that name; expected {known}, or the path of a file")
-    return path
+    folder = DATA / "elastix"
+    path = Path(name) if Path(name).suffix else folder / f"{name}.txt"
+    if path.is_file():
+        return path
+    known = ", ".join(sorted(path.stem for path in folder.glob("*.txt")))
+    fault = "no such file" if Path(name).suffix else "no parameter map of that name"
+    raise UserError(f"{name}: {fault}; expected {known}, or the path of a file with a suffix")
 
 
 @contextmanager
@@ -78,9 +78,9 @@ def write_table(frame: pd.DataFrame, path: str | Path) -> None:
 def read_table(path: str | Path) -> pd.DataFrame:
     """Read a ``.csv`` or ``.tsv`` that ``write_table`` wrote. Only an empty cell is a missing value.
 
-    The column ``patient`` stays text. Raises ``UserError`` for a file that cannot be read.
+    The columns ``patient`` and ``section`` stay text. Raises ``UserError`` for a file that cannot be read.
     """
-    how = {"dtype": {"patient": str}, "keep_default_na": False, "na_values": [""]}
+    how = {"dtype": {"patient": str, "section": str}, "keep_default_na": False, "na_values": [""]}
     try:
         return pd.read_csv(path, sep=_separator(path), **how)
     except (OSError, ValueError) as error:

@@ -12,8 +12,6 @@ from regagent.geometry import corner_matrix, invert, matrix
 
 Image = NDArray[np.float32]
 
-cv2.setNumThreads(1)  # the pipeline runs many processes, and an image of 168 px is too small for threads
-
 
 def normalise(image: ArrayLike, low: float, high: float) -> Image:
     """Map the window [low, high] linearly to [0, 1], clipped, as float32."""

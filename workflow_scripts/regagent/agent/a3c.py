@@ -160,7 +160,7 @@ def train_agent(
     )
     shared, make_worker = start_training(pairs, ranges, settings, seed, environments, device)
     mark = fingerprint(pairs, device, version, settings.model_dump(), ranges.model_dump(), seed)
-    record = TrainingRecord(state, mark, variant, settings, COLUMNS, MEANS)
+    record = TrainingRecord(state, mark, variant, settings.steps, settings.checkpoint_seconds, COLUMNS, MEANS)
     if record.saved:
         shared.restore(record.saved["learner"])
     actor = None

@@ -165,7 +165,8 @@ def load_agent(path: str | Path) -> TrainedAgent:
         raise UserError(f"{path}: not an agent file{hint}")
     if content.get("version") != VERSION:
         raise UserError(
-            f"{path}: an agent file of version {content.get('version')}, expected version {VERSION}"
+            f"{path}: an agent file of version {content.get('version')}, expected version {VERSION};"
+            " run its configuration again to export it again"
         )
     try:
         facts = AgentFacts.model_validate(content.get("facts"))

@@ -11,7 +11,6 @@ import pandas as pd
 from regagent.agent.checkpoints import forget_state, load_state, save_state
 from regagent.files import UserError, write_table
 from regagent.jobs import clock
-from regagent.settings import Agent, Regressor
 
 logger = logging.getLogger("regagent")
 
@@ -41,7 +40,8 @@ class TrainingRecord:
         folder: str | Path,
         fingerprint: str,
         title: str,
-        settings: Agent | Regressor,
+        steps: int,
+        checkpoint_seconds: float,
         columns: Sequence[str],
         means: Mapping[str, str] | None = None,
     ):
@@ -50,7 +50,8 @@ class TrainingRecord:
         ``title`` names the training in its progress lines, and ``columns`` are those of its table. Lines and
         curves give means of some of them: ``means`` holds a mean's name and its column.
         """
-        self.folder, self.fingerprint, self.title, self.settings = Path(folder), fingerprint, title, settings
+        self.folder, self.fingerprint, self.title = Path(folder), fingerprint, title
+        self.steps, self.checkpoint_seconds = steps, checkpoint_seconds
         self.columns, self.means = list(columns), dict(means or {})
         self.saved = load_state(folder, fingerprint)  # with the trainer's own parts
         known = self.saved or {"rows": [], "step": 0, "seconds": 0.0}
@@ -65,6 +66,7 @@ class TrainingRecord:
                 path.unlink()
         self.measures: list[Mapping[str, float]] = []  # since the last progress line
         self.curves: Any = None  # opened at the first line: workers are forked before it starts its thread
+        self.summary_writer = _summary_writer()  # imported before the clock starts
         self.first_step = self.told_step = self.step
         self.told = self.checkpointed = time.monotonic()
         self.clock_started = clock()
@@ -100,7 +102,7 @@ class TrainingRecord:
         """Log a progress line and add a point to each curve, if there are new steps. Raises ``UserError``."""
         if self.step == self.told_step:
             return
-        now, total = time.monotonic(), self.settings.steps
+        now, total = time.monotonic(), self.steps
         rate = (self.step - self.told_step) / (now - self.told)
         recent = pd.DataFrame(self.rows[-RECENT_ROWS:], columns=self.columns)
         scalars = {name: recent[column].mean() for name, column in self.means.items() if self.rows}
@@ -116,13 +118,11 @@ class TrainingRecord:
 
     def _draw(self, scalars: Mapping[str, float]) -> None:
         """Add a point to each curve, or do nothing where tensorboard is not installed."""
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
+        if self.summary_writer is None:
             return
         try:
             if self.curves is None:  # after a checkpoint, points beyond it are not shown
-                self.curves = SummaryWriter(str(self.folder), purge_step=self.first_step + 1)
+                self.curves = self.summary_writer(str(self.folder), purge_step=self.first_step + 1)
                 logger.info("%s: to see its curves: tensorboard --logdir %s", self.title, self.folder)
             for name, value in scalars.items():
                 self.curves.add_scalar(f"training/{name.replace(' ', '_')}", value, self.step)
@@ -132,7 +132,7 @@ class TrainingRecord:
 
     def checkpoint_is_due(self) -> bool:
         """Return whether the time from one checkpoint to the next has passed."""
-        return time.monotonic() - self.checkpointed > self.settings.checkpoint_seconds
+        return time.monotonic() - self.checkpointed > self.checkpoint_seconds
 
     def save(self, **parts: Any) -> None:
         """Write a checkpoint of the record and of the trainer's own parts. Raises ``UserError``."""
@@ -148,3 +148,15 @@ class TrainingRecord:
             self.curves.close()
         forget_state(self.folder)
         self.table.unlink(missing_ok=True)
+
+
+def _summary_writer() -> Any:
+    """Return TensorBoard's writer, or None where it cannot be imported: a training needs no curves."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    except Exception as error:  # whatever a broken installation raises
+        logger.warning("there are no curves, as tensorboard cannot be imported: %s", error)
+        return None
+    return SummaryWriter

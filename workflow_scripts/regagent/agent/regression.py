@@ -91,7 +91,7 @@ def train_regressor(
     mark = fingerprint(pairs, device, version, settings.model_dump(), ranges.model_dump(), seed)
     cases = _Cases(pairs, ranges, settings, torch.Generator(device))
     parts: dict[str, Any] = {"network": network, "optimiser": optimiser, "schedule": schedule}
-    record = TrainingRecord(state, mark, variant, settings, COLUMNS)
+    record = TrainingRecord(state, mark, variant, settings.steps, settings.checkpoint_seconds, COLUMNS)
     losses: list[float] = []  # of the row that is not yet full
     if record.saved:
         losses = record.saved["losses"]

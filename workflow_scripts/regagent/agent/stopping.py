@@ -33,7 +33,11 @@ class Thresholds(BaseModel):
         """Read a threshold file. Raises ``UserError``."""
         try:
             return cls.model_validate(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError, ValidationError) as error:
+        except ValidationError as error:
+            fault = error.errors()[0]
+            key = ".".join(map(str, fault["loc"])) or "content"
+            raise UserError(f"{path}: not a file of thresholds ({key}: {fault['msg']})") from error
+        except (OSError, ValueError) as error:
             raise UserError(f"{path}: not a file of thresholds ({error})") from error
 
 

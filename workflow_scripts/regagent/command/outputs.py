@@ -47,8 +47,8 @@ def check_outputs(
 def write_together() -> Iterator[Callable[[str | Path], Path]]:
     """Yield a function that returns a temporary path for each output; the body writes to these paths.
 
-    All outputs are put in place when the body has succeeded. If it fails, or if an output cannot be put in
-    place, all outputs are as they were before. Raises ``UserError`` when one cannot be written.
+    All outputs are put in place when the body has succeeded and all of them are on their disks. Until then
+    all are as they were before. Raises ``UserError`` when one cannot be written.
     """
     staged: dict[str | Path, Path] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -58,6 +58,9 @@ def write_together() -> Iterator[Callable[[str | Path], Path]]:
             return staged[path]
 
         yield stage
-        with ExitStack() as stack:  # no output is replaced before all are on their disks
+        with ExitStack() as stack:  # all outputs are on their disks before the first is put in place
             for path, written in staged.items():
-                stack.enter_context(write_whole(path)).write_bytes(written.read_bytes())
+                with stack.enter_context(write_whole(path)).open("wb") as file:
+                    file.write(written.read_bytes())
+                    file.flush()
+                    os.fsync(file.fileno())

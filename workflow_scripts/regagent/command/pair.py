@@ -25,7 +25,7 @@ from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.files import UserError
 from regagent.geometry import invert, landmark_distance, matrix
 from regagent.images import Image, field_of_view
-from regagent.pairs.cutting import cut, mm_per_px, mr_window
+from regagent.pairs.cutting import cut, mr_window, pixel_width_mm
 from regagent.pairs.slices import choose_slices
 from regagent.patients.preregistration import resample
 from regagent.settings import Slices
@@ -154,7 +154,7 @@ def place(
         numbers,
         fixed=fixed,
         moving=moving,
-        mm_per_px=mm_per_px(intensity.shape[1:], spacing, settings),
+        mm_per_px=pixel_width_mm(intensity.shape[1:], spacing, settings),
         centre=_centre(mr),
         axes=np.reshape(mr.GetDirection(), (3, 3)),
         start=shift,

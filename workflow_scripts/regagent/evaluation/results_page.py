@@ -84,7 +84,7 @@ def describe_claims(table: pd.DataFrame) -> Iterator[str]:
     ]
     yield f"Of {len(verdicts)} claims {counts[0]}, {counts[1]}, {counts[2]}."
     for section, claims in table.groupby("section"):
-        yield f"### § {section:g}"
+        yield f"### § {section}"
         for says, rows in claims.groupby("claim", sort=False):
             remark = rows["remark"].iloc[0]
             compared = rows.dropna(subset="better")

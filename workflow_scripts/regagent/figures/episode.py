@@ -49,7 +49,7 @@ PAGE = """<!DOCTYPE html>
 class Episode:
     """An episode and the images of its case."""
 
-    table: pd.DataFrame  # one row per pose, as ``episode.walk_episode`` writes it
+    table: pd.DataFrame  # one row per pose, as ``example_episode.walk_episode`` writes it
     fixed: Image  # (H, H) in [0, 1]
     moving: Image  # (H, H) in [0, 1], perturbed
     levels: tuple[float, float]  # of skin and bone in the CT

@@ -43,6 +43,6 @@ def cut(
     return mr, images(hounsfield, AIR_HU, settings.ct_window_hu)
 
 
-def mm_per_px(shape: tuple[int, int], spacing: Spacing, settings: Slices) -> float:
+def pixel_width_mm(shape: tuple[int, int], spacing: Spacing, settings: Slices) -> float:
     """Return the width in mm of a pixel of the grid, for slices (Y, X) with ``spacing`` (x, y) in mm."""
     return field_of_view(shape, spacing) / settings.size

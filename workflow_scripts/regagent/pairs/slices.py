@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from regagent.anatomy import TISSUE_HU, head_mask
 from regagent.files import UserError, write_whole
 from regagent.images import square
-from regagent.pairs.cutting import cut, mm_per_px, mr_window
+from regagent.pairs.cutting import cut, mr_window, pixel_width_mm
 from regagent.pairs.landmarks import evaluation_grid, grid_landmarks, sift_landmarks
 from regagent.settings import Slices
 from regagent.volumes import read_volume
@@ -110,7 +110,7 @@ def select_slices(patient: str, mr: str | Path, ct: str | Path, output: str | Pa
             ct=ct_slices,
             head=np.stack(heads),
             slice_index=np.array(chosen, dtype=np.int64),
-            mm_per_px=np.array(mm_per_px(intensity.shape[1:], spacing[:2], settings)),
+            mm_per_px=np.array(pixel_width_mm(intensity.shape[1:], spacing[:2], settings)),
             landmarks=_padded(landmarks),
             evaluation_points=_padded(points),
             landmark_source=np.array(sources),

@@ -13,7 +13,7 @@ from regagent.settings.variants import (
     ReinforcementAgent,
     SupervisedAgent,
     Variant,
-    variant,
+    agent_settings,
 )
 
 __all__ = [
@@ -40,5 +40,5 @@ __all__ = [
     "Variant",
     "load",
     "models",
-    "variant",
+    "agent_settings",
 ]

@@ -136,8 +136,18 @@ def _message(fault: ErrorDetails) -> str:
         return f"{where}: {fault['ctx']['error']}"
     if fault["type"] == "extra_forbidden":
         keys = {key for model in models() for key in model.model_fields}
-        near = get_close_matches(str(path[-1]), keys, n=1)
+        near = _elsewhere(str(path[-1])) or get_close_matches(str(path[-1]), keys, n=1)
         return f"{where}: no such key" + (f"; did you mean {near[0]!r}?" if near else "")
     if fault["type"] == "missing":
         return f"{where}: this key is required"
     return f"{where}: {fault['msg']} (found {fault['input']!r})"
+
+
+def _elsewhere(key: str) -> list[str]:
+    """Return the full names of a key that stands in other sections than the one where it was found."""
+    sections = {name: field.annotation for name, field in Settings.model_fields.items()}
+    return [
+        f"{name}.{key}"
+        for name, model in sections.items()
+        if isinstance(model, type) and issubclass(model, Model) and key in model.model_fields
+    ]

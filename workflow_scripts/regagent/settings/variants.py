@@ -176,12 +176,11 @@ class Pretrained(Model):
 
 AgentSettings = ReinforcementAgent | SupervisedAgent
 Variant = Annotated[AgentSettings | Regressor | Pretrained, Field(discriminator="learner")]
-_VARIANT: TypeAdapter[Variant] = TypeAdapter(Variant)
 
 
-def variant(settings: Mapping[str, Any]) -> Variant:
-    """Return one entry of ``variants`` from plain values, as the model that its ``learner`` names.
+def agent_settings(settings: Mapping[str, Any]) -> AgentSettings:
+    """Return an agent's entry of ``variants`` from plain values, as the model that its ``learner`` names.
 
     Raises pydantic's ``ValidationError``.
     """
-    return _VARIANT.validate_python(settings)
+    return TypeAdapter(Annotated[AgentSettings, Field(discriminator="learner")]).validate_python(settings)
