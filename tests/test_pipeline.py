@@ -84,7 +84,7 @@ def test_a_job_runs(folder):
 
 
 def test_each_rule_names_a_script_of_its_own():
-    """By its literal name: only then do the report and ``snakemake --archive`` find it."""
+    """The report and ``snakemake --archive`` find a script by its literal name only."""
     text = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
     scripts = dict(
         re.findall(r"rule (\w+):.*?script:\s+\"\.\./workflow_scripts/(.+?)\.py\"", text, re.DOTALL)
