@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from regagent.files import UserError, write_whole
+from regagent.files import UserError, write_text, write_whole
 from regagent.settings.documentation import schema, table
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +33,7 @@ def fill_run(run: Path, root: Path = ROOT) -> None:
     for source, target in copies.items():
         with write_whole(target) as temporary:
             shutil.copyfile(source, temporary)
-    write(text, readme)
+    write_text(text, readme)
 
 
 def fill_settings(root: Path = ROOT) -> None:
@@ -46,8 +46,8 @@ def fill_settings(root: Path = ROOT) -> None:
     text = readme.read_text(encoding="utf-8")
     for name in re.findall(r"<!-- keys:(\w+):start -->", text):
         text = filled(text, f"keys:{name}", table(name), readme)
-    write(text, readme)
-    write(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n", root / "config" / "schema.json")
+    write_text(text, readme)
+    write_text(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n", root / "config" / "schema.json")
 
 
 def filled(text: str, name: str, content: str, page: Path) -> str:
@@ -60,12 +60,6 @@ def filled(text: str, name: str, content: str, page: Path) -> str:
     if places != 1:
         raise UserError(f"{page}: {places} places between {name}:start and {name}:end, expected one")
     return text
-
-
-def write(text: str, path: Path) -> None:
-    """Write a text file whole. Raises ``UserError`` if it cannot be written."""
-    with write_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from regagent.reproduction import code_hash as room
 
 
 def clear():
+    room._tree.cache_clear()
     room._module.cache_clear()
     room._names.cache_clear()
 

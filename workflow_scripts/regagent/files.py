@@ -113,7 +113,12 @@ def read_text_table(path: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows[1:], columns=header, dtype=str)
 
 
+def write_text(text: str, path: str | Path) -> None:
+    """Write a text whole, as UTF-8. Raises ``UserError``."""
+    with write_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(content: dict, path: str | Path) -> None:
     """Write ``content`` whole as indented JSON. Raises ``UserError``."""
-    with write_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    write_text(json.dumps(content, indent=2) + "\n", path)

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from regagent.evaluation.paper_claims import ALIKE_PX, CLAIMS, Claim
-from regagent.evaluation.printing import Table, to_html, to_markdown, with_interval, write_texts
+from regagent.evaluation.printing import Table, to_html, to_markdown, with_interval
 from regagent.evaluation.run_tables import read_registrations
 from regagent.evaluation.statistics import FARTHER, MINUS, NEARER, RESAMPLES, CaseErrors, Comparison
 from regagent.evaluation.trainings import TRAINING, Trainings
-from regagent.files import write_table
+from regagent.files import write_table, write_text
 from regagent.jobs import logger
 from regagent.methods import label_of
 
@@ -147,5 +147,6 @@ def make_claims(
     found = judge(read_registrations(registrations), trainings)
     write_table(found, csv)
     tables = _printed(found)
-    write_texts({markdown: to_markdown(tables, NOTE), html: to_html(tables, NOTE, "Claims")})
+    write_text(to_markdown(tables, NOTE), markdown)
+    write_text(to_html(tables, NOTE, "Claims"), html)
     logger.info("%s", found.drop_duplicates("claim")["verdict"].value_counts().to_string())

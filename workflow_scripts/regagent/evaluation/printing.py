@@ -1,16 +1,13 @@
 """Tables for readers: printed values as Markdown, LaTeX and HTML tables (§4, Table 2)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
-
-from regagent.files import write_whole
 
 ABSENT = "–"
 
@@ -143,10 +140,3 @@ def to_html(tables: Sequence[Table], note: str, title: str) -> str:
         for place, table in enumerate(tables)
     ]
     return PAGE.format(title=escape(title), tables="\n".join(shown), note=escape(note))
-
-
-def write_texts(texts: Mapping[str | Path, str]) -> None:
-    """Write each text whole to its path; ``texts`` is {path: text}. Raises ``UserError`` if it cannot."""
-    for path, text in texts.items():
-        with write_whole(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")

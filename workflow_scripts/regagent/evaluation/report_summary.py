@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from regagent.evaluation.printing import percentage, write_texts
+from regagent.evaluation.printing import percentage
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.run_tables import read_registrations
-from regagent.files import read_table
+from regagent.files import read_table, write_text
 from regagent.methods import NO_AGENT, PROPOSED, UNREGISTERED, label_of
 
 #: The summary names at most so many test patients.
@@ -28,7 +28,7 @@ def write_summary(
     parts = [_patients(results, read_table(split)), _errors(results, families)]
     if PROPOSED in families:
         parts.append(_failures(results[results["method"] == PROPOSED]))
-    write_texts({output: "\n\n".join(parts) + "\n"})
+    write_text("\n\n".join(parts) + "\n", output)
 
 
 def _patients(results: pd.DataFrame, split: pd.DataFrame) -> str:

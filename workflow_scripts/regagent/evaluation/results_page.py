@@ -10,10 +10,10 @@ from scipy import stats
 
 from regagent.evaluation.claims import AGAINST, FOR, LABELS, NOT_SUPPORTED, NOT_TESTABLE, OPEN, SUPPORTED
 from regagent.evaluation.claims import NOTE as CLAIMS_NOTE
-from regagent.evaluation.printing import number, percentage, with_interval, with_spread, write_texts
+from regagent.evaluation.printing import number, percentage, with_interval, with_spread
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.statistics import BELOW, MINUS
-from regagent.files import UserError, read_table
+from regagent.files import UserError, read_table, write_text
 from regagent.jobs import logger
 from regagent.methods import PROPOSED, UNREGISTERED, label_of
 
@@ -166,5 +166,5 @@ def write_results(
         CLAIMS_NOTE,
         *describe_claims(judged),
     ]
-    write_texts({output: "\n\n".join(parts) + "\n"})
+    write_text("\n\n".join(parts) + "\n", output)
     logger.info("%d claims", judged["claim"].nunique())

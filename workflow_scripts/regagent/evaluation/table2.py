@@ -13,11 +13,10 @@ from regagent.evaluation.printing import (
     to_latex,
     to_markdown,
     with_spread,
-    write_texts,
 )
 from regagent.evaluation.registrations import STATISTICS, summarise
 from regagent.evaluation.run_tables import read_registrations
-from regagent.files import UserError, read_table, write_table
+from regagent.files import UserError, read_table, write_table, write_text
 from regagent.jobs import logger
 from regagent.methods import UNREGISTERED, label_of
 
@@ -152,12 +151,8 @@ def make_table2(
     summary = summarise_methods(cases, read_table(reference), methods)
     write_table(summary, csv)
     tables, note = lay_out(summary), notes(summary)
-    write_texts(
-        {
-            markdown: to_markdown(tables, note),
-            latex: to_latex(tables, note, "Target registration error", "tre"),
-            html: to_html(tables, note, "Table 2"),
-        }
-    )
+    write_text(to_markdown(tables, note), markdown)
+    write_text(to_latex(tables, note, "Target registration error", "tre"), latex)
+    write_text(to_html(tables, note, "Table 2"), html)
     for table in tables:
         logger.info("%s\n%s", table.title, table.cells.to_string())

@@ -15,12 +15,11 @@ from regagent.evaluation.printing import (
     to_latex,
     to_markdown,
     with_interval,
-    write_texts,
 )
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.statistics import RESAMPLES, summarise_statistics
 from regagent.evaluation.table2 import RUN, printed_name, read_registrations_of
-from regagent.files import read_table, write_table
+from regagent.files import read_table, write_table, write_text
 from regagent.jobs import logger
 from regagent.methods import PROPOSED
 
@@ -87,12 +86,8 @@ def make_table2_statistics(
     write_table(statistics.round(6), csv)
     tables = lay_out(statistics, read_table(reference)["method"])
     title = "Statistics of the target registration error"
-    write_texts(
-        {
-            markdown: to_markdown(tables, NOTE),
-            latex: to_latex(tables, NOTE, title, "tre-statistics"),
-            html: to_html(tables, NOTE, "Statistics of Table 2"),
-        }
-    )
+    write_text(to_markdown(tables, NOTE), markdown)
+    write_text(to_latex(tables, NOTE, title, "tre-statistics"), latex)
+    write_text(to_html(tables, NOTE, "Statistics of Table 2"), html)
     below = statistics[statistics.p_cases_holm < 0.05]
     logger.info("%s: %d of %d tests on cases with p < 0.05", PROPOSED, len(below), statistics.p_cases.count())

@@ -25,7 +25,7 @@ from regagent.figures.style import (
     save,
     styled,
 )
-from regagent.files import UserError, read_table, write_whole
+from regagent.files import UserError, read_table, write_text, write_whole
 from regagent.geometry import POSE
 from regagent.images import Image, warp
 from regagent.pairs.slices import read_slices
@@ -175,8 +175,7 @@ def animate_episode(
                 writer.grab_frame()
             for _ in range(FRAMES_A_SECOND * LAST_FRAME_SECONDS):
                 writer.grab_frame()
-    with write_whole(page) as temporary:
-        temporary.write_text(PAGE.format(gif=base64.b64encode(Path(gif).read_bytes()).decode()))
+    write_text(PAGE.format(gif=base64.b64encode(Path(gif).read_bytes()).decode()), page)
 
 
 def _draw_frame(axes: Axes, episode: Episode, row: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from regagent.files import UserError, write_whole
+from regagent.files import UserError, write_text
 from regagent.patients.layouts import LAYOUTS
 from regagent.patients.sheet import read_sheet
 
@@ -53,8 +53,8 @@ def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
         expected = " and ".join(f"{pattern}/{name.format(patient=pattern)}" for name in files.values())
         raise UserError(f"{folder}: no patients of {kind} in it, expected {expected}")
     rows = [list(records[0]), *(list(record.values()) for record in records)]
-    with write_whole(output) as temporary:  # no CSV writer: quotes have no meaning in a sheet
-        temporary.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    # No CSV writer: quotes have no meaning in a sheet.
+    write_text("".join("\t".join(row) + "\n" for row in rows), output)
     read_sheet(output)
     logger.info("%s: %d patients", output, len(records))
 
@@ -100,8 +100,7 @@ def write_rire_header(header: str | Path, output: str | Path) -> Path:
         "ElementType": "MET_SHORT",
         "ElementDataFile": image,
     }
-    with write_whole(output) as temporary:
-        temporary.write_text("".join(f"{name} = {value}\n" for name, value in fields.items()))
+    write_text("".join(f"{name} = {value}\n" for name, value in fields.items()), output)
     return output
 
 

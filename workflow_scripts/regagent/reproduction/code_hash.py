@@ -85,6 +85,11 @@ def _library(name: str) -> Module:
 
 
 @cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), filename=str(path))
+
+
+@cache
 def _module(path: Path, name: str) -> Module:
     """Return the top level statements of one file; ``name`` is its name in the library, '' for a script.
 
@@ -92,7 +97,7 @@ def _module(path: Path, name: str) -> Module:
     """
     module = Module()
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.parse(path.read_text(), filename=str(path)).body:
+    for node in _tree(path).body:
         for part in ast.walk(node):
             if isinstance(part, ast.ImportFrom) and part.level:
                 above = package.split(".")[: len(package.split(".")) - part.level + 1]
@@ -147,7 +152,7 @@ def _symbol(node: ast.Import | ast.ImportFrom, alias: ast.alias, path: Path) -> 
 @cache
 def _names(path: Path) -> set[str]:
     """Return the names that the top level of a file binds."""
-    return {name for node in ast.parse(path.read_text()).body for name in _bound_names(node)}
+    return {name for node in _tree(path).body for name in _bound_names(node)}
 
 
 def _bound_names(node: ast.stmt) -> set[str]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from regagent.files import write_json, write_whole
+from regagent.files import write_json, write_text
 
 SOURCE = Path(__file__).parent
 
@@ -62,8 +62,7 @@ def write_provenance(
         "results": {str(path): _checksum(path) for path in results},
     }
     write_json(record, output)
-    with write_whole(output_footer) as temporary:
-        temporary.write_text(_footer(record, output), encoding="utf-8")
+    write_text(_footer(record, output), output_footer)
 
 
 def _footer(record: Mapping, path: str | Path) -> str:
