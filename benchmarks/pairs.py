@@ -10,7 +10,7 @@ from regagent.pairs.training_pairs import Pairs
 from regagent.patients.preregistration import resample
 from regagent.phantom.scanners import simulate_patient
 from regagent.settings import Phantom, Slices
-from regagent.volumes import read_volume
+from regagent.volumes.reading import read_volume
 
 
 def simulated_pairs() -> Pairs:

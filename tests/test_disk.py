@@ -19,7 +19,7 @@ from regagent.agent.checkpoints import save
 from regagent.figures.style import save as save_figure
 from regagent.files import UserError, write_json, write_table, write_whole
 from regagent.transforms import write_transform
-from regagent.volumes import write_image, write_png
+from regagent.volumes.writing import write_image, write_png
 
 NOISE = np.random.default_rng(0).integers(0, 255, (20, 20, 20), np.uint8)
 VOLUME = sitk.GetImageFromArray(NOISE)

@@ -17,7 +17,8 @@ from regagent.geometry import compose, corner_matrix, invert, matrix, pose_of, t
 from regagent.pairs.perturbations import perturb_slices, sample_perturbations
 from regagent.patients.sheet import read_sheet
 from regagent.settings import PerturbationRange, Perturbations
-from regagent.volumes import PLAUSIBLE_SPACING_MM, read_volume
+from regagent.volumes.checks import PLAUSIBLE_SPACING_MM
+from regagent.volumes.reading import read_volume
 
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 

@@ -8,7 +8,7 @@ import pytest
 LIBRARY = Path(__file__).parents[1] / "workflow_scripts" / "regagent"
 #: '' is the root of the library.
 ORDER = (
-    *("", "settings", "reproduction", "phantom", "patients", "pairs"),
+    *("", "volumes", "settings", "reproduction", "phantom", "patients", "pairs"),
     *("evaluation", "agent", "conventional", "figures", "command"),
 )
 ENTRANCE = "regagent.__main__"  # what ``python -m regagent`` runs stands at the root and opens the command

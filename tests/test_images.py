@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from regagent.files import UserError
 from regagent.geometry import invert, transform
 from regagent.images import normalise, to_uint8, warp
-from regagent.volumes import read_image, read_volume, write_image
+from regagent.volumes.reading import read_image, read_volume
+from regagent.volumes.writing import write_image
 
 SIZE = 65
 
@@ -142,6 +143,7 @@ def test_an_impossible_spacing_in_a_nifti_header(volume, spacing, packed, tmp_pa
 @pytest.mark.parametrize(("unit", "spacing"), [(1, 0.002), (3, 2000.0)])
 def test_a_nifti_file_in_metres_or_micrometres(volume, unit, spacing):
     path = changed(volume(name="mr.nii"), 123, "B", unit)
+    changed(path, 254, "<h", 0)  # no sform, which would state the spacing once more
     for axis in range(3):
         changed(path, 80 + 4 * axis, "<f", spacing)
     assert read_volume(path).GetSpacing() == pytest.approx([2.0, 2.0, 2.0])

@@ -9,7 +9,8 @@ import SimpleITK as sitk
 from regagent.command.outputs import IMAGE_SUFFIXES, TABLE_SUFFIXES, UsageError, check_outputs
 from regagent.files import UserError, read_text_table, write_table
 from regagent.transforms import read_transform
-from regagent.volumes import read_image, write_image
+from regagent.volumes.reading import read_image
+from regagent.volumes.writing import write_image
 
 
 def apply_transform(

@@ -29,7 +29,7 @@ from regagent.pairs.cutting import cut, mr_window, pixel_width_mm
 from regagent.pairs.slices import choose_slices
 from regagent.patients.preregistration import resample
 from regagent.settings import Slices
-from regagent.volumes import read_image
+from regagent.volumes.reading import read_image
 
 logger = logging.getLogger("regagent")
 
@@ -86,7 +86,7 @@ def read_pair(fixed: str | Path, moving: str | Path) -> tuple[sitk.Image, sitk.I
     """
     if Path(fixed).resolve() == Path(moving).resolve():
         raise UserError(f"{fixed}: given as the fixed and as the moving image, expected an MR and a CT")
-    mr, ct = read_image(fixed), read_image(moving)
+    mr, ct = read_image(fixed, "MR"), read_image(moving, "CT")
     if mr.GetDimension() != ct.GetDimension():
         raise UserError(
             f"{fixed} is {mr.GetDimension()}D and {moving} is {ct.GetDimension()}D, expected both alike"

@@ -16,7 +16,7 @@ from regagent.files import STYLE, parameter_map
 from regagent.patients.preregistration import resample
 from regagent.settings import Baselines
 from regagent.transforms import TRANSFORM_SUFFIXES, write_transform
-from regagent.volumes import write_image
+from regagent.volumes.writing import write_image
 
 
 def register_files(

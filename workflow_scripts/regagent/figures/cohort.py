@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from regagent.figures.style import FULL_WIDTH, pack_panels, save, styled
 from regagent.files import UserError
 from regagent.images import normalise
-from regagent.volumes import read_volume
+from regagent.volumes.reading import read_volume
 
 #: The heights of the two levels: 0 is the lowest slice of the MR, 1 the highest.
 LEVELS = {"ventricles": 0.71, "nasopharynx": 0.40}

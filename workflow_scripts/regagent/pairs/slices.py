@@ -15,7 +15,7 @@ from regagent.images import square
 from regagent.pairs.cutting import cut, mr_window, pixel_width_mm
 from regagent.pairs.landmarks import evaluation_grid, grid_landmarks, sift_landmarks
 from regagent.settings import Slices
-from regagent.volumes import read_volume
+from regagent.volumes.reading import read_volume
 
 logger = logging.getLogger("regagent")
 

@@ -7,9 +7,9 @@ import SimpleITK as sitk
 
 from regagent.anatomy import SKULL_HU, TISSUE_HU
 from regagent.files import UserError
-from regagent.patients.dicom import read_series
 from regagent.patients.sheet import naming_row
-from regagent.volumes import read_volume, write_image
+from regagent.volumes.reading import read_volume
+from regagent.volumes.writing import write_image
 
 
 def import_patient(
@@ -29,10 +29,7 @@ def import_patient(
     with naming_row(sheet, patient):
         if Path(mr).resolve() == Path(ct).resolve():
             raise UserError(f"patient {patient}: MR and CT are the same file {mr}")
-        fixed, moving = (
-            read_series(path, patient, modality) if Path(path).is_dir() else read_volume(path, patient)
-            for path, modality in ((mr, "MR"), (ct, "CT"))
-        )
+        fixed, moving = (read_volume(path, patient, modality) for path, modality in ((mr, "MR"), (ct, "CT")))
         _check_modalities(fixed, moving, f"patient {patient}", mr, ct)
     for volume, output in ((fixed, output_mr), (moving, output_ct)):
         write_image(sitk.DICOMOrient(volume, "LPS"), output)

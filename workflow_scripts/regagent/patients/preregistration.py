@@ -12,7 +12,8 @@ from regagent.patients.quality import overlay, quality
 from regagent.patients.sheet import naming_row
 from regagent.settings import Preregistration
 from regagent.transforms import read_transform, write_transform
-from regagent.volumes import read_volume, write_image, write_png
+from regagent.volumes.reading import read_volume
+from regagent.volumes.writing import write_image, write_png
 
 logger = logging.getLogger("regagent")
 

@@ -18,7 +18,7 @@ from regagent.phantom.canvas import Canvas, Field, Triple, smooth_noise
 from regagent.phantom.head import build_head
 from regagent.settings import Phantom
 from regagent.transforms import write_transform
-from regagent.volumes import write_image
+from regagent.volumes.writing import write_image
 
 MR_FIELD_OF_VIEW_MM = (240.0, 240.0, 190.0)
 CT_FIELD_OF_VIEW_MM = (241.92, 241.92, 198.0)

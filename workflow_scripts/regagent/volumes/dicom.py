@@ -7,7 +7,6 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.files import UserError
-from regagent.volumes import check_grid, check_voxels
 
 MODALITY, DESCRIPTION = "0008|0060", "0008|103e"
 POSITION, ORIENTATION = "0020|0032", "0020|0037"
@@ -19,14 +18,13 @@ UNEVEN = 0.1
 TILT_MM = 1.0
 
 
-def read_series(folder: str | Path, patient: str, modality: str) -> sitk.Image:
+def read_series(folder: str | Path, where: str, modality: str | None = None) -> sitk.Image:
     """Read the one DICOM series of a folder as a volume, in the units of its rescale slope and intercept.
 
-    ``modality`` is the one that its files must state, MR or CT. Raises ``UserError`` naming the patient and
-    the folder: for no series or several, for another modality, for a slice that is missing, doubled, turned
-    or shifted, and for a volume that does not pass ``check_grid`` and ``check_voxels``.
+    ``modality`` is the one that its files must state, MR or CT; None takes any. Raises ``UserError``, which
+    begins with ``where``: for no series or several, for another modality, and for a slice that is missing,
+    doubled, turned or shifted.
     """
-    where = f"patient {patient}: {folder}"
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # our own messages name the patient
     reader = sitk.ImageSeriesReader()
     series = {
@@ -48,22 +46,19 @@ def read_series(folder: str | Path, patient: str, modality: str) -> sitk.Image:
     try:
         headers = [_header(file) for file in files]
         found = headers[0].GetMetaData(MODALITY).strip()
-        if found != modality:
+        if modality and found != modality:
             raise UserError(f"{where}: the series is of modality {found}, expected {modality}")
         positions = np.array([_numbers(header, POSITION) for header in headers])
         axes = np.array([_numbers(header, ORIENTATION) for header in headers])
         order = _checked_order(positions, axes, [Path(file).name for file in files], where)
         reader.SetFileNames([files[index] for index in order])
-        volume = reader.Execute()
+        return reader.Execute()
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(
             f"{where}: not a readable DICOM series ({reason});"
             " of a file that holds many slices give the file itself, not its folder"
         ) from error
-    check_grid(volume.GetSpacing(), volume.GetNumberOfComponentsPerPixel(), where)
-    check_voxels(volume, where)
-    return volume
 
 
 def _header(file: str) -> sitk.ImageFileReader:

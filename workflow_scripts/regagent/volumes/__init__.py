@@ -1,0 +1,1 @@
+"""Volumes and images on disk: read as scanners and other tools wrote them, checked, and written whole."""

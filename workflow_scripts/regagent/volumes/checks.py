@@ -1,0 +1,98 @@
+"""What an image or volume must be: one number a voxel, a plausible grid with right angles, finite values."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import ArrayLike, NDArray
+
+from regagent.files import UserError
+
+#: The smallest and the largest spacing that is accepted.
+PLAUSIBLE_SPACING_MM = (0.05, 20.0)
+
+#: A file whose statements about a voxel's place differ by more than this is refused.
+MISPLACED_MM = 1.0
+
+
+def check_components(components: int, dimension: int, where: str) -> None:
+    """Check that a voxel is one number. Raises ``UserError``, which begins with ``where``."""
+    if components != 1:
+        raise UserError(f"{where}: {components} values a {_element(dimension)}, expected one")
+
+
+def check_spacing(spacing: Sequence[float], where: str) -> None:
+    """Check a spacing (mm, x first). Raises ``UserError``, which begins with ``where``."""
+    low, high = PLAUSIBLE_SPACING_MM
+    if not all(low <= step <= high for step in spacing):
+        raise UserError(f"{where}: spacing {tuple(spacing)} mm, expected {low} to {high} mm along each axis")
+
+
+def right_angled(axes: ArrayLike, size: Sequence[int], where: str) -> NDArray[np.float64]:
+    """Return the directions of a grid as a rotation (D, D), in which a reflection may be.
+
+    ``axes`` (D, D) has the step from a voxel to the next along each axis in its columns, in mm, ``size`` the
+    number of voxels. Raises ``UserError``, which begins with ``where``, if the grid is sheared: if a corner
+    lies more than ``MISPLACED_MM`` from where it would lie with right angles.
+    """
+    axes = np.asarray(axes, dtype=float)
+    spacing = np.linalg.norm(axes, axis=0)
+    left, _, right = np.linalg.svd(axes / spacing)
+    directions = left @ right
+    off = farthest_mm(axes, directions * spacing, size)
+    if off > MISPLACED_MM:
+        raise UserError(
+            f"{where}: sheared: its axes do not stand at right angles, which misplaces voxels by up to"
+            f" {off:.1f} mm (a tilted gantry?); resample it to right angles first"
+        )
+    return directions
+
+
+def farthest_mm(one: ArrayLike, other: ArrayLike, size: Sequence[int]) -> float:
+    """Return how far, in mm, two grids place a corner of a volume apart at most.
+
+    Each grid is an array (D, D) of steps, or (D, D + 1) with the place of the first voxel behind them.
+    """
+    difference = np.asarray(one, dtype=float) - np.asarray(other, dtype=float)
+    corners = np.array(list(itertools.product(*((0, count - 1) for count in size))))
+    if difference.shape[1] > difference.shape[0]:
+        corners = np.column_stack([corners, np.ones(len(corners))])
+    return float(np.linalg.norm(corners @ difference.T, axis=1).max())
+
+
+def check_grid(image: sitk.Image, where: str) -> None:
+    """Check that each voxel is one number, the spacing, and the right angles of an image or volume.
+
+    Raises ``UserError``, which begins with ``where``.
+    """
+    dimension, spacing = image.GetDimension(), image.GetSpacing()
+    check_components(image.GetNumberOfComponentsPerPixel(), dimension, where)
+    check_spacing(spacing, where)
+    axes = np.reshape(image.GetDirection(), (dimension, dimension)) * spacing
+    right_angled(axes, image.GetSize(), where)
+
+
+def check_voxels(image: sitk.Image, where: str) -> None:
+    """Check that an image or volume has 2 voxels or more along each axis, all finite and not all the same.
+
+    Raises ``UserError``, which begins with ``where``.
+    """
+    values = sitk.GetArrayViewFromImage(image)
+    element = _element(image.GetDimension())
+    if min(values.shape) < 2:
+        raise UserError(f"{where}: size {image.GetSize()}, expected at least 2 {element}s along each axis")
+    check_finite(image, where)
+    if values.min() == values.max():
+        raise UserError(f"{where}: empty, every {element} is {values.flat[0]}")
+
+
+def check_finite(image: sitk.Image, where: str) -> None:
+    """Check that all voxels are finite. Raises ``UserError``, which begins with ``where``."""
+    if not np.isfinite(sitk.GetArrayViewFromImage(image)).all():
+        element = _element(image.GetDimension())
+        raise UserError(f"{where}: holds NaN or infinite {element}s, expected finite intensities only")
+
+
+def _element(dimension: int) -> str:
+    return "pixel" if dimension == 2 else "voxel"

@@ -1,0 +1,119 @@
+"""Volumes and images read from files, or from the folder of a DICOM series, and checked."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from regagent.files import UserError
+from regagent.volumes.checks import check_components, check_finite, check_grid, check_spacing, check_voxels
+from regagent.volumes.dicom import read_series
+from regagent.volumes.nifti import PAIR, is_nifti, read_nifti, read_nifti_grid
+
+PAIR_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
+
+
+def read_volume(path: str | Path, patient: str | None = None, modality: str | None = None) -> sitk.Image:
+    """Read a scalar 3D volume from a file, or from the folder of a DICOM series, and check it.
+
+    A DICOM series must be of the ``modality``, MR or CT, where one is given. Raises ``UserError`` naming the
+    file and, if given, the patient: for a file that is missing, unreadable or not 3D, or that does not pass
+    ``check_grid`` and ``check_voxels``.
+    """
+    where = f"patient {patient}: {path}" if patient else f"{path}"
+    image = _read(path, where, modality)
+    if image.GetDimension() != 3:
+        raise UserError(f"{where}: {image.GetDimension()}D image, expected a 3D volume")
+    check_voxels(image, where)
+    return image
+
+
+def read_image(path: str | Path, modality: str | None = None, constant_too: bool = False) -> sitk.Image:
+    """Read a scalar 2D image or 3D volume and check it as ``read_volume`` does.
+
+    A volume of a single slice is returned as a 2D image. With ``constant_too`` all pixels may be the same, as
+    those of an empty mask are. Raises ``UserError`` naming the file.
+    """
+    image = _flat(_read(path, f"{path}", modality))
+    (check_finite if constant_too else check_voxels)(image, f"{path}")
+    return image
+
+
+def read_grid(path: str | Path) -> sitk.Image:
+    """Read the grid of a 2D image or 3D volume: its size, spacing, origin and directions, with voxels of 0.
+
+    Its voxels may be anything. Of an image of more dimensions the first three count. Raises ``UserError``
+    naming the file.
+    """
+    where = f"{path}"
+    _check_name(path, where)
+    if Path(path).is_dir():
+        image = read_series(path, where)
+    elif is_nifti(path):
+        image = read_nifti_grid(path, where)
+    else:
+        with _naming(where):
+            image = _grid_of(path)
+    check_grid(image, where)
+    return _flat(image)
+
+
+def _read(path: str | Path, where: str, modality: str | None) -> sitk.Image:
+    _check_name(path, where)
+    if Path(path).is_dir():
+        image = read_series(path, where, modality)
+    elif is_nifti(path):
+        image = read_nifti(path, where)
+    else:
+        with _naming(where):
+            header = _information(path)
+            if header.GetDimension() not in (2, 3):
+                raise UserError(f"{where}: {header.GetDimension()}D image, expected a 3D volume")
+            check_spacing(header.GetSpacing()[: 2 if header.GetSize()[2:] == (1,) else 3], where)
+            check_components(header.GetNumberOfComponents(), header.GetDimension(), where)
+            image = header.Execute()
+    check_grid(image, where)
+    return image
+
+
+def _check_name(path: str | Path, where: str) -> None:
+    if not Path(path).exists():
+        raise UserError(f"{where}: no such file")
+    if str(path).lower().endswith(PAIR_SUFFIXES):
+        raise UserError(f"{where}: {PAIR}")
+
+
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Tell an error of ITK in one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(f"{where}: not a readable volume ({reason})") from error
+
+
+def _information(path: str | Path) -> sitk.ImageFileReader:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return reader
+
+
+def _grid_of(path: str | Path) -> sitk.Image:
+    """Return an image of zeros on the grid that ITK finds in a file, along its first three axes."""
+    header = _information(path)
+    dimension = header.GetDimension()
+    known = min(3, dimension)
+    directions = np.reshape(header.GetDirection(), (dimension, dimension))
+    image = sitk.Image(header.GetSize()[:known], sitk.sitkUInt8)
+    image.SetSpacing(header.GetSpacing()[:known])
+    image.SetOrigin(header.GetOrigin()[:known])
+    image.SetDirection(directions[:known, :known].ravel().tolist())
+    return image
+
+
+def _flat(image: sitk.Image) -> sitk.Image:
+    return image[:, :, 0] if image.GetSize()[2:] == (1,) else image
