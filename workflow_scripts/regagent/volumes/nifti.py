@@ -116,7 +116,8 @@ def _header(content: bytes, where: str) -> "Nifti1Header":
 
 def _shape(header: "Nifti1Header", where: str) -> list[int]:
     """Return the number of voxels along each axis; those of one voxel behind the third are left out."""
-    shape = [int(count) for count in header.get_data_shape()]
+    dimension, *shape = header["dim"].tolist()
+    shape = shape[: max(dimension, 0)]
     if len(shape) < 2 or min(shape) < 1:
         raise UserError(f"{where}: size {tuple(shape)}, expected at least 1 voxel along each of 2 or 3 axes")
     while len(shape) > 3 and shape[-1] == 1:
@@ -208,7 +209,7 @@ def _qform(header: "Nifti1Header", pixdim: NDArray, unit: float, where: str) -> 
     from nibabel.quaternions import quat2mat
 
     try:
-        turned = quat2mat(header.get_qform_quaternion())
+        turned = quat2mat(header.get_qform_quaternion()).astype(float)
     except ValueError as error:
         raise UserError(f"{where}: its header's qform is no rotation ({error})") from error
     turned[:, 2] *= -1 if header["pixdim"][0] < 0 else 1
