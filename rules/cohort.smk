@@ -44,6 +44,7 @@ else:
         params:
             code=code("import_patient"),
             sheet=SHEET,
+            trust_values=SETTINGS.cohort.trust_values,
         message:
             "{wildcards.patient}: reading and checking {input.mr} and {input.ct}"
         script:

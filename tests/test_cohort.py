@@ -146,7 +146,7 @@ def test_a_patient_is_brought_into_one_orientation(volumes):
 
 
 def test_exchanged_modalities(volumes):
-    with pytest.raises(UserError, match="patient P5: .*Hounsfield"):
+    with pytest.raises(UserError, match="patient P5: .* MR and CT are exchanged"):
         bring(volumes, mr="ct.nrrd", ct="mr.mha")
     with pytest.raises(UserError, match="patient P5: MR and CT are the same file"):
         bring(volumes, mr="ct.nrrd")

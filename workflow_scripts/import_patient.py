@@ -1,6 +1,6 @@
 """Check the MR and CT of a patient of the sample sheet, and write them in one orientation.
 
-Wildcard: ``patient``. Parameter: ``sheet`` (errors name the patient's row).
+Wildcard: ``patient``. Parameters: ``sheet`` (errors name the patient's row), ``trust_values``.
 Inputs: ``mr``, ``ct`` (files or DICOM folders that the sample sheet names). Outputs: ``mr``, ``ct``.
 """
 
@@ -15,4 +15,5 @@ with logged(snakemake.log[0]):
         output_mr=snakemake.output.mr,
         output_ct=snakemake.output.ct,
         sheet=snakemake.params.sheet,
+        trust_values=snakemake.params.trust_values,
     )

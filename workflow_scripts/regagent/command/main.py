@@ -130,6 +130,7 @@ def parser() -> argparse.ArgumentParser:
         help="start by the coordinates of MR and CT (default), or with the CT's centre on the MR's",
     )
     add("--refine", action="store_true", help="refine the agent's pose by a local Elastix registration")
+    add("--trust-values", action="store_true", help="take MR and CT as such, whatever their values look like")
     add("--force", action="store_true", help="write the files even if the pair could not be registered")
 
     apply = commands.add_parser(

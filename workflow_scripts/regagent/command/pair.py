@@ -27,6 +27,7 @@ from regagent.geometry import invert, landmark_distance, matrix
 from regagent.images import Image, field_of_view
 from regagent.pairs.cutting import cut, mr_window, pixel_width_mm
 from regagent.pairs.slices import choose_slices
+from regagent.patients.modalities import check_modalities
 from regagent.patients.preregistration import resample
 from regagent.settings import Slices
 from regagent.volumes.reading import read_image
@@ -78,11 +79,13 @@ class Outcome:
     refusal: str | None  # why this pair is not registered, None if it is
 
 
-def read_pair(fixed: str | Path, moving: str | Path) -> tuple[sitk.Image, sitk.Image]:
+def read_pair(
+    fixed: str | Path, moving: str | Path, trust_values: bool = False
+) -> tuple[sitk.Image, sitk.Image]:
     """Read an MR and a CT, both 2D or both 3D.
 
-    Raises ``UserError`` for a file that cannot be read, for images of different dimensions, and where MR and
-    CT seem to be exchanged.
+    Raises ``UserError`` for a file that cannot be read, for images of different dimensions, and, without
+    ``trust_values``, for images that do not pass ``check_modalities``.
     """
     if Path(fixed).resolve() == Path(moving).resolve():
         raise UserError(f"{fixed}: given as the fixed and as the moving image, expected an MR and a CT")
@@ -91,16 +94,8 @@ def read_pair(fixed: str | Path, moving: str | Path) -> tuple[sitk.Image, sitk.I
         raise UserError(
             f"{fixed} is {mr.GetDimension()}D and {moving} is {ct.GetDimension()}D, expected both alike"
         )
-    lowest, lowest_of_ct = (float(sitk.GetArrayViewFromImage(image).min()) for image in (mr, ct))
-    if lowest <= TISSUE_HU:
-        raise UserError(
-            f"{fixed}: the lowest value is {lowest:g}, as in a CT; the fixed image is the MR, the CT moves"
-        )
-    if lowest_of_ct > TISSUE_HU:
-        raise UserError(
-            f"{moving}: the lowest value is {lowest_of_ct:g}, expected Hounsfield units with air below"
-            f" {TISSUE_HU:g}; the moving image is the CT"
-        )
+    if not trust_values:
+        check_modalities(mr, ct, fixed, moving, "", "if it is right nevertheless, give --trust-values")
     return mr, ct
 
 

@@ -30,13 +30,14 @@ def register_files(
     start: Literal["coordinates", "centres"] = "coordinates",
     refine: bool = False,
     force: bool = False,
+    trust_values: bool = False,
 ) -> bool:
     """Register the CT ``moving`` to the MR ``fixed``, print the result, and return whether it is registered.
 
     The transform is written, and on request the CT on the MR's grid and a picture: all of them or none. If
     the pair is not registered, none is written without ``force``. ``number`` and ``start`` are those of
-    ``place``; with ``refine`` Elastix refines the agent's poses. Raises ``UserError`` for a fault in a file,
-    ``UsageError`` for an unsuitable name of an output.
+    ``place``, ``trust_values`` is that of ``read_pair``; with ``refine`` Elastix refines the agent's poses.
+    Raises ``UserError`` for a fault in a file, ``UsageError`` for an unsuitable name of an output.
     """
     check_outputs(
         [fixed, moving, model],
@@ -45,7 +46,7 @@ def register_files(
     refinement = parameter_map(Baselines().refinement_parameter_map) if refine else None
     torch.set_num_threads(1)
     agent = load_agent(model)
-    mr, ct = read_pair(fixed, moving)
+    mr, ct = read_pair(fixed, moving, trust_values)
     placed = place(mr, ct, agent.facts.slices, start, number)
     outcome = register_pair(agent, placed, refinement)
     print(_slices(outcome, placed))

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 
-from regagent.anatomy import SKULL_HU, TISSUE_HU
 from regagent.files import UserError
+from regagent.patients.modalities import check_modalities
 from regagent.patients.sheet import naming_row
 from regagent.volumes.reading import read_volume
 from regagent.volumes.writing import write_image
+
+ADVICE = "if it is right nevertheless, set cohort.trust_values to true"
 
 
 def import_patient(
@@ -19,46 +20,19 @@ def import_patient(
     output_mr: str | Path,
     output_ct: str | Path,
     sheet: str | Path | None = None,
+    trust_values: bool = False,
 ) -> None:
     """Read a patient's MR and CT, check them and write them in LPS orientation without resampling.
 
     Each is a file (NIfTI, MetaImage, NRRD or another format of ITK) or the folder of a DICOM series. Raises
-    ``UserError``, with the patient's row in ``sheet``: for an unreadable or implausible volume, for the same
-    image as MR and CT, for a CT that is not in Hounsfield units and for an MR that seems to be.
+    ``UserError``, with the patient's row in ``sheet``: for an unreadable or implausible volume, for one file
+    as MR and CT, and, without ``trust_values``, for volumes that do not pass ``check_modalities``.
     """
     with naming_row(sheet, patient):
         if Path(mr).resolve() == Path(ct).resolve():
             raise UserError(f"patient {patient}: MR and CT are the same file {mr}")
         fixed, moving = (read_volume(path, patient, modality) for path, modality in ((mr, "MR"), (ct, "CT")))
-        _check_modalities(fixed, moving, f"patient {patient}", mr, ct)
+        if not trust_values:
+            check_modalities(fixed, moving, mr, ct, f"patient {patient}: ", ADVICE)
     for volume, output in ((fixed, output_mr), (moving, output_ct)):
         write_image(sitk.DICOMOrient(volume, "LPS"), output)
-
-
-def _check_modalities(
-    fixed: sitk.Image, moving: sitk.Image, where: str, mr: str | Path, ct: str | Path
-) -> None:
-    signal, hounsfield = sitk.GetArrayViewFromImage(fixed), sitk.GetArrayViewFromImage(moving)
-    if np.array_equal(signal, hounsfield):
-        raise UserError(f"{where}: MR and CT hold the same image: {mr} and {ct}")
-    mr_lowest, lowest, highest = float(signal.min()), float(hounsfield.min()), float(hounsfield.max())
-    if mr_lowest < TISSUE_HU < lowest:
-        raise UserError(
-            f"{where}: MR and CT are exchanged: {mr} falls to {mr_lowest:g} as Hounsfield units do,"
-            f" {ct} no lower than {lowest:g}"
-        )
-    if mr_lowest < TISSUE_HU:
-        raise UserError(
-            f"{where}: {mr} falls to {mr_lowest:g}: it looks like a CT, expected an MR;"
-            " if it is one, set its background to 0"
-        )
-    if lowest > TISSUE_HU:
-        raise UserError(
-            f"{where}: {ct}: the lowest value is {lowest:g}, expected Hounsfield units with air"
-            f" below {TISSUE_HU:g}; is it a CT, and was its rescale intercept lost?"
-        )
-    if highest < SKULL_HU:
-        raise UserError(
-            f"{where}: {ct}: the highest value is {highest:g}, expected Hounsfield units with bone"
-            f" above {SKULL_HU:g}"
-        )

@@ -22,6 +22,9 @@ class Cohort(Model):
     sheet: str | None = None
     """Path of the sample sheet, with `source: sheet`."""
 
+    trust_values: bool = False
+    """Take the sheet's MR and CT as such, whatever their values look like."""
+
     @model_validator(mode="after")
     def _has_sheet(self) -> "Cohort":
         if (self.source == "sheet") != (self.sheet is not None):

@@ -1,0 +1,57 @@
+"""Whether an MR and a CT are what they are named: judged by the distribution of their values."""
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from regagent.anatomy import AIR_HU, SKULL_HU, TISSUE_HU
+from regagent.files import UserError
+
+#: Fewer voxels than this part of an image are outliers: undershoot of an interpolation, metal.
+OUTLIERS = 0.001
+
+#: Half of a head's voxels in a CT, those of fat, water, muscle and brain, lie within so many HU of water.
+SOFT_TISSUE_HU = 150.0
+
+
+def check_modalities(
+    mr: sitk.Image, ct: sitk.Image, mr_path: str | Path, ct_path: str | Path, where: str, advice: str
+) -> None:
+    """Check that the images of two files, 2D or 3D, are an MR, and a CT of a head in Hounsfield units.
+
+    Raises ``UserError``, which begins with ``where``: where both are the same image, where the MR looks like
+    a CT, and where the CT shows no air or no bone. It ends with ``advice`` unless both are the same: what to
+    do if the check is wrong.
+    """
+    signal, hounsfield = sitk.GetArrayViewFromImage(mr), sitk.GetArrayViewFromImage(ct)
+    if np.array_equal(signal, hounsfield):
+        raise UserError(f"{where}MR and CT hold the same image: {mr_path} and {ct_path}")
+    if _looks_like_a_ct(signal):
+        also = "" if _looks_like_a_ct(hounsfield) else f", and {ct_path} does not: MR and CT are exchanged"
+        raise UserError(
+            f"{where}{mr_path} looks like a CT, expected an MR (air of about {AIR_HU:g} around it, most of"
+            f" the rest within {SOFT_TISSUE_HU:g} of 0){also}; {advice}"
+        )
+    for there, what in ((hounsfield < TISSUE_HU, f"air below {TISSUE_HU:g}"),
+                        (hounsfield > SKULL_HU, f"bone above {SKULL_HU:g}")):  # fmt: skip
+        if there.mean() < OUTLIERS:
+            raise UserError(
+                f"{where}{ct_path}: its values go from {hounsfield.min():g} to {hounsfield.max():g}, expected"
+                f" Hounsfield units with {what}; is it a CT, and was its rescale intercept kept? {advice}"
+            )
+
+
+def _looks_like_a_ct(values: NDArray) -> bool:
+    """Return whether an image has air in Hounsfield units at its sides, and mostly soft tissue in it.
+
+    An MR may fall as low: by undershoot in a few voxels, in inversion recovery with its sign, or by an offset
+    of -1024. Its sides are 0 then, or its tissues are spread over more values.
+    """
+    sides = [np.take(values, (0, -1), axis).ravel() for axis in (-1, -2)]
+    tissue = values[values > TISSUE_HU]
+    return bool(
+        np.median(np.concatenate(sides)) < TISSUE_HU
+        and (np.abs(tissue) < SOFT_TISSUE_HU).sum() > len(tissue) / 2
+    )
