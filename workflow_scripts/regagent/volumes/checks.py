@@ -26,7 +26,9 @@ def check_spacing(spacing: Sequence[float], where: str) -> None:
     """Check a spacing (mm, x first). Raises ``UserError``, which begins with ``where``."""
     low, high = PLAUSIBLE_SPACING_MM
     if not all(low <= step <= high for step in spacing):
-        raise UserError(f"{where}: spacing {tuple(spacing)} mm, expected {low} to {high} mm along each axis")
+        raise UserError(
+            f"{where}: spacing {tuple(map(float, spacing))} mm, expected {low} to {high} mm along each axis"
+        )
 
 
 def right_angled(axes: ArrayLike, size: Sequence[int], where: str) -> NDArray[np.float64]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("regagent")
 
+Array = NDArray[np.float64]
+
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 #: Bytes, of NIfTI-2; that of NIfTI-1 has 348.
@@ -86,11 +88,10 @@ def read_nifti_grid(path: str | Path, where: str) -> sitk.Image:
 def _placed(image: sitk.Image, header: "Nifti1Header", where: str) -> sitk.Image:
     """Return the image with spacing, origin and directions of the header."""
     dimension, size = image.GetDimension(), (*image.GetSize(), 1)[:3]
-    steps, first = _grid(header, size, where)
-    directions = right_angled(steps, size, where)[:dimension, :dimension]
-    image.SetSpacing(np.linalg.norm(steps, axis=0)[:dimension].tolist())
+    spacing, first, directions = _grid(header, size, where)
+    image.SetSpacing(spacing[:dimension].tolist())
     image.SetOrigin(first[:dimension].tolist())
-    image.SetDirection(directions.ravel().tolist())
+    image.SetDirection(directions[:dimension, :dimension].ravel().tolist())
     return image
 
 
@@ -155,15 +156,12 @@ def _voxels(content: bytes, header: "Nifti1Header", where: str) -> NDArray:
     stored = np.frombuffer(content, dtype, count, start).reshape(shape[::-1])
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
     if slope != 0 and math.isfinite(slope) and (slope, inter) != (1, 0):
-        single = dtype.kind != "f" and dtype.itemsize < 4 or dtype.itemsize == 2
-        return stored * slope + inter if not single else (stored * slope + inter).astype(np.float32)
+        return (stored * slope + inter).astype(np.float32 if dtype.itemsize <= 4 else float)
     return stored.astype(float if dtype.itemsize > 8 else dtype.newbyteorder("="))
 
 
-def _grid(
-    header: "Nifti1Header", size: tuple[int, ...], where: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the steps (3, 3) from voxel to voxel, one a column, and the first voxel (3,), in mm."""
+def _grid(header: "Nifti1Header", size: tuple[int, ...], where: str) -> tuple[Array, Array, Array]:
+    """Return the spacing (3,) and the first voxel (3,) in mm, and the directions (3, 3) of the axes."""
     unit = UNITS_MM.get(int(header["xyzt_units"]) & 7, 1.0)  # the other bits are the unit of time
     pixdim = unit * header["pixdim"][1:4].astype(float)
     if size[2] == 1:  # of one slice nothing need be said across it
@@ -186,8 +184,15 @@ def _grid(
             " patient's left, back and head; left and right may be exchanged",
             where,
         )
-        return np.diag(pixdim), np.zeros(3)
+        return pixdim, np.zeros(3), np.eye(3)
     taken, *others = places
+    if not np.isfinite(place := places[taken][:, 3]).all():
+        raise UserError(
+            f"{where}: its header's {taken} places the first voxel at ({', '.join(f'{x:g}' for x in place)})"
+            " mm, expected three numbers"
+        )
+    steps, first = np.hsplit(TO_LPS @ places[taken], [3])
+    directions = right_angled(steps, size, where)
     for other in others:
         apart = farthest_mm(places[taken], places[other], size)
         if not apart <= MISPLACED_MM:
@@ -200,11 +205,10 @@ def _grid(
                 "%s: its header's %s and %s place voxels up to %.1f mm apart; the %s is taken",
                 where, taken, other, apart, taken,
             )  # fmt: skip
-    lps = TO_LPS @ places[taken]
-    return lps[:, :3], lps[:, 3]
+    return np.linalg.norm(steps, axis=0), first[:, 0], directions
 
 
-def _qform(header: "Nifti1Header", pixdim: NDArray, unit: float, where: str) -> NDArray[np.float64]:
+def _qform(header: "Nifti1Header", pixdim: Array, unit: float, where: str) -> Array:
     """Return the steps (3, 3) and the first voxel of the header's quaternion, as an array (3, 4) in mm."""
     from nibabel.quaternions import quat2mat
 
