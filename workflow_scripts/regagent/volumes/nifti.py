@@ -16,7 +16,14 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.files import UserError
-from regagent.volumes.checks import MISPLACED_MM, check_components, check_spacing, farthest_mm, right_angled
+from regagent.volumes.checks import (
+    MISPLACED_MM,
+    PLAUSIBLE_SPACING_MM,
+    check_components,
+    check_spacing,
+    farthest_mm,
+    right_angled,
+)
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Header
@@ -88,6 +95,11 @@ def _placed(image: sitk.Image, header: "Nifti1Header", where: str) -> sitk.Image
     dimension, size = image.GetDimension(), (*image.GetSize(), 1)[:3]
     steps, first = _grid(header, size, where)
     directions = right_angled(steps, size, where)[:dimension, :dimension]
+    if abs(np.linalg.det(directions)) < 0.5:
+        raise UserError(
+            f"{where}: a 2D image whose plane is not axial, so that x and y do not tell its place; store it as"
+            " a volume of one slice"
+        )
     image.SetSpacing(np.linalg.norm(steps, axis=0)[:dimension].tolist())
     image.SetOrigin(first[:dimension].tolist())
     image.SetDirection(directions.ravel().tolist())
@@ -166,7 +178,8 @@ def _grid(
     """Return the steps (3, 3) from voxel to voxel, one a column, and the first voxel (3,), in mm."""
     unit = UNITS_MM.get(int(header["xyzt_units"]) & 7, 1.0)  # the other bits are the unit of time
     pixdim = unit * header["pixdim"][1:4].astype(float)
-    if size[2] == 1:  # of one slice nothing need be said across it
+    low, high = PLAUSIBLE_SPACING_MM
+    if size[2] == 1 and not low <= pixdim[2] <= high:  # of one slice nothing need be said across it
         pixdim[2] = 1.0
     check_spacing(pixdim[: 2 if size[2] == 1 else 3], where)
     places = {}
@@ -174,7 +187,7 @@ def _grid(
         places["sform"] = unit * header.get_sform()[:3]
         if size[2] == 1:
             normal = np.cross(*places["sform"][:, :2].T)
-            places["sform"][:, 2] = normal / max(np.linalg.norm(normal), 1e-12)
+            places["sform"][:, 2] = pixdim[2] * normal / max(np.linalg.norm(normal), 1e-12)
         check_spacing(np.linalg.norm(places["sform"][:, :3], axis=0), f"{where}: sform")
         turned = places["sform"][:, :3] / np.linalg.norm(places["sform"][:, :3], axis=0)
         places["spacing"] = np.column_stack([turned * pixdim, places["sform"][:, 3]])
