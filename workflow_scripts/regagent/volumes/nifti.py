@@ -97,8 +97,8 @@ def _placed(image: sitk.Image, header: "Nifti1Header", where: str) -> sitk.Image
     directions = right_angled(steps, size, where)[:dimension, :dimension]
     if abs(np.linalg.det(directions)) < 0.5:
         raise UserError(
-            f"{where}: a 2D image whose plane is not axial, so that x and y do not tell its place; store it as"
-            " a volume of one slice"
+            f"{where}: a 2D image whose plane is not axial, so that x and y do not tell its place; store it"
+            " as a volume of one slice"
         )
     image.SetSpacing(np.linalg.norm(steps, axis=0)[:dimension].tolist())
     image.SetOrigin(first[:dimension].tolist())
