@@ -1,6 +1,7 @@
 """Files: written whole or not at all, tables read, and the error that a faulty input raises."""
 
 import csv
+import io
 import json
 import os
 import tempfile
@@ -38,14 +39,16 @@ def parameter_map(name: str) -> Path:
 def write_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` by a rename if the body succeeds.
 
-    The temporary name keeps the suffixes (``.nii.gz``), because many writers choose the format by them. The
-    content is on the disk before the rename, so that a power cut leaves the old file or the new one. Raises
-    ``UserError`` when the system cannot write, as on a full disk or in a write-protected folder.
+    The temporary name keeps the suffixes (``.nii.gz``), because many writers choose the format by them; in
+    lower case, as some know no other. The content is on the disk before the rename, so that a power cut
+    leaves the old file or the new one. Raises ``UserError`` when the system cannot write, as on a full disk
+    or in a write-protected folder.
     """
     path, temporary = Path(path), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".partial-", suffix="".join(path.suffixes), dir=path.parent)
+        suffixes = "".join(path.suffixes).lower()
+        handle, name = tempfile.mkstemp(prefix=".partial-", suffix=suffixes, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -66,7 +69,7 @@ def write_whole(path: str | Path) -> Iterator[Path]:
 
 
 def _separator(path: str | Path) -> str:
-    return "\t" if Path(path).suffix == ".tsv" else ","
+    return "\t" if Path(path).suffix.lower() == ".tsv" else ","
 
 
 def write_table(frame: pd.DataFrame, path: str | Path) -> None:
@@ -87,23 +90,48 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise UserError(f"{path}: not a readable table ({error})") from error
 
 
+def read_text(path: str | Path) -> str:
+    """Read a text in UTF-8, with or without a byte order mark. Raises ``UserError``."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text in UTF-8 (byte {error.start}); save it as UTF-8") from error
+
+
 def read_text_table(path: str | Path) -> pd.DataFrame:
     """Read a ``.csv`` or ``.tsv`` that a user wrote, every cell as text.
 
-    Raises ``UserError`` for a file that cannot be read or is empty, for a row that has not as many cells as
-    the header (row 1), and for two columns of the same name.
+    Empty cells behind the last column, and empty rows at the end, are left out. Raises ``UserError`` for a
+    file that cannot be read or is empty, for columns that are separated otherwise, for a row that has not as
+    many cells as the header (row 1), and for two columns of the same name.
     """
+    separator = _separator(path)
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file, delimiter=_separator(path)))
-    except (OSError, ValueError, csv.Error) as error:
+        rows = list(csv.reader(io.StringIO(read_text(path), newline=""), delimiter=separator))
+    except csv.Error as error:
         raise UserError(f"{path}: not a readable table ({error})") from error
-    while rows and not rows[-1]:  # empty lines at the end
+    while rows and not any(cell.strip() for cell in rows[-1]):
         rows.pop()
     if not rows:
         raise UserError(f"{path}: not a readable table (it is empty)")
     header = [name.strip() for name in rows[0]]
+    while header and not header[-1]:
+        header.pop()
+    others = {",": "commas", ";": "semicolons", "\t": "tabs"}
+    expected = others.pop(separator)
+    for other, found in others.items():
+        if len(header) == 1 and other in header[0]:
+            raise UserError(
+                f"{path}: its columns are separated by {found}, expected {expected}, and numbers with a"
+                " decimal point (1.5)"
+            )
     for number, row in enumerate(rows, 1):
+        while len(row) > len(header) and not row[-1].strip():
+            row.pop()
         if len(row) != len(header):
             raise UserError(
                 f"{path}, row {number}: {len(row)} cells, expected {len(header)} as in the header"

@@ -4,6 +4,9 @@ A transform maps points of the fixed image to points of the moving one, in mm in
 patient's left, y to the back, z to the head (LPS).
 """
 
+import math
+import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,32 +16,250 @@ from regagent.files import UserError, write_whole
 
 TRANSFORM_SUFFIXES = (".tfm", ".txt", ".h5")
 
+#: What the content of ITK's text and of HDF5 begins with.
+TEXT, HDF5 = b"#Insight Transform File", b"\x89HDF"
+
+#: The number of Parameters in 2D and in 3D, of classes that ITK reads without counting them.
+PARAMETERS = {
+    "AffineTransform": (6, 12),
+    "TranslationTransform": (2, 3),
+    "ScaleTransform": (2, 3),
+    "Euler2DTransform": (3, None),
+    "Rigid2DTransform": (3, None),
+    "Similarity2DTransform": (4, None),
+    "Euler3DTransform": (None, 6),
+    "VersorTransform": (None, 3),
+    "VersorRigid3DTransform": (None, 6),
+    "Similarity3DTransform": (None, 7),
+    "ScaleVersor3DTransform": (None, 9),
+    "ComposeScaleSkewVersor3DTransform": (None, 12),
+    "ScaleSkewVersor3DTransform": (None, 15),
+}
+
+#: A matrix whose smallest singular value is less than this part of its largest is taken as singular.
+SINGULAR = 1e-6
+
+#: Texts of other programs: what is found in them, what they are, and what to do.
+OTHERS = {
+    r"(?m)^\((Transform|FixedImage|FixedInternalImage)\w* ": (
+        "an elastix parameter file, which ITK does not read; with (ITKTransformOutputFileNameExtension"
+        ' "tfm") among its parameters elastix writes an ITK transform too'
+    ),
+    r"(?m)^nxforms\s*=": (
+        "a FreeSurfer .lta, which ITK does not read; `lta_convert --inlta IN.lta --outitk OUT.txt` writes an"
+        " ITK transform"
+    ),
+    r"(?m)^(MNI Transform File|Transform_Type\s*=)": (
+        "an MNI .xfm, whose coordinates run to the patient's right and front (RAS), which ITK takes for LPS;"
+        " write it as an ITK transform first"
+    ),
+    r"\A\s*[{\[]": "a JSON file, expected a transform",
+}
+
 
 def read_transform(
     path: str | Path, inverse: bool = False, patient: str | None = None, dimension: int | None = None
 ) -> sitk.Transform:
     """Read a transform of 2D or 3D points, or its inverse; ``dimension`` (2 or 3) accepts only one of them.
 
-    Raises ``UserError`` naming the file and, if given, the patient: for a file that is missing or unreadable,
-    another dimension, and an inverse that does not exist.
+    The formats are those of ITK: its text, HDF5, and the .mat of ANTs. Raises ``UserError`` naming the file
+    and, if given, the patient: for a file that is missing, damaged or of another program, for several
+    transforms in one file, for numbers that are not finite, for a singular matrix, for another dimension, and
+    for an inverse that does not exist.
     """
     where = f"patient {patient}: transform {path}" if patient else f"{path}"
     if not Path(path).exists():
         raise UserError(f"{where}: no such file, expected a transform ({', '.join(TRANSFORM_SUFFIXES)})")
     try:
-        transform = sitk.ReadTransform(str(path))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"{where}: not a transform that ITK reads ({reason})") from error
+        transform = _read(Path(path), where)
+    except (OSError, RuntimeError, MemoryError) as error:
+        lacking = re.search(r"Could not create an instance of (\S+)", str(error))
+        known = f"{', '.join(TRANSFORM_SUFFIXES)}, or a .mat of ANTs"
+        raise UserError(
+            f"{where}: not a transform that ITK reads ({known}), or a damaged one"
+            f"{': ITK knows no ' + lacking[1] if lacking else ''}"
+        ) from error
+    _check_numbers(transform, where)
     found = transform.GetDimension()
     if dimension not in (None, found):
         raise UserError(f"{where}: maps points in {found}D, expected {dimension}D")
-    if not inverse:
-        return transform
+    return _inverse(transform, where) if inverse else transform
+
+
+def _read(path: Path, where: str) -> sitk.Transform:
+    """Read a file that ITK knows by its content. Its name may have another suffix, or one in capitals."""
+    if path.is_dir():
+        raise UserError(f"{where}: a folder, expected the file of a transform")
+    with path.open("rb") as file:
+        start = file.read(4096)
+    if other := _other_kind(start):
+        raise UserError(f"{where}: {other}")
+    with tempfile.TemporaryDirectory() as folder:
+        if TEXT in start or re.search(rb"(?m)^Transform:", start) or path.suffix.lower() in (".tfm", ".txt"):
+            text = path.read_bytes().decode("utf-8-sig", errors="replace")
+            _check_text(text, where)
+            known = Path(folder, "transform.tfm")
+            # C3D and early versions of ANTs name a class that SimpleITK lacks; its parameters are the same.
+            known.write_text(text.replace("MatrixOffsetTransformBase_", "AffineTransform_"), encoding="utf-8")
+        else:
+            suffix = ".h5" if start.startswith(HDF5) else path.suffix.lower()
+            known = Path(folder, f"transform{suffix}")
+            known.symlink_to(path.resolve())
+        warnings, shown = _Warnings(), sitk.ProcessObject.GetGlobalWarningDisplay()
+        former = warnings.SetAsGlobalITKLogger()
+        sitk.ProcessObject.SetGlobalWarningDisplay(True)
+        try:
+            transform = sitk.ReadTransform(str(known))
+        except RuntimeError as error:
+            if other := _image(path):
+                raise UserError(f"{where}: {other}") from error
+            raise
+        finally:
+            sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+            former.SetAsGlobalITKLogger()
+    if any("more than one transform" in said for said in warnings.said):
+        raise UserError(
+            f"{where}: holds several transforms that are not joined to one, expected one; join them as a"
+            " CompositeTransform"
+        )
+    return transform
+
+
+class _Warnings(sitk.LoggerBase):
+    """Keeps what ITK says. That it leaves out all transforms but the first is only a warning to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def DisplayWarningText(self, text: str) -> None:
+        self.said.append(text)
+
+    def _ignore(self, text: str) -> None:
+        pass
+
+    DisplayText = DisplayErrorText = DisplayGenericOutputText = DisplayDebugText = _ignore
+
+
+def _other_kind(start: bytes) -> str | None:
+    """Say what a file is by its first bytes, and what to do, if it is one that ITK does not read."""
+    if not start.strip():
+        return "empty, expected a transform"
+    if start.startswith(b"\x93NUMPY"):
+        return "an array of NumPy, which does not say what it maps; write it as an ITK transform"
+    if start.startswith(b"MATLAB 5.0"):
+        return "a MATLAB file, but none of ITK or ANTs"
+    text = start.decode("utf-8-sig", errors="replace")
+    for pattern, what in OTHERS.items():
+        if re.search(pattern, text):
+            return what
+    rows = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     try:
-        return transform.GetInverse()
-    except RuntimeError as error:
-        raise UserError(f"{where}: a {transform.GetName()} that has no inverse") from error
+        sizes = [len([float(word) for word in row]) for row in rows]
+    except ValueError:
+        return None
+    if sizes == [4, 4, 4, 4]:
+        return (
+            "a matrix (4, 4) in text, which does not say what it maps; one of FSL's FLIRT becomes an ITK"
+            " transform by `c3d_affine_tool -ref FIXED -src MOVING MATRIX -fsl2ras -oitk OUT.txt`"
+        )
+    if sizes in ([12], [4, 4, 4]):
+        return "a matrix (3, 4) in text, as AFNI's .1D, which ITK does not read; write it as an ITK transform"
+    return None
+
+
+def _image(path: Path) -> str | None:
+    """Say what an image is that is given for a transform, None for a file that is no image."""
+    if not sitk.ImageFileReader.GetImageIOFromFileName(str(path)):
+        return None
+    header = sitk.ImageFileReader()
+    header.SetFileName(str(path))
+    try:
+        header.ReadImageInformation()
+    except RuntimeError:
+        return None
+    if header.GetNumberOfComponents() != header.GetDimension():
+        return "an image, expected a transform"
+    return (
+        f"an image of {header.GetDimension()} values a voxel, expected a transform; of a displacement field"
+        " of ITK or ANTs make one by SimpleITK.DisplacementFieldTransform, and write it to a .h5"
+    )
+
+
+def _check_text(text: str, where: str) -> None:
+    """Check the numbers of ITK's text. ITK takes what lacks for 0, or reads what lies behind in memory."""
+    blocks: list[dict[str, str]] = []
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name == "Transform":
+            blocks.append({})
+        if blocks:
+            blocks[-1][name] = value.strip()
+    if not blocks:
+        raise UserError(f"{where}: not a transform that ITK reads: it has no line 'Transform: ...'")
+    for block in blocks:
+        kind, *_, dimension = (
+            block["Transform"].replace("MatrixOffsetTransformBase", "AffineTransform").split("_")
+        )
+        if kind == "CompositeTransform":
+            continue
+        for name in ("Parameters", "FixedParameters"):
+            if name not in block:
+                raise UserError(f"{where}: cut off: {kind} without {name}")
+            for word in block[name].split():
+                if not _is_finite(word):
+                    raise UserError(f"{where}: {name} of {kind} hold {word!r}, expected finite numbers (1.5)")
+        expected = PARAMETERS.get(kind, (None, None))[dimension == "3"]
+        found = len(block["Parameters"].split())
+        if expected and found != expected:
+            raise UserError(f"{where}: {kind} with {found} Parameters, expected {expected}")
+
+
+def _is_finite(word: str) -> bool:
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False
+
+
+def _parts(transform: sitk.Transform) -> list[sitk.Transform]:
+    """Return the transforms that a transform is made of; of a simple one itself."""
+    if not isinstance(transform, sitk.CompositeTransform):
+        return [transform]
+    return [transform.GetNthTransform(number) for number in range(transform.GetNumberOfTransforms())]
+
+
+def _check_numbers(transform: sitk.Transform, where: str) -> None:
+    for part in _parts(transform):
+        if isinstance(part, sitk.DisplacementFieldTransform):
+            numbers = sitk.GetArrayViewFromImage(part.GetDisplacementField())
+        else:
+            numbers = np.array([*part.GetParameters(), *part.GetFixedParameters()])
+        if not np.isfinite(numbers).all():
+            raise UserError(
+                f"{where}: its {part.GetName()} holds NaN or infinite numbers, expected finite ones"
+            )
+        if part.IsLinear():
+            size = part.GetDimension()
+            corners = [part.TransformPoint(point) for point in np.eye(size + 1, size, -1).tolist()]
+            values = np.linalg.svd(np.subtract(corners[1:], corners[0]), compute_uv=False)
+            if values[-1] <= SINGULAR * values[0]:
+                raise UserError(
+                    f"{where}: its {part.GetName()} is singular: it maps all points into a plane, a line or"
+                    " one point"
+                )
+
+
+def _inverse(transform: sitk.Transform, where: str) -> sitk.Transform:
+    for part in _parts(transform):
+        try:
+            part.GetInverse()
+        except RuntimeError as error:
+            raise UserError(
+                f"{where}: its {part.GetName()} has no inverse; give the transform of the other direction"
+                " without --inverse"
+            ) from error
+    return transform.GetInverse()
 
 
 def write_transform(transform: sitk.Transform, path: str | Path) -> None:

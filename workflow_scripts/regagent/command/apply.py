@@ -1,16 +1,27 @@
-"""``regagent apply``: apply a transform to an image or to a table of points."""
+"""``regagent apply``: apply a transform to an image or to a file of points."""
 
+import csv
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from regagent.command.outputs import IMAGE_SUFFIXES, TABLE_SUFFIXES, UsageError, check_outputs
-from regagent.files import UserError, read_text_table, write_table
+from regagent.command.points import map_points, own_suffix
+from regagent.files import UserError
 from regagent.transforms import read_transform
-from regagent.volumes.reading import read_image
+from regagent.volumes.reading import read_grid, read_image
 from regagent.volumes.writing import write_image
+
+logger = logging.getLogger("regagent")
+
+#: An image with at most this many different values may be a map of labels.
+MOST_LABELS = 150
 
 
 def apply_transform(
@@ -32,14 +43,26 @@ def apply_transform(
         raise UsageError("--image needs --reference, the image whose grid the result has")
     if points and (reference or nearest or outside is not None):
         raise UsageError("--reference, --nearest and --outside go with --image, not with --points")
-    check_outputs(
-        [transform, image, points, reference], [(out, TABLE_SUFFIXES if points else IMAGE_SUFFIXES)]
-    )
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+    if points:
+        suffixes = TABLE_SUFFIXES + tuple(filter(None, [own_suffix(points)]))
+    check_outputs([transform, image, points, reference], [(out, suffixes)])
     mapping = read_transform(transform, inverse)
     if points:
         transform_points(mapping, points, out)
     elif image and reference:
         transform_image(mapping, image, reference, out, nearest, outside)
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """Tell any fault in one line that names the file."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, MemoryError, csv.Error) as error:
+        lines = str(error).strip().splitlines() or ["out of memory"]
+        reason = next((line for line in lines if "ITK ERROR" in line), lines[-1]).strip()
+        raise UserError(f"{path}: {reason}") from error
 
 
 def transform_image(
@@ -52,48 +75,89 @@ def transform_image(
 ) -> None:
     """Resample the image onto the reference's grid and write it.
 
-    ``transform`` maps points of the reference to points of the image, in mm. Interpolation is linear;
-    ``nearest`` takes the nearest voxel instead, for maps of labels. ``outside`` is the value beyond the
-    image, by default the image's lowest value. The type of the pixels stays: values are rounded if it holds
-    whole numbers. Raises ``UserError`` when the dimensions differ or ``outside`` does not fit the type.
+    ``transform`` maps points of the reference to points of the image, in mm. The image may be constant, as an
+    empty mask is; of the reference only the grid counts. Interpolation is linear; ``nearest`` takes the
+    nearest voxel instead, for maps of labels. ``outside`` is the value beyond the image, by default the
+    image's lowest value. The type of the pixels stays: values are rounded if it holds whole numbers. The log
+    says where the result lies beyond the image altogether, and where labels seem to be interpolated. Raises
+    ``UserError`` when the dimensions differ or ``outside`` does not fit the type.
     """
-    moving, fixed = read_image(image), read_image(reference)
+    dimension = transform.GetDimension()
+    with _naming(image):
+        moving = read_image(image, constant_too=True, flat=dimension == 2)
+    with _naming(reference):
+        fixed = read_grid(reference, flat=dimension == 2)
     for path, found in ((image, moving), (reference, fixed)):
-        if found.GetDimension() != transform.GetDimension():
-            raise UserError(
-                f"{path}: a {found.GetDimension()}D image, but the transform is {transform.GetDimension()}D"
-            )
+        if found.GetDimension() != dimension:
+            raise UserError(f"{path}: a {found.GetDimension()}D image, but the transform is {dimension}D")
+    values = sitk.GetArrayViewFromImage(moving)
     if outside is None:
-        outside = float(sitk.GetArrayViewFromImage(moving).min())
-    pixels = sitk.GetArrayViewFromImage(moving).dtype
-    whole = np.issubdtype(pixels, np.integer)
-    if whole and not (np.iinfo(pixels).min <= outside <= np.iinfo(pixels).max and outside == int(outside)):
+        outside = float(values.min())
+    whole = np.issubdtype(values.dtype, np.integer)
+    if not _holds(values.dtype, outside):
         raise UserError(
-            f"{image}: its pixels are {pixels}, which cannot hold {outside:g} for what is outside"
+            f"{image}: its pixels are {values.dtype}, which cannot hold {outside:g} for what is outside"
         )
-    interpolator = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
-    laid = sitk.Resample(moving, fixed, transform, interpolator, outside, sitk.sitkFloat64)
-    write_image(sitk.Cast(sitk.Round(laid) if whole else laid, moving.GetPixelID()), output)
+    with _naming(output):
+        if nearest:
+            laid = sitk.Resample(moving, fixed, transform, sitk.sitkNearestNeighbor, outside)
+        else:
+            laid = sitk.Resample(moving, fixed, transform, sitk.sitkLinear, outside, sitk.sitkFloat64)
+            laid = sitk.Cast(sitk.Round(laid) if whole else laid, moving.GetPixelID())
+        result = sitk.GetArrayViewFromImage(laid)
+        beyond = np.isnan(result) if np.isnan(outside) else result == outside
+        if beyond.all() and not _meets(moving, fixed, transform):
+            logger.warning(
+                "%s: this transform takes no voxel of %s into it, so that the result is %g everywhere (is"
+                " --inverse needed, or wrong?)",
+                image, reference, outside,
+            )  # fmt: skip
+        elif not nearest and _blends_labels(values, result[~beyond]):
+            logger.warning(
+                "%s: has few different values, and the result has others, between them; for a map of labels"
+                " take --nearest",
+                image,
+            )
+        write_image(laid, output)
+
+
+def _holds(pixels: np.dtype, value: float) -> bool:
+    """Return whether a type of pixels can hold a value."""
+    if np.issubdtype(pixels, np.integer):
+        limits = np.iinfo(pixels)
+        return bool(limits.min <= value <= limits.max and value == int(value))
+    return not np.isfinite(value) or abs(value) <= float(np.finfo(pixels).max)
+
+
+def _meets(moving: sitk.Image, fixed: sitk.Image, transform: sitk.Transform) -> bool:
+    """Return whether the transform takes a voxel of the grid into the image."""
+    inside = sitk.Image(moving.GetSize(), sitk.sitkUInt8) + 1
+    inside.CopyInformation(moving)
+    laid = sitk.Resample(inside, fixed, transform, sitk.sitkNearestNeighbor)
+    return bool(sitk.GetArrayViewFromImage(laid).any())
+
+
+def _blends_labels(values: NDArray, result: NDArray) -> bool:
+    """Return whether a result (N,) has values that an image of few different values has not."""
+    for step in (997, 1):  # a glance is enough for most images of many values
+        known = pd.unique(values.ravel()[::step])
+        if len(known) > MOST_LABELS:
+            return False
+    return not np.isin(result, known).all()
 
 
 def transform_points(transform: sitk.Transform, points: str | Path, output: str | Path) -> None:
-    """Write the table of points with mapped coordinates; its other columns stay as they are.
+    """Map the points of a file and write them (``map_points``); a 2D transform changes x and y alone.
 
-    Coordinates are the columns x, y and, for a 3D transform, z, in mm. Raises ``UserError`` when one of these
-    columns is missing, and naming the row (the header is row 1) of a coordinate that is not a number.
+    Raises ``UserError``.
     """
-    table = read_text_table(points)
-    axes = ["x", "y", "z"][: transform.GetDimension()]
-    missing = [axis for axis in axes if axis not in table]
-    if missing:
-        raise UserError(
-            f"{points}: column {missing[0]!r} is missing; found {', '.join(table.columns)}, expected"
-            f" {', '.join(axes)} in mm for a {transform.GetDimension()}D transform"
-        )
-    values = table[axes].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
-    faulty = np.flatnonzero(~np.isfinite(values).all(1))
-    if len(faulty):
-        found = ", ".join(cell or "nothing" for cell in table.loc[faulty[0], axes])
-        raise UserError(f"{points}, row {faulty[0] + 2}: coordinates {found}, expected numbers in mm")
-    mapped = np.array([transform.TransformPoint(point) for point in values.tolist()]).reshape(-1, len(axes))
-    write_table(table.assign(**dict(zip(axes, mapped.T, strict=True))), output)
+    dimension = transform.GetDimension()
+
+    def mapping(given: NDArray) -> NDArray:
+        mapped = given.copy()
+        for row in mapped:
+            row[:dimension] = transform.TransformPoint(row[:dimension].tolist())
+        return mapped
+
+    with _naming(points):
+        map_points(points, output, mapping, dimension)

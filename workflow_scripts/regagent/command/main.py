@@ -54,13 +54,19 @@ exit codes:
   3  the pair could not be registered (with --force the files are written nevertheless)"""
 
 APPLY = f"""\
-Apply a transform that `regagent register` wrote, or any other of ITK, to an image or
-to a table of points.
+Apply a transform that `regagent register` wrote, or any other of ITK (.tfm, .txt, .h5,
+or a .mat of ANTs), to an image or to points.
 
-An image (--image) is resampled onto the grid of --reference, the fixed image. It is
-the moving image, or lies where that lies, as a map of labels drawn on it (--nearest).
-Points (--points) are a CSV file with columns x, y and, for a 3D transform, z; they
-are mapped from the fixed image to the moving one. --inverse exchanges fixed and moving.
+An image (--image) is resampled onto the grid of --reference, the fixed image, of which
+nothing but the grid counts. It is the moving image, or lies where that lies, as a map
+of labels drawn on it (--nearest).
+
+Points (--points) are mapped from the fixed image to the moving one. They are
+- a .csv or .tsv with columns x, y and, for a 3D transform, z in mm (LPS), or with the
+  columns of a table of 3D Slicer, l, p, s or r, a, s;
+- or markups of 3D Slicer, .fcsv or .mrk.json, which state LPS or RAS. They are written
+  as a .csv or .tsv in LPS, or in their own format, in the system that they state.
+All that is not a coordinate stays as it is. --inverse exchanges fixed and moving.
 
 {DIRECTION}"""
 
@@ -145,9 +151,9 @@ def parser() -> argparse.ArgumentParser:
     add("--transform", required=True, metavar="TFM", help="the transform")
     what = apply.add_mutually_exclusive_group(required=True)
     what.add_argument("--image", help="the image to resample onto the grid of --reference")
-    what.add_argument("--points", metavar="CSV", help="the points to map, in mm (LPS)")
+    what.add_argument("--points", metavar="FILE", help="the points to map (.csv, .tsv, .fcsv, .mrk.json)")
     add("--reference", metavar="IMAGE", help="with --image: the image whose grid the result has")
-    add("--out", required=True, metavar="FILE", help="the file for the resampled image or the table")
+    add("--out", required=True, metavar="FILE", help="the file for the resampled image or the points")
     add("--inverse", action="store_true", help="map from the moving image to the fixed one instead")
     add("--nearest", action="store_true", help="with --image: no interpolation, for maps of labels")
     add(

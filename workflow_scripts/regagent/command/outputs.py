@@ -29,7 +29,7 @@ def check_outputs(
     for path, suffixes in outputs:
         if path is None:
             continue
-        if not str(path).endswith(tuple(suffixes)):
+        if not str(path).lower().endswith(tuple(suffixes)):
             raise UsageError(f"{path}: expected a name that ends in {', '.join(suffixes)}")
         if Path(path).is_dir():
             raise UsageError(f"{path}: a folder, expected the name of a file")

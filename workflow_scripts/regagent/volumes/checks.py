@@ -70,7 +70,7 @@ def check_grid(image: sitk.Image, where: str) -> None:
     """
     dimension, spacing = image.GetDimension(), image.GetSpacing()
     check_components(image.GetNumberOfComponentsPerPixel(), dimension, where)
-    check_spacing(spacing, where)
+    check_spacing(spacing[:2] if image.GetSize()[2:] == (1,) else spacing, where)
     axes = np.reshape(image.GetDirection(), (dimension, dimension)) * spacing
     right_angled(axes, image.GetSize(), where)
 

@@ -16,7 +16,14 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.files import UserError
-from regagent.volumes.checks import MISPLACED_MM, check_components, check_spacing, farthest_mm, right_angled
+from regagent.volumes.checks import (
+    MISPLACED_MM,
+    PLAUSIBLE_SPACING_MM,
+    check_components,
+    check_spacing,
+    farthest_mm,
+    right_angled,
+)
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Header
@@ -89,9 +96,15 @@ def _placed(image: sitk.Image, header: "Nifti1Header", where: str) -> sitk.Image
     """Return the image with spacing, origin and directions of the header."""
     dimension, size = image.GetDimension(), (*image.GetSize(), 1)[:3]
     spacing, first, directions = _grid(header, size, where)
+    axes = directions[:dimension, :dimension]
+    if abs(np.linalg.det(axes)) < 0.5:
+        raise UserError(
+            f"{where}: a 2D image whose plane is not axial, so that x and y do not tell its place; store it"
+            " as a volume of one slice"
+        )
     image.SetSpacing(spacing[:dimension].tolist())
     image.SetOrigin(first[:dimension].tolist())
-    image.SetDirection(directions[:dimension, :dimension].ravel().tolist())
+    image.SetDirection(axes.ravel().tolist())
     return image
 
 
@@ -164,7 +177,8 @@ def _grid(header: "Nifti1Header", size: tuple[int, ...], where: str) -> tuple[Ar
     """Return the spacing (3,) and the first voxel (3,) in mm, and the directions (3, 3) of the axes."""
     unit = UNITS_MM.get(int(header["xyzt_units"]) & 7, 1.0)  # the other bits are the unit of time
     pixdim = unit * header["pixdim"][1:4].astype(float)
-    if size[2] == 1:  # of one slice nothing need be said across it
+    low, high = PLAUSIBLE_SPACING_MM
+    if size[2] == 1 and not low <= pixdim[2] <= high:  # of one slice nothing need be said across it
         pixdim[2] = 1.0
     check_spacing(pixdim[: 2 if size[2] == 1 else 3], where)
     places = {}
@@ -172,7 +186,7 @@ def _grid(header: "Nifti1Header", size: tuple[int, ...], where: str) -> tuple[Ar
         places["sform"] = unit * header.get_sform()[:3]
         if size[2] == 1:
             normal = np.cross(*places["sform"][:, :2].T)
-            places["sform"][:, 2] = normal / max(np.linalg.norm(normal), 1e-12)
+            places["sform"][:, 2] = pixdim[2] * normal / max(np.linalg.norm(normal), 1e-12)
         check_spacing(np.linalg.norm(places["sform"][:, :3], axis=0), f"{where}: sform")
         turned = places["sform"][:, :3] / np.linalg.norm(places["sform"][:, :3], axis=0)
         places["spacing"] = np.column_stack([turned * pixdim, places["sform"][:, 3]])

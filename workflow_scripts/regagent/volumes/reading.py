@@ -30,22 +30,25 @@ def read_volume(path: str | Path, patient: str | None = None, modality: str | No
     return image
 
 
-def read_image(path: str | Path, modality: str | None = None, constant_too: bool = False) -> sitk.Image:
+def read_image(
+    path: str | Path, modality: str | None = None, constant_too: bool = False, flat: bool = True
+) -> sitk.Image:
     """Read a scalar 2D image or 3D volume and check it as ``read_volume`` does.
 
-    A volume of a single slice is returned as a 2D image. With ``constant_too`` all pixels may be the same, as
-    those of an empty mask are. Raises ``UserError`` naming the file.
+    A volume of a single slice is returned as a 2D image if ``flat``. With ``constant_too`` all pixels may be
+    the same, as those of an empty mask are. Raises ``UserError`` naming the file.
     """
-    image = _flat(_read(path, f"{path}", modality))
+    image = _read(path, f"{path}", modality)
+    image = _flat(image) if flat else image
     (check_finite if constant_too else check_voxels)(image, f"{path}")
     return image
 
 
-def read_grid(path: str | Path) -> sitk.Image:
+def read_grid(path: str | Path, flat: bool = True) -> sitk.Image:
     """Read the grid of a 2D image or 3D volume: its size, spacing, origin and directions, with voxels of 0.
 
-    Its voxels may be anything. Of an image of more dimensions the first three count. Raises ``UserError``
-    naming the file.
+    Its voxels may be anything. Of an image of more dimensions the first three count. A grid of a single slice
+    is returned as a 2D one if ``flat``. Raises ``UserError`` naming the file.
     """
     where = f"{path}"
     _check_name(path, where)
@@ -57,7 +60,7 @@ def read_grid(path: str | Path) -> sitk.Image:
         with _naming(where):
             image = _grid_of(path)
     check_grid(image, where)
-    return _flat(image)
+    return _flat(image) if flat else image
 
 
 def _read(path: str | Path, where: str, modality: str | None) -> sitk.Image:

@@ -1,0 +1,808 @@
+"""``regagent apply``: images, points and transforms as other programs write them."""
+
+import json
+import struct
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+from markers import grid, make_pair
+from scans import write_series
+
+from regagent.command.main import main
+from regagent.transforms import read_transform
+
+#: Of a voxel (i, j, k): 2, 3 and 4 mm to the patient's left, back and head, from (10, 20, 30) mm on.
+TO_RAS = np.array([[-2.0, 0, 0, -10], [0, -3.0, 0, -20], [0, 0, 4.0, 30], [0, 0, 0, 1]])
+CENTRE = (30.0, -20.0, 700.0)
+HEADER = "#Insight Transform File V1.0\n#Transform 0\n"
+
+
+def itk_text(kind, parameters, fixed="0 0 0"):
+    return f"{HEADER}Transform: {kind}_double_3_3\nParameters: {parameters}\nFixedParameters: {fixed}\n"
+
+
+#: Points of the fixed image to points of the moving one: 2 mm to the left, 3 to the back, 4 to the head.
+SHIFT = itk_text("TranslationTransform", "2 3 4", "")
+NOT_SHIFTED = itk_text("TranslationTransform", "0 0 0", "")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """A function that runs ``regagent apply`` in an empty folder and returns its exit code and messages."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shift.tfm").write_text(SHIFT)
+    (tmp_path / "same.tfm").write_text(NOT_SHIFTED)
+
+    def call(words):
+        code = main(["apply", *words.split()])
+        return code, capsys.readouterr().err.splitlines()
+
+    return call
+
+
+@pytest.fixture
+def said(caplog):
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def nifti(name, values, to_ras=TO_RAS):
+    nibabel.save(nibabel.Nifti1Image(values, to_ras), name)
+
+
+def voxels(name):
+    """The voxels (x, y, z) as nibabel reads them."""
+    return np.asanyarray(nibabel.load(name).dataobj)
+
+
+def labels(kind=np.uint8):
+    values = np.zeros((6, 5, 4), kind)
+    values[2:4, 1:3, 1:3] = 41
+    values[4, 1:3, 1:3] = 2
+    return values
+
+
+def moved_labels(kind=np.uint8):
+    """The labels as they lie on the same grid, one voxel earlier along each axis."""
+    expected = np.zeros((6, 5, 4), kind)
+    expected[:-1, :-1, :-1] = labels(kind)[1:, 1:, 1:]
+    return expected
+
+
+IMAGE = "--transform shift.tfm --image i.nii.gz --reference r.nii.gz --out o.nii.gz"
+
+
+def test_an_empty_mask_stays_empty(run, said):
+    nifti("i.nii.gz", np.zeros((6, 5, 4), np.uint8))
+    nifti("r.nii.gz", labels())
+    assert run(IMAGE) == (0, []) and said() == []
+    assert voxels("o.nii.gz").dtype == np.uint8 and not voxels("o.nii.gz").any()
+    nifti("i.nii.gz", np.ones((6, 5, 4), np.uint8))  # all of the image is 1: what is beyond it is 1 too
+    assert run(f"{IMAGE} --outside 0") == (0, [])
+    assert voxels("o.nii.gz").sum() == 5 * 4 * 3
+
+
+def reference_of(kind, folder):
+    """Write a reference on the grid of ``TO_RAS``, whose voxels are of one kind, and return its name."""
+    size = (6, 5, 4)
+    if kind == "dicom":
+        image = sitk.GetImageFromArray(np.arange(120, dtype=np.int16).reshape(4, 5, 6))
+        image.SetSpacing((2, 3, 4))
+        image.SetOrigin((10, 20, 30))
+        write_series(image, folder / "series", "MR")
+        return "series"
+    if kind in ("vector", "rgb"):
+        image = sitk.Image(size, {"vector": sitk.sitkVectorFloat32, "rgb": sitk.sitkVectorUInt8}[kind], 3)
+        image.SetSpacing((2, 3, 4))
+        image.SetOrigin((10, 20, 30))
+        sitk.WriteImage(image, "r.nrrd")
+        return "r.nrrd"
+    values = {
+        "blank": np.zeros(size, np.float32),
+        "nan": np.full(size, np.nan, np.float32),
+        "4D": np.zeros((*size, 7), np.int16),
+        "integer": np.arange(120, dtype=np.int32).reshape(size),
+    }[kind]
+    nifti("r.nii.gz", values)
+    return "r.nii.gz"
+
+
+@pytest.mark.parametrize("kind", ["blank", "nan", "4D", "integer", "vector", "rgb", "dicom"])
+def test_only_the_grid_of_the_reference_counts(run, said, tmp_path, kind):
+    nifti("i.nii.gz", labels())
+    reference = reference_of(kind, tmp_path)
+    assert run(IMAGE.replace("r.nii.gz", reference)) == (0, []) and said() == []
+    assert np.array_equal(voxels("o.nii.gz"), moved_labels())
+    assert nibabel.load("o.nii.gz").affine == pytest.approx(TO_RAS)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16, np.int64, np.float32, np.float64])
+def test_labels_and_their_type_stay(run, kind):
+    values = labels(kind)
+    if kind == np.int64:
+        values[2, 1, 1] = 2**53 - 1
+    nifti("r.nii.gz", labels())
+    nibabel.save(nibabel.Nifti1Image(values, TO_RAS, dtype=kind), "i.nii.gz")
+    half = itk_text("TranslationTransform", "0.7 0 0", "")
+    with open("shift.tfm", "w") as file:
+        file.write(half)
+    assert run(f"{IMAGE} --nearest") == (0, [])
+    assert voxels("o.nii.gz").dtype == kind
+    assert np.array_equal(voxels("o.nii.gz"), values)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
+def test_labels_that_are_interpolated_are_told(run, said, kind):
+    nifti("i.nii.gz", labels(kind))
+    nifti("r.nii.gz", labels())
+    with open("shift.tfm", "w") as file:
+        file.write(itk_text("TranslationTransform", "1 0 0", ""))
+    assert run(IMAGE)[0] == 0
+    (line,) = said()
+    assert line.startswith("i.nii.gz: has few different values") and line.endswith("take --nearest")
+    assert voxels("o.nii.gz")[3, 1, 1] == pytest.approx((41 + 2) / 2, abs=0.5)
+
+
+@pytest.mark.parametrize("what", ["a mask of 0 and 1", "a CT", "labels that fall on voxels", "an 8-bit MR"])
+def test_what_is_no_blend_of_labels_is_not_told(run, said, what):
+    random = np.random.default_rng(1)
+    values = {
+        "a mask of 0 and 1": (labels() > 0).astype(np.uint8),
+        "a CT": random.integers(-1000, 2000, (16, 15, 14)).astype(np.int16),
+        "labels that fall on voxels": labels(),
+        "an 8-bit MR": random.integers(0, 256, (16, 15, 14)).astype(np.uint8),
+    }[what]
+    nifti("i.nii.gz", values)
+    nifti("r.nii.gz", values)
+    if "fall" not in what:
+        with open("shift.tfm", "w") as file:
+            file.write(itk_text("TranslationTransform", "0.7 0 0", ""))
+    assert run(IMAGE) == (0, []) and said() == []
+
+
+def test_a_float_image_has_its_lowest_value_outside_and_its_type(run):
+    values = np.linspace(-0.25, 1, 120, dtype=np.float32).reshape(6, 5, 4)
+    nifti("i.nii.gz", values)
+    nifti("r.nii.gz", labels())
+    assert run(IMAGE) == (0, [])
+    found = voxels("o.nii.gz")
+    assert found.dtype == np.float32 and np.array_equal(found[:-1, :-1, :-1], values[1:, 1:, 1:])
+    assert (found[-1] == -0.25).all() and (found[:, :, -1] == -0.25).all()
+    code, (line,) = run(f"{IMAGE} --outside 1e300")
+    assert code == 1 and "i.nii.gz: its pixels are float32, which cannot hold 1e+300 for" in line
+    assert run(f"{IMAGE} --outside nan") == (0, [])
+    assert np.isnan(voxels("o.nii.gz")[-1]).all() and np.isfinite(voxels("o.nii.gz")[:-1, :-1, :-1]).all()
+
+
+@pytest.mark.parametrize("outside", ["", " --outside nan"])
+def test_an_image_that_the_reference_does_not_meet_is_told(run, said, outside):
+    nifti("i.nii.gz", labels(np.float32) - 3)
+    far = TO_RAS.copy()
+    far[0, 3] = 900
+    nifti("r.nii.gz", labels(), far)
+    assert run(IMAGE + outside)[0] == 0
+    (line,) = said()
+    value = "nan" if outside else "-3"
+    assert "i.nii.gz: this transform takes no voxel of r.nii.gz into it" in line
+    assert f"the result is {value} everywhere" in line
+    assert np.array_equal(voxels("o.nii.gz"), np.full((6, 5, 4), float(value)), equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["o.NII.GZ", "o.NII", "o.MHA", "o.NRRD", "o.Nii.Gz"])
+def test_suffixes_may_be_capitals(run, tmp_path, name):
+    nifti("i.nii.gz", labels())
+    nifti("r.nii.gz", labels())
+    assert run(IMAGE.replace("o.nii.gz", name)) == (0, [])
+    (tmp_path / name).rename(lower := str(tmp_path / name).lower())
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(lower)).T, moved_labels())
+
+
+def test_images_that_are_not_scalar_volumes_are_one_line(run):
+    nifti("r.nii.gz", labels())
+    nifti("i.nii.gz", np.zeros((6, 5, 4, 7), np.int16))
+    assert run(IMAGE) == (1, ["error: i.nii.gz: 4D image, expected a 3D volume"])
+    sitk.WriteImage(sitk.Image([6, 5], sitk.sitkVectorUInt8, 3), "i.png")
+    code, (line,) = run(IMAGE.replace("i.nii.gz", "i.png"))
+    assert code == 1 and line == "error: i.png: 3 values a pixel, expected one"
+    nifti("i.nii.gz", np.full((6, 5, 4), np.nan, np.float32))
+    code, (line,) = run(IMAGE)
+    assert code == 1 and line.startswith("error: i.nii.gz: holds NaN or infinite voxels")
+
+
+@pytest.mark.parametrize("suffix", ["nii.gz", "mha"])
+def test_one_slice_is_2d_for_a_2d_transform_and_3d_for_a_3d_one(run, suffix):
+    """5 mm thick: a voxel of the volume 2 mm above it lies in it, one 3 mm above lies outside."""
+    values = np.arange(30, dtype=np.int16).reshape(6, 5, 1) + 100
+    to_ras = np.diag([-2.0, -3.0, 5.0, 1.0])
+    nifti("i.nii.gz", values, to_ras)
+    sitk.WriteImage(sitk.ReadImage("i.nii.gz"), f"i.{suffix}")
+    flat = SHIFT.replace("_3_3", "_2_2").replace("2 3 4", "2 3")
+    with open("flat.tfm", "w") as file:
+        file.write(flat)
+    words = f"--image i.{suffix} --reference i.{suffix} --outside 0 --out o.nii.gz"
+    assert run(f"--transform flat.tfm {words}") == (0, [])
+    found = voxels("o.nii.gz").reshape(6, 5)
+    assert np.array_equal(found[:-1, :-1], values[1:, 1:, 0])
+    nifti("r.nii.gz", np.zeros((6, 5, 6), np.uint8), np.diag([-2.0, -3.0, 1.0, 1.0]))
+    assert run(
+        f"--transform same.tfm {words.replace(f'--reference i.{suffix}', '--reference r.nii.gz')}"
+    ) == (0, [])
+    found = voxels("o.nii.gz")
+    for height in range(6):
+        assert np.array_equal(found[..., height], values[..., 0] if height < 3 else 0 * values[..., 0])
+    assert run(f"--transform same.tfm {words}") == (0, [])
+    assert voxels("o.nii.gz").shape == (6, 5, 1) and np.array_equal(voxels("o.nii.gz"), values)
+    assert nibabel.load("o.nii.gz").affine == pytest.approx(to_ras)
+
+
+def test_a_slice_of_any_thickness_is_a_2d_image(run):
+    image = sitk.GetImageFromArray(np.arange(30, dtype=np.int16).reshape(1, 5, 6))
+    image.SetSpacing((2, 3, 25))
+    sitk.WriteImage(image, "i.mha")
+    with open("flat.tfm", "w") as file:
+        file.write(NOT_SHIFTED.replace("_3_3", "_2_2").replace("0 0 0", "0 0"))
+    assert run("--transform flat.tfm --image i.mha --reference i.mha --out o.mha") == (0, [])
+    found = sitk.GetArrayFromImage(sitk.ReadImage("o.mha"))
+    assert np.array_equal(found, np.arange(30).reshape(5, 6))
+
+
+def test_a_sagittal_slice_has_its_place_as_a_volume_alone(run):
+    to_ras = np.array([[0, 0, 5.0, 7], [2, 0, 0, 8], [0, 3, 0, 9], [0, 0, 0, 1]])
+    values = np.arange(30, dtype=np.int16).reshape(6, 5, 1)
+    nifti("i.nii.gz", values, to_ras)
+    assert run("--transform same.tfm --image i.nii.gz --reference i.nii.gz --out o.nii") == (0, [])
+    assert np.array_equal(voxels("o.nii"), values) and nibabel.load("o.nii").affine == pytest.approx(to_ras)
+    nifti("i.nii.gz", values[..., 0], to_ras)
+    code, (line,) = run("--transform same.tfm --image i.nii.gz --reference i.nii.gz --out o.nii")
+    assert code == 1 and line.startswith("error: i.nii.gz: a 2D image whose plane is not axial")
+
+
+def test_images_of_another_dimension_are_one_line(run):
+    nifti("i.nii.gz", labels())
+    sitk.WriteImage(sitk.ReadImage("i.nii.gz")[:, :, 2], "flat.mha")
+    code, (line,) = run("--transform shift.tfm --image flat.mha --reference i.nii.gz --out o.nii")
+    assert code == 1 and line == "error: flat.mha: a 2D image, but the transform is 3D"
+    code, (line,) = run("--transform shift.tfm --image i.nii.gz --reference flat.mha --out o.nii")
+    assert code == 1 and line == "error: flat.mha: a 2D image, but the transform is 3D"
+
+
+def test_a_reference_too_large_for_the_memory_is_one_line(run, tmp_path):
+    nifti("i.nii.gz", labels())
+    nifti("r.nii", labels())
+    content = bytearray((tmp_path / "r.nii").read_bytes())
+    content[42:48] = struct.pack("<3h", *3 * [32000])
+    (tmp_path / "r.nii").write_bytes(content)
+    code, lines = run(IMAGE.replace("r.nii.gz", "r.nii"))
+    assert code == 1 and len(lines) == 1 and lines[0].startswith("error: ") and "r.nii" in lines[0]
+
+
+@pytest.mark.parametrize("name", ["i.nii.gz", "r.nii.gz", "shift.tfm", "p.csv", "p.fcsv", "p.mrk.json"])
+@pytest.mark.parametrize("content", [None, b"", bytes(range(256)) * 20, b"no more than text\n"])
+def test_any_faulty_file_is_one_line_with_its_name(run, tmp_path, name, content):
+    nifti("i.nii.gz", labels())
+    nifti("r.nii.gz", labels())
+    words = f"--transform shift.tfm --points {name} --out o.csv" if name.startswith("p") else IMAGE
+    (tmp_path / name).unlink(missing_ok=True)
+    for folder in (False, True) if content is None else (False,):
+        if folder:
+            (tmp_path / name).mkdir()
+        elif content is not None:
+            (tmp_path / name).write_bytes(content)
+        code, lines = run(words)
+        assert code == 1 and len(lines) == 1 and lines[0].startswith(f"error: {name}: ")
+        assert not list(tmp_path.glob("o.*"))
+
+
+# Points
+
+
+POINTS = "--transform shift.tfm --points {} --out {}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x,y,z\n1,2,3\n-4.5,0,60\n",
+        "x,y,z\r\n1,2,3\r\n-4.5,0,60\r\n",
+        "\ufeffx,y,z\n1,2,3\n-4.5,0,60",
+        "x,y,z,\n1,2,3,\n-4.5,0,60,\n",
+        "x,y,z\n1,2,3,\n-4.5,0,60,,\n",
+        "x,y,z,,\n1,2,3\n-4.5,0,60\n",
+        "x,y,z\n1,2,3\n-4.5,0,60\n,,\n\n",
+        " x , y , z \n 1, 2 , 3\n-4.5, 0,6e1\n",
+        '"x","y","z"\n"1","2","3"\n"-4.5","0","60"\n',
+    ],
+)
+def test_tables_as_spreadsheets_write_them(run, tmp_path, text):
+    (tmp_path / "p.csv").write_text(text, encoding="utf-8", newline="")
+    assert run(POINTS.format("p.csv", "o.csv")) == (0, [])
+    assert (tmp_path / "o.csv").read_text() == "x,y,z\n3.0,5.0,7.0\n-2.5,3.0,64.0\n"
+
+
+def test_names_in_capitals_and_the_columns_of_ants(run, tmp_path):
+    (tmp_path / "p.csv").write_text("Z,Y,X,t,label,comment\n3,2,1,0,007,NA\n60,0,-4.5,0,,\n")
+    assert run(POINTS.format("p.csv", "o.TSV")) == (0, [])
+    expected = "Z\tY\tX\tt\tlabel\tcomment\n7.0\t5.0\t3.0\t0\t007\tNA\n64.0\t3.0\t-2.5\t0\t\t\n"
+    assert (tmp_path / "o.TSV").read_text() == expected
+    (tmp_path / "o.TSV").rename(tmp_path / "q.TSV")
+    assert run(POINTS.format("q.TSV", "b.csv") + " --inverse") == (0, [])
+    assert pd.read_csv(tmp_path / "b.csv").loc[:, ["X", "Y", "Z"]].to_numpy() == pytest.approx(
+        np.array([[1, 2, 3], [-4.5, 0, 60]])
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "given", "expected"),
+    [("r,a,s", "-1,-2,3", [-3, -5, 7]), ("l,p,s", "1,2,3", [3, 5, 7]), ("R,A,S", "-1,-2,3", [-3, -5, 7])],
+)
+def test_a_table_of_slicer_states_its_system_by_its_columns(run, tmp_path, columns, given, expected):
+    """The same point, in the columns that Slicer's export of a table has."""
+    more = "defined,selected,visible,locked,description"
+    (tmp_path / "p.csv").write_text(f"label,{columns},{more}\nF-1,{given},1,1,1,0,\n")
+    assert run(POINTS.format("p.csv", "o.csv")) == (0, [])
+    head, row = (tmp_path / "o.csv").read_text().splitlines()
+    assert head == f"label,{columns},{more}" and row.startswith("F-1,") and row.endswith(",1,1,1,0,")
+    assert [float(cell) for cell in row.split(",")[1:4]] == expected
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.fcsv", "p.mrk.json"])
+def test_no_points_are_an_empty_table(run, tmp_path, name):
+    empty = {"p.csv": "x,y,z,label\n", "p.fcsv": fcsv("LPS"), "p.mrk.json": markups("LPS")}
+    (tmp_path / name).write_text(empty[name])
+    assert run(POINTS.format(name, "o.csv")) == (0, [])
+    table = pd.read_csv(tmp_path / "o.csv")
+    assert len(table) == 0 and {"x", "y", "z", "label"} <= set(table)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "x;y;z\n1,5;2,5;3\n",
+            "p.csv: its columns are separated by semicolons, expected commas, and numbers",
+        ),
+        ("x\ty\tz\n1\t2\t3\n", "p.csv: its columns are separated by tabs, expected commas"),
+        ("x,y\n1,2\n", "p.csv: column 'z' is missing; found x, y, expected x, y, z in mm (LPS)"),
+        ("r,a\n1,2\n", "p.csv: column 'x' is missing; found r, a, expected x, y, z in mm (LPS)"),
+        ("x,X,y,z\n1,1,2,3\n", "p.csv: several columns for one coordinate; found x, X, y, z"),
+        ("x,y,z,r,a,s\n1,2,3,-1,-2,3\n", "p.csv: several columns for one coordinate"),
+        ("x,y,x\n1,2,3\n", "p.csv: two columns have the same name"),
+        ("x,y,z\n1,2,3\n4,here,6\n", "p.csv, row 3: coordinates 4, here, 6, expected numbers in mm"),
+        ('x,y,z\n"1,5",2,3\n', "p.csv, row 2: coordinates 1,5, 2, 3, expected numbers in mm"),
+        ("x,y,z\n1,,3\n", "p.csv, row 2: coordinates 1, nothing, 3"),
+        ("x,y,z\n1,inf,3\n", "p.csv, row 2: coordinates 1, inf, 3"),
+        ("x,y,z\n1,nan,3\n", "p.csv, row 2: coordinates 1, nan, 3"),
+        ("x,y,z\n1,2,3\n\n4,5,6\n", "p.csv, row 3: 0 cells, expected 3 as in the header"),
+        ("x,y,z\n10,20,30,40\n", "p.csv, row 2: 4 cells, expected 3 as in the header"),
+        ("x,y,z,\n10,20,30,40\n", "p.csv, row 2: 4 cells, expected 3 as in the header"),
+        (",,\n1,2,3\n", "p.csv, row 2: 3 cells, expected 0"),
+        (",,\n", "p.csv: not a readable table (it is empty)"),
+    ],
+)
+def test_faulty_tables_are_named(run, tmp_path, text, message):
+    (tmp_path / "p.csv").write_text(text)
+    code, (line,) = run(POINTS.format("p.csv", "o.csv"))
+    assert code == 1 and message in line and not (tmp_path / "o.csv").exists()
+
+
+def test_a_table_in_another_encoding_is_one_line(run, tmp_path):
+    (tmp_path / "p.csv").write_bytes("x,y,z,Größe\n1,2,3,4\n".encode("cp1252"))
+    assert run(POINTS.format("p.csv", "o.csv")) == (
+        1,
+        ["error: p.csv: not a text in UTF-8 (byte 8); save it as UTF-8"],
+    )
+
+
+#: One point in both systems: at the left, the back and the head.
+LPS, RAS = (1.5, 2.0, 3.0), (-1.5, -2.0, 3.0)
+
+
+def fcsv(system, *rows):
+    header = f"# Markups fiducial file version = 4.11\n# CoordinateSystem = {system}\n"
+    columns = "# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID\n"
+    return header + columns + "".join(f"{row}\n" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("system", "given", "expected"),
+    [
+        ("LPS", LPS, "3.5,5.0,7.0"),
+        ("1", LPS, "3.5,5.0,7.0"),
+        ("RAS", RAS, "-3.5,-5.0,7.0"),
+        ("0", RAS, "-3.5,-5.0,7.0"),
+    ],
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_fcsv_is_mapped_in_lps_and_kept_in_its_system(run, tmp_path, system, given, expected, newline):
+    x, y, z = given
+    rows = [
+        f"vtkMRMLMarkupsFiducialNode_0,{x},{y},{z},0,0,0,1,1,1,0,nasion,,",
+        f'vtkMRMLMarkupsFiducialNode_1,{x},{y},{z},0,0,0,1,1,0,0,"left, ear",a note,vtkMRMLScalarVolumeNode1',
+    ]
+    (tmp_path / "p.fcsv").write_text(fcsv(system, *rows), newline=newline)
+    assert run(POINTS.format("p.fcsv", "o.fcsv")) == (0, [])
+    mapped = [row.replace(f",{x},{y},{z},", f",{expected},") for row in rows]
+    assert (tmp_path / "o.fcsv").read_text() == fcsv(system, *mapped)
+    assert run(POINTS.format("p.fcsv", "o.csv")) == (0, [])
+    table = pd.read_csv(tmp_path / "o.csv")
+    assert table[["x", "y", "z"]].to_numpy().tolist() == 2 * [[3.5, 5.0, 7.0]]  # a table is in LPS
+    assert table["label"].tolist() == ["nasion", "left, ear"] and table.columns[0] == "id"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "# CoordinateSystem = LPS\n",
+            "",
+            "p.fcsv: its coordinate system is not stated, expected LPS or RAS",
+        ),
+        ("= LPS", "= 2", "p.fcsv: its coordinate system is 2, expected LPS or RAS"),
+        ("= LPS", "= IJK", "p.fcsv: its coordinate system is IJK, expected LPS or RAS"),
+        ("id,x,y,z", "id,x,y", "p.fcsv: its columns are id, x, y, ow"),
+        ("1,2,3", "1,here,3", "p.fcsv, line 4: coordinates 1, here, 3, expected three numbers in mm"),
+        ("1,2,3", "1,nan,3", "p.fcsv, line 4: coordinates 1, nan, 3"),
+        ("0,1,2,3,0,0,0,1,1,1,0,F,,", "0,1,2", "p.fcsv, line 4: coordinates 1, 2, nothing"),
+    ],
+)
+def test_faulty_fcsv_files_are_named(run, tmp_path, old, new, message):
+    (tmp_path / "p.fcsv").write_text(fcsv("LPS", "0,1,2,3,0,0,0,1,1,1,0,F,,").replace(old, new))
+    code, (line,) = run(POINTS.format("p.fcsv", "o.fcsv"))
+    assert code == 1 and message in line and not (tmp_path / "o.fcsv").exists()
+
+
+def markups(system, *points, **keys):
+    markup = {"type": "Fiducial", "coordinateSystem": system, "coordinateUnits": "mm", "locked": False}
+    display = {"display": {"opacity": 1.0, "color": [0.4, 1.0, 1.0]}}
+    return json.dumps(
+        {"@schema": "s#", "markups": [{**markup, "controlPoints": list(points), **display, **keys}]}
+    )
+
+
+def point(label, position, status="defined"):
+    turned = [-1.0, -0.0, -0.0, -0.0, -1.0, -0.0, 0.0, 0.0, 1.0]
+    return {"label": label, "position": position, "orientation": turned, "positionStatus": status}
+
+
+@pytest.mark.parametrize(("system", "given"), [("LPS", LPS), ("RAS", RAS)])
+@pytest.mark.parametrize("name", ["p.mrk.json", "p.json"])
+def test_markups_are_mapped_in_lps_and_kept_in_their_system(run, tmp_path, system, given, name):
+    left_out = [point("none", None, "undefined"), point("old", [7, 7, 7], "undefined")]
+    text = markups(system, point("nasion", list(given)), *left_out)
+    (tmp_path / name).write_text(text)
+    output = f"o{name[1:]}"
+    assert run(POINTS.format(name, output)) == (0, [])
+    expected = json.loads(text)
+    expected["markups"][0]["controlPoints"][0]["position"] = {"LPS": [3.5, 5, 7], "RAS": [-3.5, -5, 7]}[
+        system
+    ]
+    assert json.loads((tmp_path / output).read_text()) == expected
+    assert run(POINTS.format(name, "o.csv")) == (0, [])
+    assert (tmp_path / "o.csv").read_text() == "label,x,y,z,description\nnasion,3.5,5.0,7.0,\n"
+
+
+def test_each_of_several_markups_has_its_own_system(run, tmp_path):
+    one, other = (json.loads(markups("LPS", point("a", LPS))), json.loads(markups("RAS", point("b", RAS))))
+    del one["markups"][0]["coordinateSystem"]  # LPS by Slicer's schema
+    other["markups"][0]["coordinateUnits"] = ["mm", "UCUM", "millimeter"]
+    one["markups"] += other["markups"]
+    (tmp_path / "p.mrk.json").write_text(json.dumps(one))
+    assert run(POINTS.format("p.mrk.json", "o.mrk.json")) == (0, [])
+    written = json.loads((tmp_path / "o.mrk.json").read_text())
+    found = [markup["controlPoints"][0]["position"] for markup in written["markups"]]
+    assert found == [[3.5, 5.0, 7.0], [-3.5, -5.0, 7.0]]
+
+
+def test_measurements_that_are_not_mapped_are_told(run, said, tmp_path):
+    measured = [{"name": "length", "enabled": True, "value": 5.0, "units": "mm"}]
+    text = markups("LPS", point("a", LPS), point("b", (0, 0, 0)), type="Line", measurements=measured)
+    (tmp_path / "p.mrk.json").write_text(text)
+    assert run(POINTS.format("p.mrk.json", "o.mrk.json"))[0] == 0
+    assert said() == ["p.mrk.json: its measurements, as lengths and angles, stay those of before"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (markups("IJK", point("a", LPS)), "its coordinate system is IJK, expected LPS or RAS"),
+        (markups("LPS", point("a", LPS), type="ROI"), "holds a ROI, expected points only"),
+        (markups("LPS", point("a", LPS), type="Plane"), "holds a Plane, expected points only"),
+        (markups("LPS", point("a", LPS), coordinateUnits="um"), "its unit is um, expected mm"),
+        (markups("LPS", point("a", [1, 2])), "point 'a': coordinates 1, 2, expected three numbers in mm"),
+        (
+            markups("LPS", point("a", [1, 2, float("nan")])),
+            "point 'a': coordinates 1, 2, nan, expected three",
+        ),
+        (markups("LPS", point("a", [1, "b", 3])), "point 'a': coordinates 1, b, 3, expected three"),
+        (markups("LPS", point("a", "left")), "coordinates l, e, f, t, expected three"),
+        (markups("LPS", coordinateUnits=[]), "not the markups of 3D Slicer"),
+        (markups("LPS", 7), "not the markups of 3D Slicer"),
+        ('{"markups": 3}', "not the markups of 3D Slicer"),
+        ("[1, 2, 3]", "not the markups of 3D Slicer"),
+        ('{"a": 1}', "not the markups of 3D Slicer"),
+        ("{", "not the markups of 3D Slicer"),
+    ],
+)
+def test_faulty_markups_are_named(run, tmp_path, text, message):
+    (tmp_path / "p.mrk.json").write_text(text)
+    code, (line,) = run(POINTS.format("p.mrk.json", "o.mrk.json"))
+    assert code == 1 and line.startswith("error: p.mrk.json") and message in line
+    assert not (tmp_path / "o.mrk.json").exists()
+
+
+def test_a_2d_transform_changes_x_and_y_of_markups(run, tmp_path):
+    (tmp_path / "flat.tfm").write_text(SHIFT.replace("_3_3", "_2_2").replace("2 3 4", "2 3"))
+    (tmp_path / "p.fcsv").write_text(fcsv("RAS", "0,-1.5,-2,3,0,0,0,1,1,1,0,F,,"))
+    assert run("--transform flat.tfm --points p.fcsv --out o.fcsv") == (0, [])
+    assert ",-3.5,-5.0,3.0," in (tmp_path / "o.fcsv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("points", "out"),
+    [("p.fcsv", "o.json"), ("p.mrk.json", "o.fcsv"), ("p.csv", "o.fcsv"), ("p.csv", "o.mrk.json")],
+)
+def test_one_format_of_markups_is_not_written_as_another(run, points, out):
+    code, (line,) = run(POINTS.format(points, out))
+    assert code == 2 and line.startswith(f"error: {out}: expected a name that ends in .csv, .tsv")
+
+
+# Transforms
+
+
+FLIRT = "1 0 0 5  \n0 1 0 6  \n0 0 1 7  \n0 0 0 1  \n"
+ELASTIX = '(Transform "EulerTransform")\n(NumberOfParameters 6)\n(TransformParameters 0 0 0 1 2 3)\n'
+LTA = "type      = 1 # LINEAR_RAS_TO_RAS\nnxforms   = 1\nmean      = 0 0 0\nsigma     = 1\n1 4 4\n" + FLIRT
+XFM = "MNI Transform File\nTransform_Type = Linear;\nLinear_Transform =\n1 0 0 5\n0 1 0 6\n0 0 1 7;\n"
+AFNI = "# 3dAllineate matrices (DICOM-to-DICOM, row-by-row):\n 1 0 0 5 0 1 0 6 0 0 1 7\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.mat", FLIRT, "a matrix (4, 4) in text, which does not say what it maps; one of FSL's FLIRT"),
+        ("t.txt", FLIRT, "`c3d_affine_tool -ref FIXED -src MOVING MATRIX -fsl2ras -oitk OUT.txt`"),
+        ("TransformParameters.0.txt", ELASTIX, 'with (ITKTransformOutputFileNameExtension "tfm")'),
+        ("t.lta", LTA, "a FreeSurfer .lta, which ITK does not read; `lta_convert --inlta"),
+        ("t.xfm", XFM, "an MNI .xfm, whose coordinates run to the patient's right and front (RAS)"),
+        ("t.txt", XFM, "an MNI .xfm"),
+        ("t.aff12.1D", AFNI, "a matrix (3, 4) in text, as AFNI's .1D"),
+        ("t.json", '{"a": 1}', "a JSON file, expected a transform"),
+        ("t.tfm", "", "empty, expected a transform"),
+        ("t.h5", "", "empty, expected a transform"),
+        ("t.tfm", "no transform", "not a transform that ITK reads: it has no line 'Transform: ...'"),
+        ("t.tfm", HEADER, "not a transform that ITK reads: it has no line"),
+        ("t.mat", "no transform", "not a transform that ITK reads (.tfm, .txt, .h5, or a .mat of ANTs)"),
+        ("t.tfm", itk_text("FooTransform", "1"), 'ITK knows no "FooTransform_double_3_3"'),
+    ],
+)
+def test_transforms_of_other_programs_say_what_they_are(run, tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
+    code, (line,) = run(f"--transform {name} --points p.csv --out o.csv")
+    assert code == 1 and line.startswith(f"error: {name}: ") and message in line
+    assert not (tmp_path / "o.csv").exists()
+
+
+def test_images_and_arrays_are_no_transforms(run, tmp_path):
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
+    warp = nibabel.Nifti1Image(np.zeros((4, 4, 4, 1, 3), np.float32), TO_RAS)
+    warp.header.set_intent("vector")  # as ANTs does
+    nibabel.save(warp, "warp.nii.gz")
+    nifti("image.nii.gz", labels())
+    np.save("matrix.npy", np.eye(4))
+    for name, message in (
+        ("warp.nii.gz", "an image of 3 values a voxel, expected a transform; of a displacement field"),
+        ("image.nii.gz", "an image, expected a transform"),
+        ("matrix.npy", "an array of NumPy, which does not say what it maps"),
+    ):
+        code, (line,) = run(f"--transform {name} --points p.csv --out o.csv")
+        assert code == 1 and line.startswith(f"error: {name}: {message}")
+
+
+EULER = "0 0 0.1 2 3 4"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (itk_text("Euler3DTransform", "0 0 0 2 nan 4"), "Parameters of Euler3DTransform hold 'nan'"),
+        (itk_text("Euler3DTransform", "0 0 0 2 inf 4"), "Parameters of Euler3DTransform hold 'inf'"),
+        (itk_text("Euler3DTransform", "0 0 0 2,5 3 4"), "Parameters of Euler3DTransform hold '2,5'"),
+        (itk_text("Euler3DTransform", EULER, "0 nan 0"), "FixedParameters of Euler3DTransform hold 'nan'"),
+        (itk_text("Euler3DTransform", "0 0 0 2 3"), "Euler3DTransform with 5 Parameters, expected 6"),
+        (itk_text("Euler3DTransform", f"{EULER} 5"), "Euler3DTransform with 7 Parameters, expected 6"),
+        (itk_text("Euler3DTransform", EULER, "0 0"), "not a transform that ITK reads"),
+        (itk_text("Euler3DTransform", EULER).split("Fixed")[0], "cut off: Euler3DTransform without Fixed"),
+        (itk_text("Euler3DTransform", EULER).split("Param")[0], "cut off: Euler3DTransform without Param"),
+        (itk_text("AffineTransform", "0 0 0 0 0 0 0 0 0 2 3 4"), "its AffineTransform is singular"),
+        (itk_text("AffineTransform", "1 0 0 0 1 0 0 0 0 2 3 4"), "its AffineTransform is singular"),
+        (itk_text("Similarity3DTransform", f"{EULER} 0"), "its Similarity3DTransform is singular"),
+        (itk_text("AffineTransform", "1 0 0 0 1 0 0 0 1 2 3"), "AffineTransform with 11 Parameters"),
+        (SHIFT + SHIFT.replace(HEADER, "#Transform 1\n"), "holds several transforms that are not joined"),
+    ],
+)
+def test_a_damaged_transform_is_refused(run, tmp_path, text, message):
+    """ITK reads most of them as another transform without a word."""
+    (tmp_path / "t.tfm").write_text(text)
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
+    code, (line,) = run("--transform t.tfm --points p.csv --out o.csv")
+    assert code == 1 and line.startswith("error: t.tfm: ") and message in line
+
+
+def field(value=0.0):
+    image = sitk.Image([5, 5, 5], sitk.sitkVectorFloat64, 3) + value
+    image.SetSpacing((100, 100, 100))
+    image.SetOrigin((-200, -200, -200))
+    return sitk.DisplacementFieldTransform(image)
+
+
+def test_numbers_in_binary_files_are_checked(run, tmp_path):
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
+    broken = sitk.TranslationTransform(3, (1.0, np.nan, 3.0))
+    flat = sitk.AffineTransform(3)
+    flat.SetMatrix([1, 0, 0, 0, 1, 0, 0, 0, 0])
+    shift = sitk.TranslationTransform(3, (1.0, 2.0, 3.0))
+    for name, transform, message in (
+        ("a.h5", broken, "its TranslationTransform holds NaN or infinite numbers"),
+        ("b.h5", sitk.CompositeTransform([shift, field(np.nan)]), "its DisplacementFieldTransform holds NaN"),
+        ("c.h5", sitk.CompositeTransform([shift, flat]), "its AffineTransform is singular"),
+        ("d.mat", flat, "its AffineTransform is singular"),
+    ):
+        sitk.WriteTransform(transform, name)
+        code, (line,) = run(f"--transform {name} --points p.csv --out o.csv")
+        assert code == 1 and line.startswith(f"error: {name}: {message}")
+
+
+def test_a_composite_with_a_displacement_field_is_applied_but_has_no_inverse(run, tmp_path):
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
+    shift = sitk.TranslationTransform(3, (1.0, 2.0, 3.0))
+    sitk.WriteTransform(sitk.CompositeTransform([shift, field(0.5)]), "c.h5")
+    assert run("--transform c.h5 --points p.csv --out o.csv") == (0, [])
+    assert (tmp_path / "o.csv").read_text() == "x,y,z\n2.5,4.5,6.5\n"
+    code, (line,) = run("--transform c.h5 --points p.csv --out o.csv --inverse")
+    assert code == 1 and line.startswith("error: c.h5: its DisplacementFieldTransform has no inverse; give")
+
+
+def test_transforms_are_known_by_their_content(tmp_path):
+    """Turned by 90 degrees about (10, 0, 0): (11, 0, 0) to (10, 1, 0). C3D's class, and other names, too."""
+    turn = itk_text("AffineTransform", "0 -1 0 1 0 0 0 0 1 0 0 0", "10 0 0")
+    known = tmp_path / "t.tfm"
+    known.write_text(turn)
+    affine = sitk.ReadTransform(str(known))
+    for name in ("t.h5", "0GenericAffine.mat"):
+        sitk.WriteTransform(affine, str(tmp_path / name))
+    (tmp_path / "t.h5").rename(tmp_path / "t.HDF")
+    for name, text in {
+        "c3d.txt": turn.replace("AffineTransform", "MatrixOffsetTransformBase"),
+        "float.tfm": turn.replace("_double_", "_float_"),
+        "windows.tfm": "\ufeff" + turn.replace("\n", "\r\n"),
+        "t.TFM": turn,
+        "t.dat": turn,
+        "bare.tfm": turn.replace(HEADER, ""),
+    }.items():
+        (tmp_path / name).write_text(text, newline="")
+    composite = sitk.CompositeTransform([affine, sitk.TranslationTransform(3)])
+    sitk.WriteTransform(composite, str(tmp_path / "composite.tfm"))
+    sitk.WriteTransform(composite, str(tmp_path / "composite.h5"))
+    for path in tmp_path.iterdir():
+        assert read_transform(path).TransformPoint((11, 0, 0)) == pytest.approx((10, 1, 0)), path.name
+        back = read_transform(path, inverse=True)
+        assert back.TransformPoint((10, 1, 0)) == pytest.approx((11, 0, 0)), path.name
+
+
+# Against SimpleITK
+
+
+@pytest.fixture
+def truth():
+    """Points of the MR to points of the CT, in mm."""
+    transform = sitk.AffineTransform(3)
+    transform.SetCenter(CENTRE)
+    cos, sin = 1.1 * np.cos(0.2), 1.1 * np.sin(0.2)
+    transform.SetMatrix([cos, -sin, 0.0, sin, cos, 0.0, 0.0, 0.0, 1.0])
+    transform.SetTranslation((12.0, -8.0, 0.0))
+    return transform
+
+
+@pytest.fixture
+def pair(tmp_path, truth):
+    """The folder with a pair of volumes."""
+    mr_grid = grid((45, 40, 10), (4.4, 5.0, 8.0), np.diag([-1.0, -1.0, 1.0]), CENTRE)
+    ct_grid = grid((65, 65, 12), (3.6, 3.6, 8.0), np.eye(3), CENTRE)
+    mr, ct = make_pair(mr_grid, ct_grid, truth, np.eye(3), CENTRE)
+    sitk.WriteImage(mr, tmp_path / "mr.nii.gz")
+    sitk.WriteImage(ct, tmp_path / "ct.nii.gz")
+    return tmp_path
+
+
+@pytest.fixture
+def transform(tmp_path, truth):
+    sitk.WriteTransform(truth, tmp_path / "t.tfm")
+    flat = sitk.Similarity2DTransform()
+    flat.SetParameters([1.2, 0.3, 5.0, -7.0])
+    sitk.WriteTransform(flat, tmp_path / "flat.tfm")
+    return tmp_path
+
+
+def points(folder, text):
+    (folder / "p.csv").write_text(text)
+    return [f"--points={folder / 'p.csv'}", f"--out={folder / 'o.csv'}"]
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("name", ["t", "flat"])
+def test_points_are_mapped_as_simpleitk_does(transform, name, inverse):
+    path = transform / f"{name}.tfm"
+    more = ["--inverse"] if inverse else []
+    table = "name,x,y,z\nnasion,1.5,-70,12\ninion,0,95.25,8\n"
+    assert main(["apply", f"--transform={path}", *points(transform, table), *more]) == 0
+    known = sitk.ReadTransform(path)
+    known = known.GetInverse() if inverse else known
+    found = pd.read_csv(transform / "o.csv")
+    assert found.columns.tolist() == ["name", "x", "y", "z"] and found.name.tolist() == ["nasion", "inion"]
+    size = known.GetDimension()
+    for row, point in zip(found[["x", "y", "z"]].to_numpy(), ((1.5, -70, 12), (0, 95.25, 8)), strict=True):
+        expected = [*known.TransformPoint([float(value) for value in point[:size]]), *point[size:]]
+        assert row == pytest.approx(expected)
+
+
+def test_there_and_back_again(transform):
+    there = ["apply", f"--transform={transform / 't.tfm'}"]
+    assert main([*there, *points(transform, "x,y,z\n1,2,3\n-40,5,700\n")]) == 0
+    back = [f"--points={transform / 'o.csv'}", f"--out={transform / 'b.csv'}", "--inverse"]
+    assert main([*there, *back]) == 0
+    assert pd.read_csv(transform / "b.csv").to_numpy() == pytest.approx(np.array([[1, 2, 3], [-40, 5, 700]]))
+
+
+def test_an_image_is_laid_on_the_reference_as_simpleitk_does(pair, truth):
+    sitk.WriteTransform(truth, pair / "t.tfm")
+    mr, ct = (sitk.ReadImage(pair / f"{name}.nii.gz") for name in ("mr", "ct"))
+    images = [f"--image={pair / 'ct.nii.gz'}", f"--reference={pair / 'mr.nii.gz'}"]
+    there = ["apply", f"--transform={pair / 't.tfm'}", f"--out={pair / 'o.nrrd'}"]
+
+    def laid(*more):
+        assert main([*there, *more]) == 0
+        return sitk.GetArrayFromImage(sitk.ReadImage(pair / "o.nrrd"))
+
+    linear = sitk.Resample(ct, mr, truth, sitk.sitkLinear, -1000.0, sitk.sitkFloat64)
+    assert np.array_equal(laid(*images), np.round(sitk.GetArrayFromImage(linear)))
+    nearest = sitk.Resample(ct, mr, truth, sitk.sitkNearestNeighbor, 7.0)
+    assert np.array_equal(laid(*images, "--nearest", "--outside=7"), sitk.GetArrayFromImage(nearest))
+    back = sitk.Resample(sitk.Cast(mr, sitk.sitkFloat64), ct, truth.GetInverse(), sitk.sitkLinear, 0.0)
+    images = [f"--image={pair / 'mr.nii.gz'}", f"--reference={pair / 'ct.nii.gz'}"]
+    assert np.array_equal(laid(*images, "--inverse"), np.round(sitk.GetArrayFromImage(back)))
+
+
+@pytest.mark.parametrize("outside", ["-1000", "0.5", "256"])
+def test_a_value_that_the_pixels_cannot_hold_is_named(transform, capsys, outside):
+    sitk.WriteImage(sitk.GetImageFromArray(np.arange(64, dtype=np.uint8).reshape(8, 8)), transform / "i.mha")
+    files = [f"--image={transform / 'i.mha'}", f"--reference={transform / 'i.mha'}"]
+    options = [*files, f"--out={transform / 'o.mha'}", f"--outside={outside}"]
+    assert main(["apply", f"--transform={transform / 'flat.tfm'}", *options]) == 1
+    assert f"its pixels are uint8, which cannot hold {outside} for" in capsys.readouterr().err
+    assert not (transform / "o.mha").exists()
+
+
+def test_a_place_that_cannot_be_written_to_is_one_line(transform, capsys):
+    (transform / "file").write_text("")
+    words = ["apply", f"--transform={transform / 'flat.tfm'}", *points(transform, "x,y\n1,2\n")]
+    assert main([*words, f"--out={transform / 'file' / 'o.csv'}"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and "file" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--image=i.nii", "--out=o.nii"], "--image needs --reference"),
+        (["--points=p.csv", "--out=o.csv", "--nearest"], "go with --image, not with --points"),
+        (["--points=p.csv", "--out=p.csv"], "p.csv: is named twice"),
+        (["--points=p.csv", "--out=o.nii"], "o.nii: expected a name that ends in .csv, .tsv"),
+        (["--image=i.nii", "--reference=r.nii", "--out=o.csv"], "o.csv: expected a name that ends in .nii"),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(transform, capsys, more, message):
+    assert main(["apply", f"--transform={transform / 't.tfm'}", *more]) == 2
+    assert message in capsys.readouterr().err

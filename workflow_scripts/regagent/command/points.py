@@ -1,0 +1,182 @@
+"""Points in a table or in the markups of 3D Slicer, mapped in LPS and written back in their own system."""
+
+import csv
+import io
+import json
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from regagent.files import UserError, read_text, read_text_table, write_table, write_text
+
+logger = logging.getLogger("regagent")
+
+Array = NDArray[np.float64]
+
+#: Maps points (N, K) in mm in LPS.
+Mapping = Callable[[Array], Array]
+
+#: The columns that hold coordinates, and what x and y are multiplied by to be in LPS.
+COLUMNS = {"xyz": 1.0, "lps": 1.0, "ras": -1.0}
+
+#: The names of Slicer for coordinate systems. Before version 4.11 they were numbers.
+SYSTEMS = {"LPS": 1.0, "1": 1.0, "RAS": -1.0, "0": -1.0}
+
+#: The columns of a .fcsv that does not name them.
+FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
+
+#: Markups that are nothing but their points. Planes and boxes have sizes and directions too.
+POINT_TYPES = ("Fiducial", "Line", "Angle", "Curve", "ClosedCurve")
+
+
+def own_suffix(path: str | Path) -> str | None:
+    """Return the suffix that a file of markups can be written with again, None for a table."""
+    suffix = Path(path).suffix.lower()
+    return suffix if suffix in (".fcsv", ".json") else None
+
+
+def map_points(points: str | Path, output: str | Path, mapping: Mapping, dimension: int) -> None:
+    """Map the points of a file and write them, as a table or, with the file's own suffix, as such a file.
+
+    A table has columns x, y and, for 3D (``dimension``), z, or l, p, s, or r, a, s, in mm. A file of Slicer's
+    markups (.fcsv, .mrk.json) states whether it is in LPS or RAS. It is written back in that system, and all
+    else in it stays; a table made of it is in LPS. Raises ``UserError`` naming the file, and the row of a
+    coordinate that is not a finite number.
+    """
+    suffix = own_suffix(points)
+    if suffix is None:
+        write_table(_map_table(points, mapping, dimension), output)
+        return
+    table, text = (_map_fcsv if suffix == ".fcsv" else _map_markups)(points, mapping)
+    if own_suffix(output):
+        write_text(text, output)
+    else:
+        write_table(table, output)
+
+
+def _map_table(path: str | Path, mapping: Mapping, dimension: int) -> pd.DataFrame:
+    table = read_text_table(path)
+    names = [name.lower() for name in table.columns]
+    systems = [letters for letters in COLUMNS if set(letters[:dimension]) <= set(names)]
+    if not systems:
+        expected = list("xyz"[:dimension])
+        missing = next(axis for axis in expected if axis not in names)
+        raise UserError(
+            f"{path}: column {missing!r} is missing; found {', '.join(table.columns)}, expected"
+            f" {', '.join(expected)} in mm (LPS) for a {dimension}D transform"
+        )
+    letters = systems[0][:dimension]
+    axes = [name for name in table.columns if name.lower() in letters]
+    if len(systems) > 1 or len(axes) > dimension:
+        raise UserError(f"{path}: several columns for one coordinate; found {', '.join(table.columns)}")
+    axes.sort(key=lambda name: letters.index(name.lower()))
+    values = table[axes].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
+    faulty = np.flatnonzero(~np.isfinite(values).all(1))
+    if len(faulty):
+        found = ", ".join(cell.strip() or "nothing" for cell in table.loc[faulty[0], axes])
+        raise UserError(f"{path}, row {faulty[0] + 2}: coordinates {found}, expected numbers in mm")
+    mapped = _turned(mapping(_turned(values, COLUMNS[systems[0]])), COLUMNS[systems[0]])
+    return table.assign(**dict(zip(axes, mapped.T, strict=True)))
+
+
+def _turned(values: Array, sign: float) -> Array:
+    """Return points (N, K) with x and y multiplied by ``sign``, from RAS to LPS or back."""
+    return values * np.array([sign, sign, 1.0])[: values.shape[1]] + 0.0  # so that no -0.0 comes out
+
+
+def _sign(system: object, path: str | Path) -> float:
+    if str(system).upper() not in SYSTEMS:
+        raise UserError(
+            f"{path}: its coordinate system is {system or 'not stated'}, expected LPS or RAS; save it again"
+            " by a newer version of 3D Slicer"
+        )
+    return SYSTEMS[str(system).upper()]
+
+
+def _map_fcsv(path: str | Path, mapping: Mapping) -> tuple[pd.DataFrame, str]:
+    """Return the table of the mapped points in LPS, and the whole text with them in its own system."""
+    lines = read_text(path).split("\n")
+    stated = {
+        key.strip().lower(): value.strip()
+        for key, found, value in (line.lstrip("#").partition("=") for line in lines if line.startswith("#"))
+        if found
+    }
+    sign = _sign(stated.get("coordinatesystem"), path)
+    columns = [name.strip() for name in stated.get("columns", FCSV_COLUMNS).split(",")]
+    if not {"x", "y", "z"} <= set(columns):
+        raise UserError(f"{path}: its columns are {', '.join(columns)}, expected x, y and z among them")
+    places = [columns.index(axis) for axis in "xyz"]
+    numbers = [number for number, line in enumerate(lines) if line.strip() and not line.startswith("#")]
+    rows = [next(csv.reader([lines[number]])) for number in numbers]
+    values = np.empty((len(rows), 3))
+    for row, cells in enumerate(rows):
+        found = [cells[place].strip() if place < len(cells) else "" for place in places]
+        values[row] = _position(found, f"{path}, line {numbers[row] + 1}")
+    mapped = mapping(_turned(values, sign))
+    for number, cells, point in zip(numbers, rows, _turned(mapped, sign).tolist(), strict=True):
+        for place, coordinate in zip(places, point, strict=True):
+            cells[place] = repr(coordinate)
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(cells)
+        lines[number] = line.getvalue()
+    width = len(columns)
+    table = pd.DataFrame([(cells + width * [""])[:width] for cells in rows], columns=columns, dtype=str)
+    return table.assign(**dict(zip("xyz", mapped.T, strict=True))), "\n".join(lines)
+
+
+def _map_markups(path: str | Path, mapping: Mapping) -> tuple[pd.DataFrame, str]:
+    """Return the table of the mapped points in LPS, and the whole JSON with them in its own system.
+
+    A point whose position is not defined yet stays as it is, and is not in the table.
+    """
+    try:
+        content = json.loads(read_text(path))
+        listed = [(markup, list(markup.get("controlPoints") or [])) for markup in content["markups"]]
+        measured = any(markup.get("measurements") for markup, _ in listed)
+        rows = [_map_markup(markup, points, path, mapping) for markup, points in listed]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: not the markups of 3D Slicer (a JSON file with 'markups')") from error
+    if measured:
+        logger.warning("%s: its measurements, as lengths and angles, stay those of before", path)
+    table = pd.DataFrame(sum(rows, []), columns=["label", "x", "y", "z", "description"])
+    return table, json.dumps(content, indent=4, ensure_ascii=False) + "\n"
+
+
+def _map_markup(markup: dict, points: list[dict], path: str | Path, mapping: Mapping) -> list[tuple]:
+    """Map the points of one of the markups in their place, and return their rows of the table, in LPS."""
+    kind, unit = markup["type"], markup.get("coordinateUnits", "mm")
+    if kind not in POINT_TYPES:
+        raise UserError(f"{path}: holds a {kind}, expected points only ({', '.join(POINT_TYPES)})")
+    if (unit if isinstance(unit, str) else unit[0]) != "mm":
+        raise UserError(f"{path}: its unit is {unit}, expected mm")
+    sign = _sign(markup.get("coordinateSystem", "LPS"), path)  # Slicer's schema has this default
+    defined = [
+        point
+        for point in points
+        if point.get("position") is not None and point.get("positionStatus") not in ("undefined", "missing")
+    ]
+    found = [_position(point["position"], f"{path}, point {point.get('label', '')!r}") for point in defined]
+    mapped = mapping(_turned(np.array(found, dtype=float).reshape(-1, 3), sign))
+    for point, position in zip(defined, _turned(mapped, sign).tolist(), strict=True):
+        point["position"] = position
+    return [
+        (point.get("label", ""), *position, point.get("description", ""))
+        for point, position in zip(defined, mapped.tolist(), strict=True)
+    ]
+
+
+def _position(found: list, where: str) -> list[float]:
+    """Return three finite numbers. Raises ``UserError``, which begins with ``where``."""
+    try:
+        position = [float(coordinate) for coordinate in found]
+    except (TypeError, ValueError):
+        position = []
+    if len(position) != 3 or not all(map(math.isfinite, position)):
+        shown = ", ".join(str(coordinate) or "nothing" for coordinate in found)
+        raise UserError(f"{where}: coordinates {shown}, expected three numbers in mm")
+    return position
