@@ -1,10 +1,14 @@
-"""Scans as a hospital or a data set stores them: DICOM series, stacks of thick slices."""
+"""Scans as a hospital or a data set stores them: DICOM series, multi-frame files, stacks of thick slices."""
 
 import locale
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import EnhancedCTImageStorage, EnhancedMRImageStorage, ExplicitVRLittleEndian
 
 UID = "1.2.826.0.1.3680043.2.1125.7"
 
@@ -17,7 +21,6 @@ def write_series(
     Each slice is shifted by ``tilt_mm`` along y against the one before.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    spoken = locale.setlocale(locale.LC_CTYPE)
     image = sitk.Cast(image, sitk.sitkInt16)
     direction = np.reshape(image.GetDirection(), (3, 3))
     writer = sitk.ImageFileWriter()
@@ -42,10 +45,77 @@ def write_series(
         }
         for tag, value in tags.items():
             part.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{series}-{z:03d}.dcm"))
-        writer.Execute(part)
-    locale.setlocale(locale.LC_CTYPE, spoken)  # GDCM leaves "C" behind
+        write_slice(writer, part, folder / f"{series}-{z:03d}.dcm")
     return folder
+
+
+def write_slice(writer: sitk.ImageFileWriter, part: sitk.Image, path: Path) -> None:
+    """Write a DICOM file by GDCM, which leaves the locale "C" behind."""
+    spoken = locale.setlocale(locale.LC_CTYPE)
+    writer.SetFileName(str(path))
+    writer.Execute(part)
+    locale.setlocale(locale.LC_CTYPE, spoken)
+
+
+def write_frames(image: sitk.Image, path: Path, modality: str, order=None) -> Path:
+    """Write a volume as an Enhanced CT or MR file; ``order`` are the numbers of its slices as stored.
+
+    A CT's stored values lie 1024 above its HU. The file states no spacing of slices, but a wrong thickness.
+    """
+    values = sitk.GetArrayFromImage(image)
+    order = range(len(values)) if order is None else order
+    x, y, _ = image.GetSpacing()
+    direction = np.reshape(image.GetDirection(), (3, 3))
+    intercept = -1024 if modality == "CT" else 0
+    file, meta = Dataset(), FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file.file_meta = meta
+    file.SOPClassUID = EnhancedCTImageStorage if modality == "CT" else EnhancedMRImageStorage
+    file.SOPInstanceUID, file.StudyInstanceUID, file.SeriesInstanceUID = f"{UID}.9.1", UID, f"{UID}.9"
+    file.Modality = modality
+    file.SamplesPerPixel, file.PhotometricInterpretation, file.PixelRepresentation = 1, "MONOCHROME2", 0
+    file.NumberOfFrames, file.Rows, file.Columns = len(order), *values.shape[1:]
+    file.BitsAllocated = file.BitsStored = 16
+    file.HighBit = 15
+    file.SharedFunctionalGroupsSequence = [
+        groups(
+            PixelMeasuresSequence={"PixelSpacing": [y, x], "SliceThickness": 9},
+            PlaneOrientationSequence={"ImageOrientationPatient": direction[:, :2].T.ravel().tolist()},
+            PixelValueTransformationSequence={"RescaleSlope": 1, "RescaleIntercept": intercept},
+        )
+    ]
+    file.PerFrameFunctionalGroupsSequence = [
+        groups(
+            PlanePositionSequence={
+                "ImagePositionPatient": image.TransformIndexToPhysicalPoint((0, 0, int(number)))
+            }
+        )
+        for number in order
+    ]
+    file.add_new("PixelData", "OW", (values[list(order)].astype(int) - intercept).astype(np.uint16).tobytes())
+    file.save_as(path, enforce_file_format=True)
+    return path
+
+
+def groups(**sequences) -> Dataset:
+    """Return functional groups, each a sequence of one item."""
+    result = Dataset()
+    for name, values in sequences.items():
+        item = Dataset()
+        for keyword, value in values.items():
+            if keyword.startswith("Image"):
+                value = [f"{number:.12g}" for number in value]
+            setattr(item, keyword, value)
+        setattr(result, name, [item])
+    return result
+
+
+@contextmanager
+def edited(path: Path):
+    """Yield what is in a DICOM file, to be changed, and write it back."""
+    content = dcmread(path)
+    yield content
+    content.save_as(path)
 
 
 def _decimals(values) -> str:

@@ -100,9 +100,15 @@ def parser() -> argparse.ArgumentParser:
         "--fixed",
         required=True,
         metavar="MR",
-        help="the MR: NIfTI, MetaImage, NRRD or another format that ITK reads",
+        help="the MR: NIfTI, MetaImage, NRRD or another format that ITK reads, a DICOM file, or the folder of"
+        " a DICOM series",
     )
-    add("--moving", required=True, metavar="CT", help="the CT, in Hounsfield units")
+    add(
+        "--moving",
+        required=True,
+        metavar="CT",
+        help="the CT, in Hounsfield units: such a file or the folder of a DICOM series",
+    )
     add(
         "--model",
         required=True,

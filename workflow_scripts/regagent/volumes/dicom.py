@@ -1,113 +1,229 @@
-"""DICOM series: reads the slices in a folder and checks that they are one complete, regular volume."""
+"""DICOM: the files of a series, or the frames of one file, read as slices that must make one regular volume.
 
+pydicom reads the headers, GDCM decodes nothing but the pixels. Without a word GDCM would take the frames of a
+file in their stored order, 1 mm apart and all scaled as the first, and 1 mm for a spacing that is not stated.
+"""
+
+import logging
+import math
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.files import UserError
+from regagent.volumes.checks import MISPLACED_MM, check_spacing
+from regagent.volumes.dicom_headers import Slice, named, one_line, read_headers, slices_of
 
-MODALITY, DESCRIPTION = "0008|0060", "0008|103e"
-POSITION, ORIENTATION = "0020|0032", "0020|0037"
+if TYPE_CHECKING:
+    from pydicom import Dataset
+    from pydicom.uid import UID
 
-#: Slice distances of a regular series differ by less than this part of their median.
-UNEVEN = 0.1
-#: Slices that are shifted further against each other come from a tilted gantry. A volume with right angles
-#: cannot hold them.
-TILT_MM = 1.0
+logger = logging.getLogger("regagent")
+
+#: What GDCM needs to decode the pixels of a file.
+PIXELS = (
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
+    *("BitsStored", "HighBit", "PixelRepresentation", "PixelData"),
+)
+
+#: Spacings that differ by less than this part, and cosines by less than this, are the same one, rounded.
+ROUNDING = 1e-3
+#: Two slices lie at one place if they are less than this apart.
+SAME_MM = 1e-3
+#: Distances of slices differ by less than this part of their median, as positions are rounded. Where a slice
+#: is missing, one is doubled.
+UNEVEN = 0.25
 
 
-def read_series(folder: str | Path, where: str, modality: str | None = None) -> sitk.Image:
-    """Read the one DICOM series of a folder as a volume, in the units of its rescale slope and intercept.
+def read_dicom(path: str | Path, where: str, modality: str | None = None) -> sitk.Image:
+    """Read a file, or the one series of a folder, as a 3D volume in the units of its slopes and intercepts.
 
-    ``modality`` is the one that its files must state, MR or CT; None takes any. Raises ``UserError``, which
-    begins with ``where``: for no series or several, for another modality, and for a slice that is missing,
-    doubled, turned or shifted.
+    A file of one slice gives a volume of one slice. ``modality`` is the one that must be stated, MR or CT;
+    None takes any. Raises ``UserError``, which begins with ``where``: for no series or several, for another
+    modality, for pixels that are damaged or not grey, and for a slice whose place is not stated, or that is
+    missing, doubled, turned, shifted, or of another size or spacing.
     """
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # our own messages name the patient
-    reader = sitk.ImageSeriesReader()
-    series = {
-        name: reader.GetGDCMSeriesFileNames(str(folder), name)
-        for name in reader.GetGDCMSeriesIDs(str(folder))
-    }
-    if not series:
+    headers = read_headers(path, where)
+    found = next(iter(headers.values())).get("Modality")
+    if modality and found != modality:
+        raise UserError(f"{where}: is of modality {found}, expected {modality}")
+    slices = slices_of(headers, where)
+    order = _checked_order(slices, Path(path).is_dir(), where)
+    stored = np.concatenate([_stored(file, header, where) for file, header in headers.items()])
+    image = sitk.GetImageFromArray(_scaled(stored, slices)[order])
+    return _placed(image, [slices[index] for index in order], where)
+
+
+def read_dicom_grid(path: str | Path, where: str) -> sitk.Image:
+    """Read the grid on which ``read_dicom`` would read the voxels, as an image of zeros.
+
+    Reads headers only. Raises ``UserError`` as ``read_dicom`` does, but for pixels.
+    """
+    slices = slices_of(read_headers(path, where), where)
+    order = _checked_order(slices, Path(path).is_dir(), where)
+    image = sitk.Image([*slices[0].size, len(slices)], sitk.sitkUInt8)
+    return _placed(image, [slices[index] for index in order], where)
+
+
+def _checked_order(slices: list[Slice], series: bool, where: str) -> NDArray[np.intp]:
+    """Return the order of slices (S,) along their normal, checked to be those of one regular volume."""
+    first, names = slices[0], [one.name for one in slices]
+    if len(slices) == 1 and not series:
+        return np.array([0])
+    if len(slices) == 1:
         raise UserError(
-            f"{where}: no DICOM series in this folder (folders in it are not searched); expected the files"
-            " of one series"
+            f"{where}: one slice only ({first.name}), expected a series of at least 2; of a 2D image give the"
+            " file, not its folder"
         )
-    if len(series) > 1:
-        found = "; ".join(f"{_label(files[0])}, {len(files)} files, {name}" for name, files in series.items())
-        raise UserError(
-            f"{where}: {len(series)} DICOM series in one folder, expected one ({found});"
-            " give each a folder of its own"
-        )
-    (files,) = series.values()
-    try:
-        headers = [_header(file) for file in files]
-        found = headers[0].GetMetaData(MODALITY).strip()
-        if modality and found != modality:
-            raise UserError(f"{where}: the series is of modality {found}, expected {modality}")
-        positions = np.array([_numbers(header, POSITION) for header in headers])
-        axes = np.array([_numbers(header, ORIENTATION) for header in headers])
-        order = _checked_order(positions, axes, [Path(file).name for file in files], where)
-        reader.SetFileNames([files[index] for index in order])
-        return reader.Execute()
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(
-            f"{where}: not a readable DICOM series ({reason});"
-            " of a file that holds many slices give the file itself, not its folder"
-        ) from error
-
-
-def _header(file: str) -> sitk.ImageFileReader:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(file)
-    reader.ReadImageInformation()
-    return reader
-
-
-def _label(file: str) -> str:
-    header = _header(file)
-    tags = [header.GetMetaData(tag).strip() for tag in (MODALITY, DESCRIPTION) if header.HasMetaDataKey(tag)]
-    return " ".join(filter(None, tags)) or "series"
-
-
-def _numbers(header: sitk.ImageFileReader, tag: str) -> list[float]:
-    return [float(part) for part in header.GetMetaData(tag).split("\\")]
-
-
-def _checked_order(positions: NDArray, axes: NDArray, names: list[str], where: str) -> NDArray[np.intp]:
-    """Return the order of slices (S,) along their normal; ``positions`` (S, 3) in mm, ``axes`` (S, 6)."""
-    if len(names) < 2:
-        raise UserError(f"{where}: one slice only ({names[0]}), expected a series of at least 2")
-    turned = np.abs(axes - axes[0]).max(1) > 1e-3
-    if turned.any():
-        raise UserError(f"{where}: slice {names[turned.argmax()]} is turned against {names[0]}")
-    normal = np.cross(axes[0, :3], axes[0, 3:])
+    for one in slices:
+        if np.isnan(one.position).any() or np.isnan(one.axes).any():
+            raise UserError(
+                f"{where}: {one.name} does not state its ImagePositionPatient and ImageOrientationPatient,"
+                " so that its place is unknown; export it again"
+            )
+        if one.size != first.size or not np.allclose(one.spacing, first.spacing, rtol=ROUNDING, atol=0):
+            raise UserError(
+                f"{where}: {one.name} has {_pixels(one)}, but {first.name} has {_pixels(first)}; keep the"
+                " slices of one kind only"
+            )
+        if np.abs(one.axes - first.axes).max() > ROUNDING:
+            raise UserError(
+                f"{where}: {one.name} is turned against {first.name} (a localizer among the slices?); keep"
+                " the slices of one direction only"
+            )
+    positions, normal = np.array([one.position for one in slices]), _normal(first.axes)
     heights = positions @ normal
     order = np.argsort(heights, kind="stable")
     steps = np.diff(heights[order])
     usual = float(np.median(steps))
-    worst = int(np.abs(steps - usual).argmax())
-    between = f"{names[order[worst]]} and {names[order[worst + 1]]}"
-    if steps.min() < 1e-3:
+    if steps.min() < SAME_MM:
         doubled = int(steps.argmin())
         raise UserError(
-            f"{where}: {names[order[doubled]]} and {names[order[doubled + 1]]} lie at one place;"
-            " does the series hold several volumes?"
+            f"{where}: {names[order[doubled]]} and {names[order[doubled + 1]]} lie at one place; are these"
+            " several volumes, as of several echoes or times? Give one of them alone"
         )
+    worst = int(np.abs(steps - usual).argmax())
     if abs(steps[worst] - usual) > UNEVEN * usual:
         raise UserError(
-            f"{where}: slices are missing or unevenly spaced: {between} are {steps[worst]:.2f} mm apart,"
-            f" the others {usual:.2f} mm"
+            f"{where}: slices are missing or unevenly spaced: {names[order[worst]]} and"
+            f" {names[order[worst + 1]]} are {steps[worst]:.2f} mm apart, the others {usual:.2f} mm"
+        )
+    uneven = np.abs(heights[order] - np.linspace(heights.min(), heights.max(), len(order)))
+    if uneven.max() > MISPLACED_MM:
+        raise UserError(
+            f"{where}: slices are unevenly spaced: {names[order[uneven.argmax()]]} lies {uneven.max():.1f} mm"
+            " from where equal distances would put it; resample them to equal distances first"
         )
     drift = positions - positions[order[0]]
-    drift = np.linalg.norm(drift - np.outer(drift @ normal, normal), axis=1)
-    if drift.max() > TILT_MM:
+    shift = np.linalg.norm(drift - np.outer(drift @ normal, normal), axis=1).max()
+    if shift > MISPLACED_MM:
         raise UserError(
-            f"{where}: slices are shifted against each other by up to {drift.max():.1f} mm (a tilted gantry);"
-            " resample the series to right angles first"
+            f"{where}: slices are shifted against each other by up to {shift:.1f} mm (a tilted gantry?);"
+            " resample them to right angles first"
         )
     return order
+
+
+def _pixels(one: Slice) -> str:
+    (columns, rows), (x, y) = one.size, one.spacing
+    return f"{columns} x {rows} pixels of {x:g} x {y:g} mm"
+
+
+def _normal(axes: NDArray[np.float64]) -> NDArray[np.float64]:
+    normal = np.cross(*axes)
+    return normal / np.linalg.norm(normal)
+
+
+def _stored(file: Path, header: "Dataset", where: str) -> NDArray:
+    """Return the stored values (F, R, C) of the pixels of a file's frames, before slope and intercept.
+
+    GDCM decodes them from a copy that holds nothing else, so that it scales nothing itself.
+    """
+    from pydicom import Dataset, dcmread
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage, RLELossless
+
+    where = named(where, file)
+    kind = header.get("PhotometricInterpretation")
+    if kind not in ("MONOCHROME1", "MONOCHROME2"):
+        raise UserError(f"{where}: its pixels are {kind}, expected grey values")
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # our own messages name the patient
+    with one_line(where), tempfile.TemporaryDirectory() as folder:
+        whole, copy = dcmread(file, force=True), Dataset()
+        if _syntax(whole) == RLELossless:  # of which GDCM fails to read small images, and reads damaged ones
+            whole.decompress()
+        for keyword in PIXELS:
+            if keyword in whole:
+                copy[keyword] = whole[keyword]
+        copy.PhotometricInterpretation = "MONOCHROME2"  # the values of the other GDCM would turn upside down
+        copy.SOPClassUID = MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+        copy.SOPInstanceUID = "1"
+        copy.file_meta = FileMetaDataset()
+        copy.file_meta.TransferSyntaxUID = syntax = _syntax(whole)
+        shape = (int(header.get("NumberOfFrames") or 1), int(header.Rows), int(header.Columns))
+        expected, found = math.prod(shape) * int(copy.BitsAllocated) // 8, len(copy.PixelData)
+        if found < expected and not syntax.is_compressed:  # GDCM would fill up with what its memory holds
+            raise UserError(
+                f"{where}: cut off: {found} bytes of pixels, expected {expected}; copy or export it again"
+            )
+        path = Path(folder) / "pixels.dcm"
+        copy.save_as(path, enforce_file_format=True)
+        try:
+            return sitk.GetArrayFromImage(sitk.ReadImage(str(path))).reshape(shape)
+        except RuntimeError as error:
+            raise UserError(
+                f"{where}: its pixels ({syntax.name}) cannot be decoded; copy or convert it again"
+            ) from error
+
+
+def _syntax(whole: "Dataset") -> "UID":
+    """Return how a file's pixels are coded, also of one that does not say it."""
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    implicit, little = whole.original_encoding
+    plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    return whole.file_meta.get("TransferSyntaxUID", plain)
+
+
+def _scaled(stored: NDArray, slices: list[Slice]) -> NDArray:
+    """Return stored values (S, R, C) with the slope and the intercept of each slice.
+
+    Whole numbers stay so, as int16 or int32. Others are float32, or float64 where that would lose digits.
+    """
+    if all((one.slope, one.intercept) == (1, 0) for one in slices):
+        return stored
+    short = stored.dtype.itemsize < 4
+    whole = short and all(
+        number.is_integer() and abs(number) < 2**15 for one in slices for number in (one.slope, one.intercept)
+    )
+    scaled = np.empty(stored.shape, np.int32 if whole else np.float32 if short else np.float64)
+    for values, one, into in zip(stored, slices, scaled, strict=True):
+        into[:] = values * one.slope + one.intercept
+    limits = np.iinfo(np.int16)
+    fits = whole and limits.min <= scaled.min() and scaled.max() <= limits.max
+    return scaled.astype(np.int16) if fits else scaled
+
+
+def _placed(image: sitk.Image, slices: list[Slice], where: str) -> sitk.Image:
+    """Return the image with the spacing, origin and directions of its ordered slices."""
+    first, distance = slices[0], 1.0  # of one slice nothing need be said across it
+    position, axes = first.position, first.axes
+    if len(slices) > 1:
+        distance = float((slices[-1].position - position) @ _normal(first.axes)) / (len(slices) - 1)
+    elif np.isnan(position).any() or np.isnan(axes).any():
+        logger.warning(
+            "%s: its header does not say where it lies: its first pixel is taken as the origin, its rows as"
+            " to the patient's left, its columns as to the back",
+            where,
+        )
+        position, axes = np.zeros(3), np.eye(3)[:2]
+    spacing = (*first.spacing.tolist(), distance)
+    check_spacing(spacing, where)
+    image.SetSpacing(spacing)
+    image.SetOrigin(position.tolist())
+    image.SetDirection(np.column_stack([*axes, _normal(axes)]).ravel().tolist())
+    return image

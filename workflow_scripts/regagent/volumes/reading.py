@@ -9,7 +9,8 @@ import SimpleITK as sitk
 
 from regagent.files import UserError
 from regagent.volumes.checks import check_components, check_finite, check_grid, check_spacing, check_voxels
-from regagent.volumes.dicom import read_series
+from regagent.volumes.dicom import read_dicom, read_dicom_grid
+from regagent.volumes.dicom_headers import is_dicom
 from regagent.volumes.nifti import PAIR, is_nifti, read_nifti, read_nifti_grid
 
 PAIR_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
@@ -18,14 +19,16 @@ PAIR_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
 def read_volume(path: str | Path, patient: str | None = None, modality: str | None = None) -> sitk.Image:
     """Read a scalar 3D volume from a file, or from the folder of a DICOM series, and check it.
 
-    A DICOM series must be of the ``modality``, MR or CT, where one is given. Raises ``UserError`` naming the
-    file and, if given, the patient: for a file that is missing, unreadable or not 3D, or that does not pass
+    DICOM must be of the ``modality``, MR or CT, where one is given. Raises ``UserError`` naming the file and,
+    if given, the patient: for a file that is missing, unreadable or not 3D, or that does not pass
     ``check_grid`` and ``check_voxels``.
     """
     where = f"patient {patient}: {path}" if patient else f"{path}"
     image = _read(path, where, modality)
     if image.GetDimension() != 3:
         raise UserError(f"{where}: {image.GetDimension()}D image, expected a 3D volume")
+    if image.GetDepth() == 1 and is_dicom(path):
+        raise UserError(f"{where}: a file of one slice, expected a 3D volume; give the folder of its series")
     check_voxels(image, where)
     return image
 
@@ -52,8 +55,8 @@ def read_grid(path: str | Path, flat: bool = True) -> sitk.Image:
     """
     where = f"{path}"
     _check_name(path, where)
-    if Path(path).is_dir():
-        image = read_series(path, where)
+    if is_dicom(path):
+        image = read_dicom_grid(path, where)
     elif is_nifti(path):
         image = read_nifti_grid(path, where)
     else:
@@ -65,8 +68,8 @@ def read_grid(path: str | Path, flat: bool = True) -> sitk.Image:
 
 def _read(path: str | Path, where: str, modality: str | None) -> sitk.Image:
     _check_name(path, where)
-    if Path(path).is_dir():
-        image = read_series(path, where, modality)
+    if is_dicom(path):
+        image = read_dicom(path, where, modality)
     elif is_nifti(path):
         image = read_nifti(path, where)
     else:

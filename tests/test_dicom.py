@@ -1,0 +1,768 @@
+"""DICOM as scanners write it: the right voxels at the right place, or one line that says what is wrong."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from agents import export
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from markers import grid, make_pair, perfect_register
+from pydicom import Dataset, dcmread
+from pydicom.fileset import FileSet
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    LegacyConvertedEnhancedCTImageStorage,
+    RLELossless,
+    RTDoseStorage,
+    RTStructureSetStorage,
+)
+from scans import edited, groups, write_frames, write_series, write_slice
+
+from regagent.command import pair as registration
+from regagent.command.main import main
+from regagent.files import UserError
+from regagent.volumes.reading import read_grid, read_image, read_volume
+
+SHUFFLED = [3, 0, 5, 1, 4, 2]
+
+
+def oblique(lowest=-1024, highest=3000):
+    """Return a volume of random values, turned about two axes."""
+    values = np.random.default_rng(1).integers(lowest, highest, (6, 7, 8), dtype=np.int16)
+    image = sitk.GetImageFromArray(values)
+    turn = sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.0)
+    image.SetDirection(turn.GetMatrix())
+    image.SetSpacing((0.75, 1.25, 2.5))
+    image.SetOrigin((-31.25, 12.5, 801.5))
+    return image
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return oblique()
+
+
+def check_same(found, truth, places=1e-6):
+    assert np.array_equal(sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(truth))
+    check_same_grid(found, truth, places)
+
+
+def check_same_grid(found, truth, places=1e-6):
+    assert found.GetSize() == truth.GetSize()
+    for quantity in ("Spacing", "Origin", "Direction"):
+        expected = getattr(truth, f"Get{quantity}")()
+        assert getattr(found, f"Get{quantity}")() == pytest.approx(expected, abs=places), quantity
+
+
+def refused(path, message, modality=None):
+    with pytest.raises(UserError, match=message) as caught:
+        read_image(path, modality)
+    said = str(caught.value)
+    assert said.startswith(f"{path}") and "\n" not in said
+    return said
+
+
+def per_frame(file):
+    return file.PerFrameFunctionalGroupsSequence
+
+
+def position(file, number):
+    return per_frame(file)[number].PlanePositionSequence[0]
+
+
+# Multi-frame files that are right ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [range(6), range(5, -1, -1), SHUFFLED])
+def test_frames_lie_where_their_positions_say(tmp_path, truth, order):
+    found = read_volume(write_frames(truth, tmp_path / "ct.dcm", "CT", order), modality="CT")
+    assert found.GetPixelID() == sitk.sitkInt16
+    check_same(found, truth)
+
+
+def test_a_file_a_folder_with_it_a_series_and_nifti_are_one_volume(tmp_path, truth):
+    (tmp_path / "folder").mkdir()
+    sitk.WriteImage(truth, tmp_path / "ct.nii.gz")
+    for path in (
+        write_frames(truth, tmp_path / "ct.dcm", "CT", SHUFFLED),
+        write_frames(truth, tmp_path / "folder" / "ct.dcm", "CT", SHUFFLED).parent,
+        write_series(truth, tmp_path / "series", "CT"),
+        tmp_path / "ct.nii.gz",
+    ):
+        check_same(read_volume(path, modality="CT"), truth, 1e-5)  # NIfTI has single precision
+        check_same_grid(read_grid(path), truth, 1e-5)
+
+
+def test_an_mr_keeps_its_values(tmp_path):
+    mr = oblique(0, 900)
+    check_same(read_volume(write_frames(mr, tmp_path / "mr.dcm", "MR", SHUFFLED), modality="MR"), mr)
+
+
+def of_the_legacy_class(file):
+    file.SOPClassUID = file.file_meta.MediaStorageSOPClassUID = LegacyConvertedEnhancedCTImageStorage
+
+
+def all_stated_per_frame(file):
+    (shared,) = file.SharedFunctionalGroupsSequence
+    for frame in per_frame(file):
+        frame.update(shared)
+    del file.SharedFunctionalGroupsSequence
+
+
+def of_one_echo(file):
+    for frame in per_frame(file):
+        frame.MREchoSequence = groups(MREchoSequence={"EffectiveEchoTime": 4.6}).MREchoSequence
+
+
+def inverted_when_shown(file):
+    file.PhotometricInterpretation = "MONOCHROME1"
+
+
+def implicit(file):
+    file.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+
+
+def deflated(file):
+    file.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+
+
+def rounded(file):
+    """Positions of 12.5 mm as 12.51 mm; they misplace nothing by more."""
+    place = position(file, 2)
+    place.ImagePositionPatient = [place.ImagePositionPatient[0] + 0.01, *place.ImagePositionPatient[1:]]
+
+
+SOUND_FILES = [
+    of_the_legacy_class,
+    all_stated_per_frame,
+    of_one_echo,
+    inverted_when_shown,
+    implicit,
+    deflated,
+    rounded,
+    lambda file: file.compress(RLELossless),
+]
+
+
+@pytest.mark.parametrize("change", SOUND_FILES)
+def test_a_file_is_read_however_it_is_written(tmp_path, truth, change):
+    path = write_frames(truth, tmp_path / "ct.dcm", "CT", SHUFFLED)
+    with edited(path) as file:
+        change(file)
+    check_same(read_volume(path), truth, 0.01 if change is rounded else 1e-6)
+
+
+@pytest.mark.parametrize("name", ["IM0001", "ct.ima", "1.2.840.10008", "ct.nii", "ct.nii.gz", "ct.mha"])
+def test_a_file_is_known_by_its_content(tmp_path, truth, name):
+    check_same(read_volume(write_frames(truth, tmp_path / name, "CT", SHUFFLED)), truth)
+
+
+@pytest.mark.parametrize("implicit_vr", [True, False])
+def test_a_file_without_preamble(tmp_path, truth, implicit_vr):
+    path = write_frames(truth, tmp_path / "ct", "CT", SHUFFLED)
+    file = dcmread(path)
+    del file.file_meta
+    file.preamble = None
+    file.save_as(path, implicit_vr=implicit_vr, little_endian=True)
+    assert path.read_bytes()[128:132] != b"DICM"
+    check_same(read_volume(path), truth)
+
+
+def test_each_frame_has_its_own_scale(tmp_path):
+    mr = oblique(0, 900)
+    path = write_frames(mr, tmp_path / "mr.dcm", "MR", SHUFFLED)
+    slopes, intercepts = (
+        np.linspace(0.5, 1.7, 6),
+        np.linspace(-3.25, 8, 6),
+    )  # of the frames as they are stored
+    with edited(path) as file:
+        del file.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence
+        for frame, slope, intercept in zip(per_frame(file), slopes, intercepts, strict=True):
+            scale = {"RescaleSlope": f"{slope:.8f}", "RescaleIntercept": f"{intercept:.8f}"}
+            frame.update(groups(PixelValueTransformationSequence=scale))
+    found = read_volume(path)
+    assert found.GetPixelID() == sitk.sitkFloat32
+    stored = sitk.GetArrayFromImage(mr)
+    for frame, z in enumerate(SHUFFLED):
+        expected = stored[z] * slopes[frame] + intercepts[frame]
+        assert sitk.GetArrayFromImage(found)[z] == pytest.approx(expected, rel=1e-6, abs=1e-5)
+
+
+def test_parts_of_one_volume_in_two_files(tmp_path, truth):
+    for number, order in enumerate(([5, 1, 3], [0, 4, 2])):
+        write_frames(truth, tmp_path / f"{number}.dcm", "CT", order)
+    check_same(read_volume(tmp_path), truth)
+
+
+def test_a_radiation_dose(tmp_path):
+    values = np.random.default_rng(2).integers(1, 2**31, (6, 7, 8), dtype=np.uint32)
+    path = write_frames(oblique(), tmp_path / "dose.dcm", "RTDOSE")
+    with edited(path) as file:
+        (shared,) = file.SharedFunctionalGroupsSequence
+        for sequence in (shared.PixelMeasuresSequence, shared.PlaneOrientationSequence):
+            file.update(sequence[0])
+        file.update(position(file, 0))
+        del file.SharedFunctionalGroupsSequence, file.PerFrameFunctionalGroupsSequence
+        file.SOPClassUID = file.file_meta.MediaStorageSOPClassUID = RTDoseStorage
+        file.GridFrameOffsetVector = [0, 2.5, 5, 7.5, 10, 12.5]
+        file.DoseGridScaling = "2.5e-5"
+        file.BitsAllocated, file.BitsStored, file.HighBit = 32, 32, 31
+        file.PixelData = values.tobytes()
+    found = read_volume(path)
+    check_same_grid(found, oblique())
+    assert sitk.GetArrayFromImage(found) == pytest.approx(values * 2.5e-5, rel=1e-12)
+
+
+# Multi-frame files that are wrong ---------------------------------------------------------------------
+
+
+def old_class(file):
+    """A CT of one slice by its class, of six by its number of frames."""
+    file.SOPClassUID = file.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    for sequence in ("PixelMeasuresSequence", "PlaneOrientationSequence", "PixelValueTransformationSequence"):
+        file.update(file.SharedFunctionalGroupsSequence[0][sequence][0])
+    file.update(position(file, 0))
+    del file.SharedFunctionalGroupsSequence, file.PerFrameFunctionalGroupsSequence
+
+
+def without_positions(file):
+    for frame in per_frame(file):
+        del frame.PlanePositionSequence
+
+
+def without_one_position(file):
+    del position(file, 3).ImagePositionPatient
+
+
+def without_directions(file):
+    del file.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+
+
+def without_spacing(file):
+    del file.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+
+
+def lose_a_frame(file):
+    size = file.Rows * file.Columns * 2
+    file.PixelData = file.PixelData[: 2 * size] + file.PixelData[3 * size :]
+    file.NumberOfFrames = 5
+    del per_frame(file)[2]
+
+
+def lose_a_description(file):
+    del per_frame(file)[2]
+
+
+def two_volumes(file):
+    """Every place is there twice, as with two echoes."""
+    file.NumberOfFrames = 12
+    file.PixelData *= 2
+    file.PerFrameFunctionalGroupsSequence = [*per_frame(file), *per_frame(file)]
+
+
+def turn_a_frame(file):
+    turned = {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}
+    per_frame(file)[4].update(groups(PlaneOrientationSequence=turned))
+
+
+def drift(file):
+    along = np.array(oblique().GetDirection()).reshape(3, 3)[:, 1]
+    for number in range(6):
+        place = position(file, number)
+        moved = np.array(place.ImagePositionPatient) + 0.5 * number * along
+        place.ImagePositionPatient = list(np.round(moved, 9))
+
+
+def respace_a_frame(file):
+    per_frame(file)[1].update(groups(PixelMeasuresSequence={"PixelSpacing": [1.5, 0.75]}))
+
+
+def stretch(file):
+    """The distances grow from 2 mm to 3.2 mm; they are 2.5 mm in the file."""
+    across = np.array(oblique().GetDirection()).reshape(3, 3)[:, 2]
+    moved = np.cumsum([0, 2.0, 2.0, 2.6, 3.2, 3.2]) - 2.5 * np.arange(6)
+    for number, by in enumerate(moved):
+        place = position(file, number)
+        place.ImagePositionPatient = list(np.round(np.array(place.ImagePositionPatient) + by * across, 9))
+
+
+def coloured(file):
+    file.PhotometricInterpretation = "RGB"
+    file.SamplesPerPixel = 3
+
+
+def without_pixels(file):
+    del file.PixelData
+
+
+def without_rows(file):
+    del file.Rows
+
+
+def cut_pixels(file):
+    file.PixelData = file.PixelData[:-100]
+
+
+def not_a_number(file):
+    position(file, 3)["ImagePositionPatient"]._value = ["1", "2", "nan"]
+
+
+def not_directions(file):
+    file.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient = [0] * 6
+
+
+def mosaic(file):
+    file.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+
+
+def unknown_syntax(file):
+    file.compress(RLELossless)
+    file.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.201"  # HTJ2K
+
+
+WRONG_FILES = {
+    old_class: "holds 6 frames, but states no position of each frame; export it as a series",
+    without_positions: "holds 6 frames, but states no position of each frame",
+    without_one_position: "frame 4 does not state its ImagePositionPatient and",
+    without_directions: "frame 1 does not state its ImagePositionPatient and ImageOrientationPatient",
+    without_spacing: "frame 1 states no PixelSpacing, so that its size in mm is unknown",
+    lose_a_frame: "missing or unevenly spaced: frame 2 and frame 3 are 5.00 mm apart, the others 2.50 mm",
+    lose_a_description: "holds 6 frames, but describes 5",
+    two_volumes: "frame 1 and frame 7 lie at one place; are these several volumes, as of several echoes",
+    turn_a_frame: "frame 5 is turned against frame 1",
+    drift: r"slices are shifted against each other by up to 2\.5 mm",
+    respace_a_frame: "frame 2 has 8 x 7 pixels of 0.75 x 1.5 mm, but frame 1 has .* of 0.75 x 1.25 mm",
+    stretch: r"unevenly spaced: frame 3 lies 1\.2 mm from where equal distances",
+    coloured: "its pixels are RGB, expected grey values",
+    without_pixels: "not a readable DICOM file .*PixelData",
+    without_rows: "its header is damaged or cut off",
+    cut_pixels: "cut off: 572 bytes of pixels, expected 672",
+    not_a_number: r"ImagePositionPatient of frame 4 is \[.*nan.*\], expected 3 numbers",
+    not_directions: "ImageOrientationPatient of frame 1 is .*, expected two directions at right angles",
+    mosaic: "a mosaic, many slices in one image",
+    unknown_syntax: r"its pixels \(High-Throughput JPEG 2000 .*\) cannot be decoded; copy or convert",
+}
+
+
+@pytest.mark.parametrize("change", WRONG_FILES)
+def test_a_file_is_refused(tmp_path, truth, capfd, change):
+    path = write_frames(truth, tmp_path / "ct.dcm", "CT")
+    with edited(path) as file:
+        change(file)
+    refused(path, WRONG_FILES[change])
+    assert change is unknown_syntax or capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_file_that_is_cut_off(tmp_path, truth, compressed):
+    path = write_frames(truth, tmp_path / "ct.dcm", "CT")
+    if compressed:
+        with edited(path) as file:
+            file.compress(RLELossless)
+    content = path.read_bytes()
+    for lost in (50, 400, len(content) - 140, len(content) - 500):
+        path.write_bytes(content[:-lost])
+        refused(path, "cut off|not a readable DICOM file|no PixelSpacing|states no position")
+
+
+def test_another_modality(tmp_path, truth):
+    path = write_frames(truth, tmp_path / "ct.dcm", "CT")
+    refused(path, "is of modality CT, expected MR", "MR")
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 1), st.integers(128, 1500), st.integers(0, 255))
+def test_a_header_with_one_wrong_byte_is_a_sound_volume_or_refused(tmp_path, truth, kind, place, value):
+    path = write_frames(truth, tmp_path / "ct.dcm", "CT")
+    if kind:
+        path = write_series(truth, tmp_path / "series", "CT") / "1-003.dcm"
+    content = bytearray(path.read_bytes())
+    assume(place < len(content) and content[place] != value)
+    content[place] = value
+    path.write_bytes(content)
+    given_path = path.parent if kind else path
+    try:
+        found = read_volume(given_path)
+    except UserError as error:
+        assert str(error).startswith(str(given_path)) and "\n" not in str(error)
+        return
+    assert found.GetDimension() == 3 and np.isfinite(sitk.GetArrayViewFromImage(found)).all()
+
+
+# Series ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def series(tmp_path, truth):
+    return write_series(truth, tmp_path / "scan", "CT")
+
+
+def all_files(folder):
+    return sorted(folder.glob("1-*.dcm"))
+
+
+def each(change):
+    """Return a change of a series that changes each of its files."""
+
+    def change_all(folder):
+        for number, path in enumerate(all_files(folder)):
+            with edited(path) as file:
+                change(file, number)
+
+    return change_all
+
+
+def one(change, number=3):
+    """Return a change of a series that changes one of its files."""
+
+    def change_it(folder):
+        with edited(all_files(folder)[number]) as file:
+            change(file)
+
+    return change_it
+
+
+def contradict(file, number):
+    file.SliceThickness, file.SpacingBetweenSlices, file.InstanceNumber = 7, -1.5, (number * 5) % 7
+
+
+def of_the_other_byte_order(folder):
+    for path in all_files(folder):
+        file = dcmread(path)
+        values = np.frombuffer(file.PixelData, "<u2").astype(">u2")
+        other = Dataset()
+        other.update(file)
+        other.file_meta = file.file_meta
+        other.add_new("PixelData", "OW", values.tobytes())
+        other.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+        other.save_as(path, enforce_file_format=True)
+
+
+def other_files(folder):
+    (folder / "readme.txt").write_text("hello")
+    (folder / "._1-000.dcm").write_bytes(b"\0\5\x16\7" + bytes(200))
+    (folder / "inside").mkdir()
+    for name, kind in (("plan.dcm", RTStructureSetStorage), ("inside/plan.dcm", RTStructureSetStorage)):
+        other = Dataset()
+        other.SOPClassUID, other.SOPInstanceUID = kind, "1.2.3"
+        other.SeriesInstanceUID, other.Modality = "1.2.3.4", "RTSTRUCT"
+        other.file_meta = dcmread(all_files(folder)[0]).file_meta
+        other.file_meta.MediaStorageSOPClassUID = kind
+        other.save_as(folder / name, enforce_file_format=True)
+
+
+def with_dicomdir(folder):
+    files, copy = FileSet(), folder.parent / "disk"
+    for path in all_files(folder):
+        with edited(path) as file:
+            file.PatientID = file.StudyID = "1"
+            file.PatientName, file.StudyDate, file.StudyTime, file.SeriesNumber = "A", "20200101", "1200", 1
+        files.add(path)
+    files.write(copy)
+    shutil.copy(copy / "DICOMDIR", folder / "DICOMDIR")
+
+
+def round_positions(file, number):
+    """As scanners round them: not 0.8 mm, but 1 mm; the axes are those of the patient."""
+    file.ImagePositionPatient = [0, 0, round(0.625 * number, 1)]
+    file.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+
+
+SOUND_SERIES = {
+    "with a thickness and a number that contradict": each(contradict),
+    "compressed": each(lambda file, number: file.compress(RLELossless)),
+    "of the other byte order": of_the_other_byte_order,
+    "with other files beside": other_files,
+    "with a DICOMDIR": with_dicomdir,
+}
+
+
+@pytest.mark.parametrize("change", SOUND_SERIES)
+def test_a_series_is_read(series, truth, change):
+    SOUND_SERIES[change](series)
+    check_same(read_volume(series, modality="CT"), truth)
+    check_same_grid(read_grid(series), truth)
+
+
+@pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000"])
+def test_compressed_series_of_gdcm(tmp_path, compressor):
+    values = np.random.default_rng(3).integers(0, 2000, (3, 64, 64), dtype=np.int16)
+    writer = sitk.ImageFileWriter()
+    writer.UseCompressionOn()
+    writer.SetCompressor(compressor)
+    writer.KeepOriginalImageUIDOn()
+    for z in range(3):
+        part = sitk.GetImageFromArray(values[z : z + 1])[:, :, 0]
+        for tag, value in {
+            "0008|0060": "MR",
+            "0020|000e": "1.2.3.4",
+            "0008|0018": f"1.2.3.4.{z}",
+            "0020|0032": f"0\\0\\{3 * z}",
+            "0020|0037": "1\\0\\0\\0\\1\\0",
+        }.items():
+            part.SetMetaData(tag, value)
+        write_slice(writer, part, tmp_path / f"{z}.dcm")
+        assert dcmread(tmp_path / f"{z}.dcm").file_meta.TransferSyntaxUID.is_compressed
+    found = read_volume(tmp_path, modality="MR")
+    assert np.array_equal(sitk.GetArrayFromImage(found), values)
+    assert found.GetSpacing() == (1.0, 1.0, 3.0)
+
+
+def test_rounded_positions_are_no_missing_slices(series, truth):
+    each(round_positions)(series)  # distances of 0.6 and 0.7 mm
+    found = read_volume(series)
+    assert found.GetSpacing() == pytest.approx((0.75, 1.25, 0.62), abs=1e-9)
+    assert np.array_equal(sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(truth))
+
+
+def test_a_falling_order_of_files_is_turned(tmp_path, truth):
+    folder = write_series(truth, tmp_path / "scan", "CT")
+    for number, path in enumerate(reversed(all_files(folder))):
+        path.rename(folder / f"a{number}.dcm")
+    check_same(read_volume(folder), truth)
+
+
+def test_each_slice_of_a_series_has_its_own_scale(tmp_path):
+    mr = oblique(0, 900)
+    folder = write_series(mr, tmp_path / "scan", "MR")
+    slopes, intercepts = [1.0, 1.37, 2.5, 0.123, 3.0, 0.75], [0, 0.5, -0.25, 0, 2, -1]
+
+    def scale(file, number):
+        file.RescaleSlope, file.RescaleIntercept = slopes[number], intercepts[number]
+
+    each(scale)(folder)
+    found = read_volume(folder)
+    assert found.GetPixelID() == sitk.sitkFloat32
+    stored = sitk.GetArrayFromImage(mr)
+    for z, values in enumerate(sitk.GetArrayFromImage(found)):
+        assert values == pytest.approx(stored[z] * slopes[z] + intercepts[z], rel=1e-6)
+
+
+def test_whole_scales_that_differ_keep_whole_numbers(series, truth):
+    one(lambda file: setattr(file, "RescaleIntercept", -24))(series)
+    expected = sitk.GetArrayFromImage(truth)
+    expected[3] += 1000
+    found = read_volume(series)
+    assert found.GetPixelID() == sitk.sitkInt16
+    assert np.array_equal(sitk.GetArrayFromImage(found), expected)
+
+
+def large_values(file, number):
+    file.PixelRepresentation = 0
+    file.BitsStored, file.HighBit = 16, 15
+    file.PixelData = np.full((file.Rows, file.Columns), 60000 + number, np.uint16).tobytes()
+
+
+def test_values_beyond_int16(series):
+    each(large_values)(series)
+    found = sitk.GetArrayFromImage(read_volume(series))
+    assert found[:, 0, 0].tolist() == [60000 - 1024 + number for number in range(6)]
+
+
+def lose(keyword):
+    return one(lambda file: delattr(file, keyword))
+
+
+def cut(folder):
+    path = all_files(folder)[5]
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def cut_in_the_header(folder):
+    path = all_files(folder)[5]
+    path.write_bytes(path.read_bytes()[:400])
+
+
+def empty_a_file(folder):
+    all_files(folder)[5].write_bytes(b"")
+
+
+def smaller(file):
+    file.Rows, file.Columns = 4, 4
+    file.PixelData = file.PixelData[:32]
+
+
+def localizer(file):
+    file.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+
+
+def several_echoes(folder):
+    for path in all_files(folder):
+        copy = folder / f"echo2-{path.name}"
+        shutil.copy(path, copy)
+        with edited(copy) as file:
+            file.EchoTime, file.SOPInstanceUID = 80, f"{file.SOPInstanceUID}.2"
+
+
+def another_series(folder):
+    for path in all_files(folder)[:2]:
+        shutil.copy(path, folder / f"b{path.name}")
+        with edited(folder / f"b{path.name}") as file:
+            file.SeriesInstanceUID, file.SeriesDescription = "1.2.3.4", "scout"
+
+
+def only_one(folder):
+    for path in all_files(folder)[1:]:
+        path.unlink()
+
+
+def into_folders(folder):
+    (folder / "a b").mkdir()
+    (folder / "c").mkdir()
+    for path in all_files(folder):
+        path.rename(folder / "c" / path.name)
+
+
+def empty(folder):
+    for path in all_files(folder):
+        path.unlink()
+
+
+WRONG_SERIES = {
+    "no spacing": (lose("PixelSpacing"), "1-003.dcm states no PixelSpacing, so that its size in mm"),
+    "no position": (lose("ImagePositionPatient"), "1-003.dcm does not state its ImagePositionPatient"),
+    "no direction": (lose("ImageOrientationPatient"), "1-003.dcm does not state its .*ImageOrientation"),
+    "a slice cut off": (cut, r"scan/1-005.dcm: cut off: 92 bytes of pixels, expected 112"),
+    "a header cut off": (cut_in_the_header, "scan/1-005.dcm: its header is damaged or cut off"),
+    "an empty file": (empty_a_file, "scan/1-005.dcm: no DICOM file, in spite of its name"),
+    "a smaller slice": (one(smaller), "1-003.dcm has 4 x 4 pixels of .* mm, but 1-000.dcm has 8 x 7 pixels"),
+    "another pixel spacing": (
+        one(lambda file: setattr(file, "PixelSpacing", [1.25, 1.25])),
+        "1-003.dcm has 8 x 7 pixels of 1.25 x 1.25 mm, but 1-000.dcm has 8 x 7 pixels of 0.75 x 1.25 mm",
+    ),
+    "a localizer": (
+        one(localizer),
+        r"1-003.dcm is turned against 1-000.dcm \(a localizer among the slices\?",
+    ),
+    "two echoes": (several_echoes, "1-000.dcm and echo2-1-000.dcm lie at one place; are these several volum"),
+    "two series": (another_series, "2 DICOM series in one folder.*CT 1, 6 files.*CT scout, 2 files"),
+    "a slice": (only_one, r"one slice only \(1-000.dcm\), .* at least 2; of a 2D image give the file"),
+    "a folder of folders": (into_folders, "no DICOM series in .*; give one of its folders: a b, c$"),
+    "an empty folder": (empty, "no DICOM series in this folder .*expected the files of one series$"),
+}
+
+
+@pytest.mark.parametrize("fault", WRONG_SERIES)
+def test_a_series_is_refused(series, fault):
+    break_it, message = WRONG_SERIES[fault]
+    break_it(series)
+    refused(series, message)
+
+
+def test_a_file_without_an_image(series):
+    other_files(series)
+    refused(series / "plan.dcm", "a DICOM file without an image; give the folder of a series")
+
+
+# Files of one slice -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slice_file(tmp_path):
+    image = sitk.GetImageFromArray(np.arange(-1000, -1000 + 2 * 56, dtype=np.int16).reshape(2, 7, 8))
+    image.SetSpacing((0.75, 1.25, 2.0))
+    image.SetOrigin((-20.0, 30.0, 5.0))
+    return write_series(image, tmp_path / "scan", "CT") / "1-001.dcm"
+
+
+def test_a_slice_is_a_2d_image(slice_file):
+    found = read_image(slice_file, "CT")
+    assert sitk.GetArrayFromImage(found).tolist() == np.arange(-944, -888).reshape(7, 8).tolist()
+    assert found.GetSpacing() == (0.75, 1.25) and found.GetOrigin() == (-20.0, 30.0)
+
+
+def test_a_slice_is_no_volume(slice_file):
+    with pytest.raises(UserError, match="a file of one slice, expected a 3D volume; give the folder"):
+        read_volume(slice_file)
+
+
+def test_a_slice_without_spacing_is_refused(slice_file):
+    with edited(slice_file) as file:
+        del file.PixelSpacing
+    refused(slice_file, "1-001.dcm states no PixelSpacing")
+
+
+def test_a_slice_without_a_place_is_taken_with_a_warning(slice_file, caplog):
+    with edited(slice_file) as file:
+        del file.ImagePositionPatient
+    assert read_image(slice_file).GetOrigin() == (0.0, 0.0)
+    assert "its header does not say where it lies" in caplog.text
+
+
+# The command --------------------------------------------------------------------------------------------
+
+CENTRE = (30.0, -20.0, 700.0)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return export(tmp_path_factory.mktemp("agent"), lookahead=9.0)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """The folders of a pair of series, and the transform of its points from MR to CT."""
+    shift = sitk.TranslationTransform(3, (12.0, -8.0, 0.0))
+    mr_grid = grid((90, 80, 10), (2.2, 2.5, 8.0), np.eye(3), CENTRE)
+    ct_grid = grid((130, 130, 12), (1.8, 1.8, 8.0), np.eye(3), CENTRE)
+    mr, ct = make_pair(mr_grid, ct_grid, shift, np.eye(3), CENTRE)
+    write_series(mr, tmp_path / "mr", "MR")
+    write_series(ct, tmp_path / "ct", "CT", 2)
+    return tmp_path
+
+
+def register(folder, model, fixed="mr", moving="ct"):
+    return main(
+        [
+            *("register", "--fixed", f"{folder / fixed}", "--moving", f"{folder / moving}"),
+            *("--model", f"{model}", "--transform-out", f"{folder / 't.tfm'}"),
+            *("--warped-out", f"{folder / 'w.nii.gz'}"),
+        ]
+    )
+
+
+def test_a_pair_of_folders_is_registered_and_the_transform_applied(pair, model, monkeypatch, capsys):
+    monkeypatch.setattr(registration, "register", perfect_register)
+    assert register(pair, model) == 0, capsys.readouterr().err
+    found = sitk.ReadTransform(pair / "t.tfm")
+    assert found.TransformPoint(CENTRE) == pytest.approx((42.0, -28.0, 700.0), abs=1.0)
+    applied = [
+        *("apply", "--transform", f"{pair / 't.tfm'}", "--image", f"{pair / 'ct'}"),
+        *("--reference", f"{pair / 'mr'}", "--out", f"{pair / 'w2.nii.gz'}", "--outside", "-1000"),
+    ]
+    assert main(applied) == 0, capsys.readouterr().err
+    one, other = (sitk.ReadImage(pair / name) for name in ("w.nii.gz", "w2.nii.gz"))
+    assert np.abs(sitk.GetArrayFromImage(one) - sitk.GetArrayFromImage(other)).max() <= 1
+    assert other.GetSize() == (90, 80, 10) and other.GetPixelID() == sitk.sitkInt16
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("fixed", "moving", "message"),
+    [
+        ("mr", "mr2", "mr2: is of modality MR, expected CT"),
+        ("ct", "mr", "ct: is of modality CT, expected MR"),
+        ("mr", "empty", "empty: no DICOM series in this folder"),
+        (".", "ct", "give one of its folders: ct, empty, mr, mr2"),
+    ],
+)
+def test_a_wrong_folder_is_one_line(pair, model, capsys, fixed, moving, message):
+    shutil.copytree(pair / "mr", pair / "mr2")
+    (pair / "empty").mkdir()
+    assert register(pair, model, fixed, moving) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith("error: ") and message in said[0]
+    assert not (pair / "t.tfm").exists()
+
+
+def test_the_help_says_that_folders_are_taken(capsys):
+    with pytest.raises(SystemExit):
+        main(["register", "--help"])
+    said = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert said.count("the folder of a DICOM series") == 2

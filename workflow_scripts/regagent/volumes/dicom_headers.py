@@ -1,0 +1,234 @@
+"""What DICOM headers state: which files make a series, and the place, size and scale of each slice."""
+
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regagent.files import UserError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+#: Where each value of a frame stands in its functional groups. That of a single slice stands in the header.
+GROUPS = {
+    "ImagePositionPatient": "PlanePositionSequence",
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "PixelSpacing": "PixelMeasuresSequence",
+    "RescaleSlope": "PixelValueTransformationSequence",
+    "RescaleIntercept": "PixelValueTransformationSequence",
+}
+
+#: Lengths and products of directions may be off by this much, as their cosines are rounded.
+SKEW = 0.01
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What a header states of a slice: of one file of a series, or of one frame of a file."""
+
+    name: str
+    size: tuple[int, int]  # columns, rows
+    spacing: NDArray[np.float64]  # (2,) mm from column to column and from row to row
+    position: NDArray[np.float64]  # (3,) mm, of the first pixel; NaN if not stated
+    axes: NDArray[
+        np.float64
+    ]  # (2, 3) directions from column to column and from row to row; NaN if not stated
+    slope: float  # from stored values to those of the image
+    intercept: float
+
+
+def is_dicom(path: str | Path) -> bool:
+    """Return whether a path is read as DICOM: a folder, or a file of such content, whatever its name is."""
+    try:
+        return Path(path).is_dir() or _begins_as_dicom(path)
+    except OSError:
+        return False
+
+
+def _begins_as_dicom(path: str | Path) -> bool:
+    with open(path, "rb") as file:
+        start = file.read(132)
+    # A file without preamble begins with one of the first elements of group 2 or 8.
+    bare = start[:2] in (b"\x02\x00", b"\x08\x00") and start[2:3] < b"\x20" and start[3:4] == b"\x00"
+    return start[128:] == b"DICM" or bare
+
+
+def read_headers(path: str | Path, where: str) -> dict[Path, "Dataset"]:
+    """Return the files of an image, each with its header: one file, or those of the one series of a folder.
+
+    Other files in the folder are left out, and so are DICOM files without an image. Raises ``UserError``,
+    which begins with ``where``: for no series or several, and for files that are damaged.
+    """
+    if not Path(path).is_dir():
+        header = _header(Path(path), where)
+        if not _shows(header, where):
+            raise UserError(f"{where}: a DICOM file without an image; give the folder of a series")
+        return {Path(path): header}
+    series: dict[str, dict[Path, Dataset]] = defaultdict(dict)
+    inside = sorted(Path(path).iterdir())
+    for file in inside:
+        if not file.is_file() or file.name.startswith("."):
+            continue
+        if _begins_as_dicom(file):
+            header = _header(file, where)
+            if _shows(header, named(where, file)):
+                series[str(header.get("SeriesInstanceUID"))][file] = header
+        elif file.suffix.lower() == ".dcm":
+            raise UserError(
+                f"{named(where, file)}: no DICOM file, in spite of its name; copy or export it again"
+            )
+    if not series:
+        folders = ", ".join(file.name for file in inside if file.is_dir())
+        raise UserError(
+            f"{where}: no DICOM series in this folder (folders in it are not searched); expected the files"
+            f" of one series{f'; give one of its folders: {folders}' if folders else ''}"
+        )
+    if len(series) > 1:
+        found = "; ".join(
+            f"{_label(next(iter(files.values())))}, {len(files)} files, {uid}"
+            for uid, files in series.items()
+        )
+        raise UserError(
+            f"{where}: {len(series)} DICOM series in one folder, expected one ({found});"
+            " give each a folder of its own"
+        )
+    return next(iter(series.values()))
+
+
+def _header(file: Path, where: str) -> "Dataset":
+    from pydicom import dcmread  # the import takes 0.4 s, too long where nothing is DICOM
+
+    with one_line(named(where, file)):
+        return dcmread(file, stop_before_pixels=True, force=True)
+
+
+def _shows(header: "Dataset", where: str) -> bool:
+    """Return whether a file holds an image. Raises ``UserError`` if it is cut off before it says so."""
+    from pydicom.uid import UID
+
+    with one_line(where):
+        kind = UID(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID") or "").name
+    if "Rows" not in header and (not kind or "Image Storage" in kind):
+        raise UserError(f"{where}: its header is damaged or cut off; copy or export it again")
+    return "Rows" in header
+
+
+def _label(header: "Dataset") -> str:
+    stated = [str(header.get(keyword) or "").strip() for keyword in ("Modality", "SeriesDescription")]
+    return " ".join(filter(None, stated)) or "series"
+
+
+def named(where: str, file: Path) -> str:
+    """Return what an error about a file begins with; ``where`` names the file or its folder."""
+    return where if where.endswith(file.name) else f"{where}/{file.name}"
+
+
+@contextmanager
+def one_line(where: str) -> Iterator[None]:
+    """Tell an error of pydicom or GDCM in one line that begins with ``where``, and no warning of pydicom."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file makes pydicom raise errors of every kind
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise UserError(f"{where}: not a readable DICOM file ({reason}); copy or export it again") from error
+
+
+def slices_of(headers: dict[Path, "Dataset"], where: str) -> list[Slice]:
+    """Return what headers state of the slices of all files, frame by frame as they are stored.
+
+    Raises ``UserError``, which begins with ``where``: for a spacing that is not stated, for frames whose
+    positions are not stated, and for values that are no numbers or no directions at right angles.
+    """
+    slices = []
+    for file, header in headers.items():
+        with one_line(named(where, file)):
+            frames = _frames(header, named(where, file))
+            names = [file.name]
+            if len(frames) > 1:
+                of = f" of {file.name}" if len(headers) > 1 else ""
+                names = [f"frame {number}{of}" for number in range(1, len(frames) + 1)]
+            slices += [_slice(*of_frame, header, where) for of_frame in zip(names, frames, strict=True)]
+    return slices
+
+
+def _frames(header: "Dataset", where: str) -> list[Any]:
+    """Return the functional groups of each frame; those of a single slice may be empty."""
+    if "MOSAIC" in (header.get("ImageType") or []):
+        raise UserError(f"{where}: a mosaic, many slices in one image; convert it to NIfTI first")
+    count = int(header.get("NumberOfFrames") or 1)
+    if "GridFrameOffsetVector" in header:
+        frames = _dose_frames(header)
+    else:
+        frames = list(header.get("PerFrameFunctionalGroupsSequence") or [{}] * count)
+    if len(frames) != count:
+        raise UserError(f"{where}: holds {count} frames, but describes {len(frames)}; export it again")
+    if count > 1 and not all("PlanePositionSequence" in frame for frame in frames):
+        raise UserError(
+            f"{where}: holds {count} frames, but states no position of each frame; export it as a series of"
+            " single slices"
+        )
+    return frames
+
+
+def _dose_frames(header: "Dataset") -> list[Any]:
+    """Return what the header of a radiation dose says of its frames, as functional groups would say it."""
+    normal = np.cross(*np.reshape(np.array(header.ImageOrientationPatient, float), (2, 3)))
+    offsets = np.array(header.GridFrameOffsetVector, float).reshape(-1)
+    places = np.array(header.ImagePositionPatient, float) + np.outer(offsets - offsets[0], normal)
+    scale = {"RescaleSlope": header.get("DoseGridScaling")}
+    return [
+        {
+            "PlanePositionSequence": [{"ImagePositionPatient": place}],
+            "PixelValueTransformationSequence": [scale],
+        }
+        for place in places.tolist()
+    ]
+
+
+def _slice(name: str, frame: Any, header: "Dataset", where: str) -> Slice:
+    """Return a slice from its frame's functional groups, those of all frames, and the header."""
+    shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
+
+    def stated(keyword: str, count: int, otherwise: float) -> NDArray[np.float64]:
+        """Return the numbers (``count``,) of the first place that states them."""
+        groups = [group for place in (frame, shared) for group in place.get(GROUPS[keyword]) or []]
+        for place in (*groups, header):
+            found = place.get(keyword)
+            if found not in (None, "", []):
+                numbers = np.array(found, float).reshape(-1)
+                if len(numbers) != count or not np.isfinite(numbers).all():
+                    raise UserError(f"{where}: {keyword} of {name} is {found}, expected {count} numbers")
+                return numbers
+        return np.full(count, otherwise)
+
+    spacing = stated("PixelSpacing", 2, np.nan)
+    if np.isnan(spacing).any():
+        raise UserError(
+            f"{where}: {name} states no PixelSpacing, so that its size in mm is unknown; export it again"
+        )
+    axes = stated("ImageOrientationPatient", 6, np.nan).reshape(2, 3)
+    if np.abs(axes @ axes.T - np.eye(2)).max() > SKEW:
+        raise UserError(
+            f"{where}: ImageOrientationPatient of {name} is {axes.ravel().tolist()}, expected two directions"
+            " at right angles"
+        )
+    return Slice(
+        name,
+        size=(int(header.Columns), int(header.Rows)),
+        spacing=spacing[::-1],
+        position=stated("ImagePositionPatient", 3, np.nan),
+        axes=axes / np.linalg.norm(axes, axis=1, keepdims=True),
+        slope=stated("RescaleSlope", 1, 1.0).item(),
+        intercept=stated("RescaleIntercept", 1, 0.0).item(),
+    )
