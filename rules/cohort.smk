@@ -1,4 +1,5 @@
 # The volumes of simulated patients, or those of a sample sheet after a check; and the split of the patients.
+# Imports and split come first of what can run: most faults of a user's files end the run there.
 
 if SHEET is None:
 
@@ -34,8 +35,10 @@ else:
         output:
             mr=results("volumes/{patient}/mr.nii.gz"),
             ct=results("volumes/{patient}/ct.nii.gz"),
+            voxels=results("volumes/{patient}/voxels.json"),
         log:
             results("logs/import_patient/{patient}.log"),
+        priority: 100
         conda:
             "../envs/regagent.yaml"
         threads: 1
@@ -53,11 +56,21 @@ else:
 
 rule split_patients:
     input:
-        **({} if SHEET is None else {"sheet": SHEET}),
+        **(
+            {}
+            if SHEET is None
+            else {
+                "sheet": SHEET,
+                "voxels": expand(
+                    results("volumes/{patient}/voxels.json"), patient=PATIENTS
+                ),
+            }
+        ),
     output:
         split=results("split.tsv"),
     log:
         results("logs/split_patients.log"),
+    priority: 100
     conda:
         "../envs/regagent.yaml"
     threads: 1

@@ -51,7 +51,7 @@ def test_too_few_patients(tmp_path):
 
 @pytest.fixture
 def sheet(tmp_path):
-    for name in ("mr", "ct"):
+    for name in ("mr", "ct", *(f"{name}{number}" for name in ("mr", "ct") for number in range(10))):
         (tmp_path / f"{name}.nii.gz").touch()
 
     def write(text):
@@ -63,12 +63,189 @@ def sheet(tmp_path):
 
 
 def test_a_good_sheet(sheet, tmp_path):
-    path = sheet("patient\tct\tmr\n007\tct.nii.gz\tmr.nii.gz\r\n\nP2\tct.nii.gz\tmr.nii.gz\n")
-    files = {name: str(tmp_path / f"{name}.nii.gz") for name in ("mr", "ct")}
+    path = sheet("patient\tct\tmr\n007\tct.nii.gz\tmr.nii.gz\r\n\nP2\tct2.nii.gz\tmr2.nii.gz\n")
+    one, two = str(tmp_path / "mr.nii.gz"), str(tmp_path / "mr2.nii.gz")
     assert read_sheet(path) == [
-        SheetRow(row=row, patient=name, **files, transform="", set="")
-        for row, name in ((2, "007"), (4, "P2"))
+        SheetRow(row=2, patient="007", mr=one, ct=one.replace("mr.", "ct."), transform="", set=""),
+        SheetRow(row=4, patient="P2", mr=two, ct=two.replace("mr2", "ct2"), transform="", set=""),
     ]
+
+
+TWO = [("P1", "mr1.nii.gz", "ct1.nii.gz", ""), ("P2", "mr2.nii.gz", "ct2.nii.gz", "train")]
+
+# The two patients as programs write them.
+SPREADSHEETS = {
+    "tabs behind every row": (
+        "patient\tmr\tct\tset\t\t\nP1\tmr1.nii.gz\tct1.nii.gz\t\t\t\nP2\tmr2.nii.gz\tct2.nii.gz\ttrain\t\t\n"
+    ),
+    "tabs behind the header": (
+        "patient\tmr\tct\tset\t\t\nP1\tmr1.nii.gz\tct1.nii.gz\t\nP2\tmr2.nii.gz\tct2.nii.gz\ttrain\n"
+    ),
+    "tabs behind a row": (
+        "patient\tmr\tct\tset\nP1\tmr1.nii.gz\tct1.nii.gz\t\t\t\nP2\tmr2.nii.gz\tct2.nii.gz\ttrain\n"
+    ),
+    "an empty cell dropped": (
+        "patient\tmr\tct\tset\nP1\tmr1.nii.gz\tct1.nii.gz\nP2\tmr2.nii.gz\tct2.nii.gz\ttrain\n"
+    ),
+    "quoted cells": (
+        '"patient"\t"mr"\t"ct"\t"set"\n"P1"\t"mr1.nii.gz"\t"ct1.nii.gz"\t""\n'
+        '"P2"\t"mr2.nii.gz"\t"ct2.nii.gz"\t"train"\n'
+    ),
+    "an empty first column": (
+        "\tpatient\tmr\tct\tset\n\tP1\tmr1.nii.gz\tct1.nii.gz\n\tP2\tmr2.nii.gz\tct2.nii.gz\ttrain\n"
+    ),
+    "an empty column between": (
+        "patient\tmr\t\tct\tset\nP1\tmr1.nii.gz\t\tct1.nii.gz\t\nP2\tmr2.nii.gz\t\tct2.nii.gz\ttrain\n"
+    ),
+    "rows of tabs": (
+        "\t\t\t\npatient\tmr\tct\tset\n\t\t\t\nP1\tmr1.nii.gz\tct1.nii.gz\t\n\t\t\t\n"
+        "P2\tmr2.nii.gz\tct2.nii.gz\ttrain\n\t\t\t\n"
+    ),
+    "no-break spaces": (
+        "patient\u00a0\tmr\tct\tset\nP1\u00a0\t\u00a0mr1.nii.gz\tct1.nii.gz \t\u00a0\n"
+        "P2\tmr2.nii.gz\u00a0\tct2.nii.gz\ttrain\u00a0\n"
+    ),
+    "capitals": (
+        "Patient\tMR\tCT\tSet\nP1\tmr1.nii.gz\tct1.nii.gz\t\nP2\tmr2.nii.gz\tct2.nii.gz\tTrain\n"
+    ),
+    "comments": (
+        "# two, or three\npatient\tmr\tct\tset\n# the first\nP1\tmr1.nii.gz\tct1.nii.gz\t\n"
+        "#P3\tgone.nii.gz\tct.nii.gz\t\nP2\tmr2.nii.gz\tct2.nii.gz\ttrain\n"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])  # "Unicode text" is the last one
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("kind", SPREADSHEETS)
+def test_a_sheet_as_a_spreadsheet_saves_it(sheet, tmp_path, kind, ends, encoding):
+    rows = read_sheet(sheet(SPREADSHEETS[kind].replace("\n", ends).encode(encoding)))
+    found = [(row.patient, row.mr, row.ct, row.set) for row in rows]
+    assert found == [(name, f"{tmp_path}/{mr}", f"{tmp_path}/{ct}", group) for name, mr, ct, group in TWO]
+
+
+def test_utf_16_of_the_other_byte_order(sheet):
+    path = sheet(b"\xfe\xff" + (HEADER + ROW).encode("utf-16-be"))
+    assert [row.patient for row in read_sheet(path)] == ["P1"]
+
+
+def test_quotes_in_a_path(sheet, tmp_path):
+    for name in ('a "b"\'s.nii.gz', '"c".nii.gz'):
+        (tmp_path / name).touch()
+    row = 'P1\t"a ""b""\'s.nii.gz"\t"""c"".nii.gz"\n'
+    (found,) = read_sheet(sheet(HEADER + row))
+    assert (found.mr, found.ct) == (f'{tmp_path}/a "b"\'s.nii.gz', f'{tmp_path}/"c".nii.gz')
+    (found,) = read_sheet(sheet(HEADER + 'P1\ta "b"\'s.nii.gz\tct.nii.gz\n'))  # as one types it
+    assert found.mr == f'{tmp_path}/a "b"\'s.nii.gz'
+
+
+def refusal(path):
+    with pytest.raises(UserError) as caught:
+        read_sheet(path)
+    where, said = str(path), str(caught.value)
+    assert said.startswith(where) and "\n" not in said
+    return said.removeprefix(where)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("patient,mr,ct\nP1,mr.nii.gz,ct.nii.gz\n", "separated by commas, expected tabs; save the sheet as"),
+        ('"patient","mr","ct"\n"P1","mr.nii.gz","ct.nii.gz"\n', "separated by commas, expected tabs"),
+        ("Patient;MR;CT\r\nP1;mr.nii.gz;ct.nii.gz\r\n", "separated by semicolons, expected tabs"),
+        ("patient  mr  ct\nP1  mr.nii.gz  ct.nii.gz\n", "separated by spaces, expected tabs"),
+        (b"PK\x03\x04\x14\0", "a spreadsheet itself, expected text; save the sheet as tab-separated text"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "a spreadsheet itself, expected text"),
+        ((HEADER + ROW).encode("utf-16-le"), "not UTF-8 text (it holds zeros); save the sheet as UTF-8"),
+        ((HEADER + ROW).encode("utf-16")[:-1], "not UTF-16-LE text (byte 74); save the sheet as UTF-8"),
+        ("Patient\tMR\tCT\tmr\n" + ROW, "column 'mr' stands there twice"),
+        ("patient\t\tmr\tct\nP1\tx\tmr.nii.gz\tct.nii.gz\n", "row 2: trailing cell 'x' in column 2"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_sheet(sheet, text, message):
+    assert message in refusal(sheet(text))
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ("P1\tmr.nii.gz\tct.nii.gz\t\tseen", ": trailing cell 'seen' in column 5, which has no name in the"),
+        ("P1\t\tmr.nii.gz\tct.nii.gz", ": trailing cell 'ct.nii.gz' in column 4"),
+        ('P1\t"mr.nii.gz\tct.nii.gz', ": not readable (unexpected end of data); a cell that begins with a"),
+        ('P1\t"my" mr.nii.gz\tct.nii.gz', "; a cell that begins with a quote must end with one, and quotes"),
+        ('P1\t"mr1.nii.gz\tct1.nii.gz\nP2\tmr2.nii.gz"\tct2.nii.gz', ": a line break in the cell that"),
+        ("P1\t~/mr.nii.gz\tct.nii.gz", "/~/mr.nii.gz does not exist; ~ is not replaced by your home folder;"),
+        ("P1\t~ann/mr.nii.gz\tct.nii.gz", "/~ann/mr.nii.gz does not exist; ~ is not replaced by your home f"),
+        ("P1\tC:\\scans\\mr.nii.gz\tct.nii.gz", "does not exist; it looks like a path in Windows; write it"),
+        ("P1\tD:/scans/mr.nii.gz\tct.nii.gz", "does not exist; it looks like a path in Windows; write it"),
+        ("P1\tscans\\mr.nii.gz\tct.nii.gz", "does not exist; it looks like a path in Windows; write it"),
+        ("P1\t\\\\server\\mr.nii.gz\tct.nii.gz", "does not exist; it looks like a path in Windows; write it"),
+        ("P1\tloop\tct.nii.gz", "loop cannot be read: Too many levels of symbolic links"),
+        ("P1\tlost\tct.nii.gz", "lost is a link to nowhere, which does not exist"),
+        (f"P1\t{'x' * 300}\tct.nii.gz", "cannot be read: File name too long"),
+        ("P1\tmr.nii.gz/more\tct.nii.gz", "mr.nii.gz/more does not exist"),
+    ],
+)  # fmt: skip
+def test_a_row_that_needs_its_user(sheet, tmp_path, cells, message):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "lost").symlink_to("nowhere")
+    said = refusal(sheet(f"{HEADER}{cells}\n"))
+    assert said.startswith(", row 2: ") and message in said
+
+
+def test_what_looks_like_another_systems_path_may_be_a_file(sheet, tmp_path):
+    for name in ("~mr.nii.gz", "C:\\ct.nii.gz"):
+        (tmp_path / name).touch()
+    (row,) = read_sheet(sheet(f"{HEADER}P1\t~mr.nii.gz\tC:\\ct.nii.gz\n"))
+    assert (row.mr, row.ct) == (f"{tmp_path}/~mr.nii.gz", f"{tmp_path}/C:\\ct.nii.gz")
+
+
+def test_a_folder_is_no_transform(sheet):
+    said = refusal(sheet("patient\tmr\tct\ttransform\nP1\tmr.nii.gz\tct.nii.gz\t.\n"))
+    assert said.startswith(", row 2: patient P1: transform file ") and "is a folder, expected a file" in said
+
+
+def test_a_sheet_that_cannot_be_read(tmp_path):
+    path = tmp_path / "patients.tsv"
+    path.symlink_to("/proc/self/mem")  # its first bytes cannot be read, as of a bad disk
+    assert refusal(path) == ": not a readable sample sheet (Input/output error)"
+
+
+def link_to(path, way):
+    """Make a second name of a file or folder and return it."""
+    other = path.with_name("other")
+    match way:
+        case "symbolic link":
+            other.symlink_to(path.name)
+        case "hard link":
+            other.hardlink_to(path)
+        case "dots":
+            return f"../{path.parent.name}/{path.name}"
+        case "same":
+            return path.name
+    return other.name
+
+
+@pytest.mark.parametrize("columns", [("mr", "mr"), ("ct", "ct"), ("mr", "ct")])
+@pytest.mark.parametrize("way", ["same", "symbolic link", "hard link", "dots", "folder"])
+def test_one_file_of_two_patients(sheet, tmp_path, way, columns):
+    first = tmp_path / "mr.nii.gz"
+    if way == "folder":  # of a DICOM series
+        (first := tmp_path / "series").mkdir()
+        way = "symbolic link"
+    second = link_to(first, way)
+    one, two = ({"mr": f"mr{k}.nii.gz", "ct": f"ct{k}.nii.gz"} for k in (1, 2))
+    one[columns[0]], two[columns[1]] = first.name, second
+    path = sheet(f"{HEADER}P1\t{one['mr']}\t{one['ct']}\n\nP2\t{two['mr']}\t{two['ct']}\n")
+    message = r"row 4: patient P2: .* is also a file of patient P1 in row 2; one image .* delete one"
+    with pytest.raises(UserError, match=message):
+        read_sheet(path)
+
+
+def test_one_transform_of_two_patients(sheet, tmp_path):
+    (tmp_path / "identity.tfm").touch()
+    rows = "".join(f"P{k}\tmr{k}.nii.gz\tct{k}.nii.gz\tidentity.tfm\n" for k in (1, 2))
+    assert len(read_sheet(sheet(HEADER[:-1] + "\ttransform\n" + rows))) == 2
 
 
 def test_absolute_paths_and_a_byte_order_mark(sheet, tmp_path):
@@ -83,8 +260,7 @@ def test_absolute_paths_and_a_byte_order_mark(sheet, tmp_path):
         ("\n \n", "empty"),
         ("patient\tmr\tct\n", "no patients"),
         ("patient\tmr\nP1\tmr.nii.gz\n", "column 'ct' is missing"),
-        ("patient,mr,ct\nP1,mr.nii.gz,ct.nii.gz\n", "tab-separated"),
-        ("patient\tmr\tct\nP1\tmr.nii.gz\n", "row 2: 2 columns, expected 3"),
+        ("patient\tmr\tct\nP1\tmr.nii.gz\n", "row 2: column 'ct' is empty"),
         ("patient\tmr\tct\nP1\tmr.nii.gz\t\n", "row 2: column 'ct' is empty"),
         (f"{HEADER}{ROW}\n{ROW}", "row 4: patient P1 again.*row 2"),
         (f"{HEADER}P1\tmr.nii.gz\tgone.nii.gz\n", "row 2: patient P1: ct file .*gone.nii.gz does not exist"),
@@ -106,7 +282,7 @@ def test_no_sheet(tmp_path):
 
 
 def test_the_sheet_may_fix_the_set(sheet, tmp_path):
-    rows = [f"{name}\tmr.nii.gz\tct.nii.gz\t" for name in NAMES[:10]]
+    rows = [f"{name}\tmr{k}.nii.gz\tct{k}.nii.gz\t" for k, name in enumerate(NAMES[:10])]
     rows[0] += "test"
     rows[1] += "train"
     path = sheet("patient\tmr\tct\tset\n" + "\n".join(rows) + "\n")
@@ -118,7 +294,8 @@ def test_the_sheet_may_fix_the_set(sheet, tmp_path):
 
 
 def test_a_sheet_without_test_patients(sheet, tmp_path):
-    path = sheet("patient\tmr\tct\tset\n" + "".join(f"P{k}\tmr.nii.gz\tct.nii.gz\ttrain\n" for k in (1, 2)))
+    rows = "".join(f"P{k}\tmr{k}.nii.gz\tct{k}.nii.gz\ttrain\n" for k in (1, 2))
+    path = sheet("patient\tmr\tct\tset\n" + rows)
     with pytest.raises(UserError, match="no patient for the test set"):
         split(tmp_path, ["P1", "P2"], path)
 

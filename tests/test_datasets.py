@@ -1,8 +1,12 @@
 """Folders in the shape of the public data sets become sample sheets whose volumes can be read."""
 
 import logging
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -145,6 +149,83 @@ def test_places_that_are_no_good(tmp_path, scans):
     with pytest.raises(UserError, match="image.bin: ITK cannot follow a path with a %"):
         write_sheet("rire", tmp_path / "100% rire", tmp_path / "rire.tsv")
     assert [path.name for path in tmp_path.iterdir()] == ["100% rire"]
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path, scans, caplog):
+    write_rire(tmp_path / "rire", scans)
+    place = tmp_path / "rire" / "patient_001"
+    header = place / "ct" / "header.ascii"
+    header.rename(place / "ct" / "kept")
+    header.symlink_to("/proc/self/mem")  # its first bytes cannot be read, as of a bad disk
+    with pytest.raises(UserError, match=f"^{header}: Input/output error$"):
+        write_sheet("rire", tmp_path / "rire", tmp_path / "patients.tsv")
+    header.unlink()
+    header.mkdir()
+    with pytest.raises(UserError, match=f"^{header}: Is a directory$"):
+        write_sheet("rire", tmp_path / "rire", tmp_path / "patients.tsv")
+    header.rmdir()
+    (place / "ct" / "kept").rename(header)
+    (place / "ct" / "image.bin").unlink()
+    (place / "ct" / "image.bin").symlink_to("image.bin")
+    with pytest.raises(UserError, match="image.bin: no such file"):
+        write_sheet("rire", tmp_path / "rire", tmp_path / "patients.tsv")
+    header.unlink()
+    header.symlink_to("../.git/annex/objects/a")
+    with pytest.raises(UserError, match="no patients of rire"):
+        write_sheet("rire", tmp_path / "rire", tmp_path / "patients.tsv")
+    assert f"{header} is a link to ../.git/annex/objects/a, which does not exist" in caplog.text
+
+
+def test_folders_that_are_none_are_named(tmp_path, scans):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match="loop: no such folder"):
+        write_sheet("rire", tmp_path / "loop", tmp_path / "patients.tsv")
+    write_rire(tmp_path / "rire", scans)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="mr.mhd: cannot be written: Not a directory"):
+        write_sheet("rire", tmp_path / "rire", tmp_path / "file" / "patients.tsv")
+    unreadable = os.fsencode(tmp_path / "rire") + b"/patient_J\xf6rg"
+    shutil.copytree(tmp_path / "rire" / "patient_001", os.fsdecode(unreadable))
+    with pytest.raises(UserError, match="its path is not UTF-8 text; rename the folder"):
+        write_sheet("rire", tmp_path / "rire", tmp_path / "patients.tsv")
+
+
+#: As root one may do everything: the rights of the superuser are taken away.
+ORDINARY = [] if os.geteuid() else ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+
+
+@pytest.mark.skipif(bool(ORDINARY) and not shutil.which("setpriv"), reason="needs setpriv to run as root")
+@pytest.mark.parametrize(
+    ("place", "rights", "message"),
+    [
+        ("rire", 0, "{}: Permission denied"),
+        ("rire/patient_001/ct/header.ascii", 0, "{}: Permission denied"),
+        ("rire/patient_001/ct", 0, "{}/../../../rire: no patients of rire in it"),
+        ("sheets", 0o500, "{}/rire_headers/patient_001/mr.mhd: cannot be written: Permission denied"),
+    ],
+)
+def test_what_is_not_allowed_is_one_line(tmp_path, scans, place, rights, message):
+    write_rire(tmp_path / "rire", scans)
+    (tmp_path / "sheets").mkdir()
+    (tmp_path / place).chmod(rights)
+    command = [
+        *ORDINARY,
+        sys.executable,
+        "-m",
+        "regagent",
+        "datasets",
+        "rire",
+        "rire",
+        "--out",
+        "sheets/rire.tsv",
+    ]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    (tmp_path / place).chmod(0o700)
+    said = result.stderr.splitlines()
+    expected = os.path.normpath(message.format(tmp_path / place))
+    assert result.returncode == 1 and said[-1].startswith(f"error: {expected}"), said
+    # A patient whose folder is closed is left out, in a line before the last.
+    assert said[:-1] == [] or f"patient_001 is left out: {tmp_path / place}" in said[0] and len(said) == 2
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)

@@ -110,6 +110,14 @@ def test_what_the_system_refuses_is_one_message_without_traceback(tmp_path):
     assert "Traceback" not in (tmp_path / "job.log").read_text()
 
 
+def test_an_error_of_many_lines_is_told_in_one(tmp_path):
+    absent = f"{tmp_path}/absent.nrrd"
+    result = run_logged(tmp_path / "job.log", f"import SimpleITK; SimpleITK.ReadImage({absent!r})")
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: RuntimeError: ") and absent in result.stderr
+    assert "Traceback" in (tmp_path / "job.log").read_text()
+
+
 #: Where a small file system of its own may be mounted, a run is started in it; else these tests are left out.
 MOUNTS = subprocess.run(
     ["unshare", "--mount", "--map-root-user", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True

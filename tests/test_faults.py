@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 from heads import head
 from scans import write_series
-from workflow import copy_workflow, snakemake, write_overlay
+from workflow import copy_workflow, counted_jobs, snakemake, write_overlay
 
 from regagent.files import UserError
 from regagent.patients.importing import import_patient
@@ -100,6 +100,19 @@ def test_the_fault_stands_in_the_jobs_log(run):
 def test_odd_paths_a_folder_and_a_transform_are_taken(run):
     quality = (run[0] / "results/faults/preregistered/sound/quality.json").read_text()
     assert '"method": "transform"' in quality
+
+
+def test_the_split_waits_for_the_imports_alone(run):
+    """The plan of a sheet with capitals, quotes and tabs at the end, in UTF-16 with Windows line ends."""
+    rows = [
+        "Patient\tMR\tCT\t\t",
+        *(f'{name}\t"{name}/mr.nii.gz"\t{name}/ct.nii.gz' for name in PATIENTS[:2]),
+    ]
+    (run[0] / "other.tsv").write_bytes("\r\n".join(rows).encode("utf-16"))
+    settings = {"run": "other", "cohort": {"source": "sheet", "sheet": "other.tsv"}}
+    overlay = write_overlay(run[0], settings)
+    result = snakemake(run[0], "results/other/split.tsv", "--dry-run", "--configfile", overlay)
+    assert counted_jobs(result.stdout) == {"import_patient": 2, "split_patients": 1}
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +234,13 @@ def complex_of(image):
     return sitk.RealAndImaginaryToComplex(real, real)
 
 
+def unreadable(patient):
+    (patient.folder / "mr.nii.gz").unlink()
+    (patient.folder / "mr.nii.gz").symlink_to(
+        "/proc/self/mem"
+    )  # its first bytes cannot be read, as of a bad disk
+
+
 def exchange(patient):
     patient.columns |= {"mr": "ct.nii.gz", "ct": "mr.nii.gz"}
 
@@ -286,8 +306,12 @@ FAULTS = {
     ),
     "a CT without its intercept": (no_intercept, "ct.nii.gz: its values go from -.* air below -500"),
     "a CT without bone": (no_bone, "ct.nii.gz: its values go from .* to 80, expected .* bone"),
+    "a file that cannot be read": (unreadable, "mr.nii.gz: Input/output error"),
     "a missing file": (lambda p: p.columns.update(mr="gone.mha"), "mr file .*gone.mha does not exist"),
-    "a path with braces": (give("mr", lambda p: p.write(p.mr, "{a}.mha")), "{a}.mha: .* rename the file"),
+    "a path with braces": (
+        give("mr", lambda p: p.write(p.mr, "{a}.mha")),
+        "{a}.mha has { or } .* rename the file",
+    ),
     "a missing transform": (lambda p: p.columns.update(transform="gone.tfm"), "gone.tfm does not exist"),
     "a 2D transform": (flat, "transform .*flat.tfm: maps points in 2D, expected 3D"),
     "no transform": (
@@ -321,7 +345,7 @@ SHEETS = {
     "empty": ("", "the sheet is empty"),
     "only a header": ("patient\tmr\tct\n", "no patients, only a header"),
     "without a column": ("patient\tmr\nP1\tmr.nii.gz\n", "column 'ct' is missing"),
-    "with commas": ("patient,mr,ct\nP1,mr.nii.gz,ct.nii.gz\n", "expected tab-separated"),
+    "with commas": ("patient,mr,ct\nP1,mr.nii.gz,ct.nii.gz\n", "separated by commas, expected tabs"),
     "with a column that nobody knows": (
         "patient\tmr\tct\ttranform\nP1\tmr.nii.gz\tct.nii.gz\t\n",
         "column 'tranform' is not known; expected .*transform",
@@ -335,7 +359,10 @@ SHEETS = {
         "row 3: patient P1 again, first named in row 2",
     ),
     "in Latin-1": ("patient\tmr\tct\nJörg\tmr.nii.gz\tct.nii.gz\n".encode("latin-1"), "not UTF-8 text"),
-    "in UTF-16": ("patient\tmr\tct\nP1\tmr.nii.gz\tct.nii.gz\n".encode("utf-16"), "not UTF-8 text"),
+    "in UTF-16 without its mark": (
+        "patient\tmr\tct\nP1\tmr.nii.gz\tct.nii.gz\n".encode("utf-16-le"),
+        "not UTF-8 text",
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import shutil
 import struct
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from regagent.files import UserError, read_table, read_text_table, write_table
 from regagent.geometry import compose, corner_matrix, invert, matrix, pose_of, transform
 from regagent.pairs.perturbations import perturb_slices, sample_perturbations
+from regagent.patients.datasets import write_sheet
 from regagent.patients.sheet import read_sheet
 from regagent.settings import PerturbationRange, Perturbations
 from regagent.volumes.checks import PLAUSIBLE_SPACING_MM
@@ -125,6 +127,33 @@ def test_any_sheet_is_read_or_refused_by_its_name(tmp_path, table, header):
     else:
         assert len(patients) == len({row.patient for row in patients}) >= 1
         assert all(Path(path).exists() for row in patients for path in (row.mr, row.ct))
+
+
+names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=40)
+
+
+@settings(same_folder, max_examples=100)
+@given(names.filter(lambda name: name not in (".", "..")))
+@example('"quoted"')
+@example('a "quoted" name with a \t tab')
+@example("line\nbreak")
+@example(" spaces\u00a0")
+@example("a\u2028b\x1cc\x85d\ufeff")
+def test_any_path_comes_back_from_a_sheet_or_is_refused(tmp_path, name):
+    place = tmp_path / name / "1HNA001"
+    place.mkdir(parents=True)
+    for modality in ("mr", "ct"):
+        (place / f"{modality}.mha").touch()
+    sheet = tmp_path / "patients.tsv"
+    try:
+        write_sheet("synthrad2025", tmp_path / name, sheet)
+    except UserError as error:
+        assert set(name) & set("\n\r{}") and "\n" not in str(error)
+    else:
+        (row,) = read_sheet(sheet)
+        assert (row.mr, row.ct) == (str(place / "mr.mha"), str(place / "ct.mha"))
+    finally:
+        shutil.rmtree(tmp_path / name)
 
 
 @settings(same_folder, max_examples=200)

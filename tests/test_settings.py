@@ -8,6 +8,7 @@ import shutil
 import pytest
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
+from snakemake.cli import parse_config
 from workflow import ROOT
 
 from regagent.files import UserError
@@ -67,6 +68,44 @@ def test_a_fault_at_the_top_is_named(config, key, value, message):
     config[key] = value
     with pytest.raises(UserError, match=message):
         load(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("run: 001", "run: expected text, found the number 1;"),
+        ("run: 1.5", "run: expected text, found the number 1.5;"),
+        ("run: 2026-11-27", "run: expected text, found the date 2026-11-27;"),
+        ("run: on", "run: expected text, found the truth value True;"),
+        ("methods: [SIFT, 007]", "methods.1: expected text, found the number 7;"),
+        ("variants: {001: {learner: regression}}", "variants.1: expected text, found the number 1;"),
+        ("cohort: {source: sheet, sheet: 2026}", "cohort.sheet: expected text, found the number 2026;"),
+        (
+            "preregistration: {parameter_map: 3}",
+            "preregistration.parameter_map: expected text, found the numb",
+        ),
+        (
+            "variants: {a: {learner: pretrained, model: no}}",
+            "variants.a.model: expected text, found the truth v",
+        ),
+    ],
+)
+def test_text_that_yaml_takes_for_something_else_needs_quotes(config, text, message):
+    with pytest.raises(UserError) as caught:
+        load(config | yaml.safe_load(text))
+    told = [line for line in str(caught.value).splitlines() if line.startswith(f"config: {message}")]
+    assert len(told) == 1 and told[0].endswith(
+        "; put it into quotes, in a settings file, as --config drops them"
+    )
+
+
+def test_a_number_on_the_command_line_is_no_name(config):
+    for given in ("run=001", 'run="001"'):
+        with pytest.raises(
+            UserError, match="^config: run: expected text, found the number 1; put it into quotes"
+        ):
+            load(config | parse_config([given]))
+    assert load(config | yaml.safe_load('run: "001"')).run == "001"
 
 
 def test_every_fault_is_told_at_once(config):

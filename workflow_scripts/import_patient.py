@@ -1,7 +1,8 @@
 """Check the MR and CT of a patient of the sample sheet, and write them in one orientation.
 
 Wildcard: ``patient``. Parameters: ``sheet`` (errors name the patient's row), ``trust_values``.
-Inputs: ``mr``, ``ct`` (files or DICOM folders that the sample sheet names). Outputs: ``mr``, ``ct``.
+Inputs: ``mr``, ``ct`` (files or DICOM folders that the sample sheet names). Outputs: ``mr``, ``ct``,
+``voxels`` (hashes by which the split finds one image under two names).
 """
 
 from regagent.jobs import logged
@@ -16,4 +17,5 @@ with logged(snakemake.log[0]):
         output_ct=snakemake.output.ct,
         sheet=snakemake.params.sheet,
         trust_values=snakemake.params.trust_values,
+        output_voxels=snakemake.output.voxels,
     )

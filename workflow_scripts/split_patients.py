@@ -1,7 +1,8 @@
 """Split the patients into a training and a test set (paper §4).
 
 Settings: ``split``, and the parameter ``patients`` (their names).
-Input: ``sheet``, if the patients come from a sample sheet (its column ``set`` overrides the draw).
+Inputs, if the patients come from a sample sheet: ``sheet`` (its column ``set`` overrides the draw), and
+``voxels`` (a file of each patient's hashes; two patients with the same image are refused).
 Output: ``split``.
 """
 
@@ -15,4 +16,5 @@ with logged(snakemake.log[0]):
         output=snakemake.output.split,
         settings=Split(**snakemake.params.settings),
         sheet=snakemake.input.get("sheet"),
+        voxels=snakemake.input.get("voxels", ()),
     )

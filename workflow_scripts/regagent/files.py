@@ -68,6 +68,15 @@ def write_whole(path: str | Path) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def naming(what: str | Path) -> Iterator[None]:
+    """Raise an error of the system as a ``UserError`` that names its file, or ``what`` if it names none."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename or what}: {error.strerror or error}") from error
+
+
 def _separator(path: str | Path) -> str:
     return "\t" if Path(path).suffix.lower() == ".tsv" else ","
 

@@ -59,7 +59,8 @@ def logged(log: str | Path) -> Iterator[logging.Logger]:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     try:
         Path(log).parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(log, mode="w"))
+        Path(log).write_text("")
+        handlers.append(logging.FileHandler(log))  # appends, as ``_unexpected`` does
     except OSError as error:
         sys.exit(f"error: {log}: the log cannot be written: {error.strerror or error}")
     for handler in handlers:
@@ -94,7 +95,7 @@ def _unexpected(error: Exception, log: str | Path) -> str:
     """Append the traceback to the log and return a message of one line."""
     with suppress(OSError), Path(log).open("a") as stream:
         stream.write(traceback.format_exc())
-    return f"{type(error).__name__}: {error} (the traceback is in {log})"
+    return f"{type(error).__name__}: {' '.join(str(error).split())} (the traceback is in {log})"
 
 
 def check_writable(folder: str | Path) -> None:

@@ -1,15 +1,18 @@
 """Public data sets as cohorts: makes the sample sheet of an unpacked data set (docs/data.md)."""
 
+import csv
+import io
 import logging
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from regagent.files import UserError, write_text
+from regagent.files import UserError, naming, write_text
 from regagent.patients.layouts import LAYOUTS
-from regagent.patients.sheet import read_sheet
+from regagent.patients.sheet import absence, read_sheet
 
 logger = logging.getLogger("regagent")
 
@@ -24,10 +27,24 @@ def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
 
     A patient without an MR or a CT is left out, and the log says so. RIRE's volumes get MetaImage headers in
     a folder beside the sheet (``rire_headers/`` beside ``rire.tsv``), which may not lie in ``folder``. Raises
-    ``UserError`` when ``folder`` has no patients of that data set, and for a wrong place or name of
-    ``output``.
+    ``UserError`` when ``folder`` has no patients of that data set, for a wrong place or name of ``output``,
+    and for what the system cannot read or write.
     """
-    folder, output = Path(folder).resolve(), Path(output).resolve()
+    # ``Path.resolve`` raises RuntimeError for a link to itself.
+    folder, output = Path(os.path.realpath(folder)), Path(os.path.realpath(output))
+    with naming(folder):
+        records = _records(kind, folder, output)
+    rows = io.StringIO()
+    writer = csv.DictWriter(rows, list(records[0]), dialect="excel-tab", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    write_text(rows.getvalue(), output)
+    read_sheet(output)
+    logger.info("%s: %d patients", output, len(records))
+
+
+def _records(kind: str, folder: Path, output: Path) -> list[dict[str, str]]:
+    """Return the rows of the sheet ``output``, by columns, and write the headers of RIRE."""
     pattern, files = LAYOUTS[kind]
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
@@ -37,11 +54,16 @@ def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
     if kind == "rire" and folder in headers.parents:
         raise UserError(f"{output}: lies in {folder}, where nothing is to be written; choose another place")
     records = []
-    for place in sorted(path for path in folder.glob(pattern) if path.is_dir()):
+    # ``glob`` would take a folder that cannot be listed for an empty one.
+    for place in sorted(path for path in folder.iterdir() if path.match(pattern) and path.is_dir()):
+        try:
+            str(place).encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{place}: its path is not UTF-8 text; rename the folder") from error
         paths = {modality: place / name.format(patient=place.name) for modality, name in files.items()}
-        absent = [path for path in paths.values() if not path.exists()]
+        absent = [f"{path} {fault}" for path in paths.values() if (fault := absence(path))]
         if absent:
-            logger.warning("patient %s is left out: %s does not exist", place.name, absent[0])
+            logger.warning("patient %s is left out: %s", place.name, absent[0])
             continue
         if kind == "rire":
             paths = {
@@ -52,28 +74,26 @@ def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
     if not records:
         expected = " and ".join(f"{pattern}/{name.format(patient=pattern)}" for name in files.values())
         raise UserError(f"{folder}: no patients of {kind} in it, expected {expected}")
-    rows = [list(records[0]), *(list(record.values()) for record in records)]
-    # No CSV writer: quotes have no meaning in a sheet.
-    write_text("".join("\t".join(row) + "\n" for row in rows), output)
-    read_sheet(output)
-    logger.info("%s: %d patients", output, len(records))
+    return records
 
 
 def write_rire_header(header: str | Path, output: str | Path) -> Path:
     """Write a MetaImage header (.mhd) of the ``image.bin`` beside a RIRE ``header.ascii``; return its path.
 
     The voxels stay big-endian int16 as they are stored, and the first one lies at 0 mm. Raises ``UserError``
-    when the header lacks a key, when ``image.bin`` has not the size that the header gives, and when the axes
-    do not point to three sides of the head.
+    when the header cannot be read or lacks a key, when ``image.bin`` has not the size that the header gives,
+    and when the axes do not point to three sides of the head.
     """
     header, output = Path(header), Path(output)
-    lines = (line.partition(":=") for line in header.read_text(encoding="latin-1").splitlines())
+    with naming(header):
+        text = header.read_text(encoding="latin-1")
+    lines = (line.partition(":=") for line in text.splitlines())
     keys = {name.strip().lower(): value.strip() for name, _, value in lines}
     size = [int(_number(keys, name, header)[0]) for name in ("columns", "rows", "slices")]
     spacing = [*_number(keys, "pixel size", header), *_number(keys, "slice thickness", header)]
     if len(spacing) != 3:
         raise UserError(f"{header}: pixel size is {keys['pixel size']!r}, expected two numbers")
-    image = header.with_name("image.bin").resolve()
+    image = Path(os.path.realpath(header.with_name("image.bin")))
     if not image.exists():
         raise UserError(f"{image}: no such file; unpack it first if it ends in .Z or .gz")
     expected = 2 * size[0] * size[1] * size[2]

@@ -1,10 +1,12 @@
 """The import of a user's MR and CT: read, checked and written in one orientation."""
 
+import hashlib
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
-from regagent.files import UserError
+from regagent.files import UserError, naming, write_json
 from regagent.patients.modalities import check_modalities
 from regagent.patients.sheet import naming_row
 from regagent.volumes.reading import read_volume
@@ -21,18 +23,34 @@ def import_patient(
     output_ct: str | Path,
     sheet: str | Path | None = None,
     trust_values: bool = False,
+    output_voxels: str | Path | None = None,
 ) -> None:
     """Read a patient's MR and CT, check them and write them in LPS orientation without resampling.
 
-    Each is a file (NIfTI, MetaImage, NRRD or another format of ITK) or the folder of a DICOM series. Raises
-    ``UserError``, with the patient's row in ``sheet``: for an unreadable or implausible volume, for one file
-    as MR and CT, and, without ``trust_values``, for volumes that do not pass ``check_modalities``.
+    Each is a file (NIfTI, MetaImage, NRRD or another format of ITK) or the folder of a DICOM series. A small
+    file ``output_voxels`` gets the ``voxel_hash`` of both, for ``split_patients``. Raises ``UserError``, with
+    the patient's row in ``sheet``: for an unreadable or implausible volume, for one file as MR and CT, and,
+    without ``trust_values``, for volumes that do not pass ``check_modalities``.
     """
     with naming_row(sheet, patient):
         if Path(mr).resolve() == Path(ct).resolve():
             raise UserError(f"patient {patient}: MR and CT are the same file {mr}")
-        fixed, moving = (read_volume(path, patient, modality) for path, modality in ((mr, "MR"), (ct, "CT")))
+        with naming(mr):
+            fixed = read_volume(mr, patient, "MR")
+        with naming(ct):
+            moving = read_volume(ct, patient, "CT")
         if not trust_values:
             check_modalities(fixed, moving, mr, ct, f"patient {patient}: ", ADVICE)
+    fixed, moving = (sitk.DICOMOrient(volume, "LPS") for volume in (fixed, moving))
     for volume, output in ((fixed, output_mr), (moving, output_ct)):
-        write_image(sitk.DICOMOrient(volume, "LPS"), output)
+        write_image(volume, output)
+    if output_voxels:
+        write_json({"patient": patient, "mr": voxel_hash(fixed), "ct": voxel_hash(moving)}, output_voxels)
+
+
+def voxel_hash(volume: sitk.Image) -> str:
+    """Return a SHA-256 of a volume's size and voxels, which is the same for whatever type they have."""
+    values = np.add(sitk.GetArrayViewFromImage(volume), 0, dtype="<f4")  # of -0 it makes 0
+    digest = hashlib.sha256(str(values.shape).encode())
+    digest.update(values)
+    return digest.hexdigest()

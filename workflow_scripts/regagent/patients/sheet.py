@@ -1,8 +1,12 @@
 """The sample sheet: the user's patients, one in each row, with the paths of their scans (§4)."""
 
+import codecs
+import csv
+import io
+import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +18,23 @@ COLUMNS = ("patient", "mr", "ct")
 OPTIONAL = ("transform", "set")
 FILES = ("mr", "ct", "transform")
 PATIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+#: The first bytes of a spreadsheet's own file: .xlsx and .ods are zip archives, .xls is an OLE file.
+SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+
+#: What may stand between columns in place of tabs.
+SEPARATORS = {",": "commas", ";": "semicolons", " ": "spaces"}
+
+#: Forms of a path that no file here has, and what to do about each.
+NO_PATHS = {
+    r"(^|/)~": "~ is not replaced by your home folder; write the whole path",
+    r"\\|(^|/)[A-Za-z]:": "it looks like a path in Windows; write it as this machine sees the file, with /",
+}
+
+#: Why two patients may not share an image, and what to do.
+TWINS = "one image under two names may be in both sets, train and test; delete one of the rows"
 
 
 class SheetRow(BaseModel):
@@ -53,83 +74,160 @@ class SheetRow(BaseModel):
     @field_validator(*FILES)
     @classmethod
     def _is_there(cls, file: str, info: ValidationInfo) -> str:
-        patient = info.data.get("patient")
-        exists = os.path.isfile if info.field_name == "transform" else os.path.exists
-        if file and not exists(file):  # False also for a path that is too long
-            raise ValueError(f"patient {patient}: {info.field_name} file {file} does not exist")
+        where = f"patient {info.data.get('patient')}: {info.field_name} file {file}"
+        if file and (fault := absence(file)):
+            raise ValueError(f"{where} {fault}")
+        if info.field_name == "transform" and os.path.isdir(file):
+            raise ValueError(f"{where} is a folder, expected a file")
         if "{" in file or "}" in file:  # Snakemake takes {name} for a wildcard
-            raise ValueError(
-                f"patient {patient}: {file}: the pipeline cannot take paths with {{ or }};"
-                " rename the file or its folder"
-            )
+            raise ValueError(f"{where} has {{ or }} in its path; rename the file or its folder")
         return file
 
     @field_validator("set")
     @classmethod
     def _is_a_set(cls, name: str) -> str:
-        if name not in ("", "train", "test"):
+        if name.lower() not in ("", "train", "test"):
             raise ValueError(f"set is {name!r}, expected train, test or nothing")
-        return name
+        return name.lower()
 
 
 def read_sheet(path: str | Path) -> list[SheetRow]:
     """Read a sample sheet: tab-separated columns patient, mr, ct and, optionally, transform and set.
 
-    Relative paths count from the sheet's folder and are returned joined to it. Empty rows are skipped. Quotes
-    are ordinary characters. Raises ``UserError`` naming the sheet and the row of the first fault.
+    The text is what a spreadsheet saves as tab-separated: UTF-8 or, with its mark, UTF-16; a cell may stand
+    in quotes, with those inside it doubled. Empty rows, empty columns and empty cells at the end of a row do
+    not count, nor do rows that begin with # in the column ``patient`` or, above the header, in the first one.
+    Names of columns may be in capitals. Relative paths count from the sheet's folder and are returned joined
+    to it. Raises ``UserError`` naming the sheet and the row of the first fault, as when two patients have the
+    same file, under whatever path.
     """
     path = Path(path)
-    lines = [
-        (number, [cell.strip() for cell in line.split("\t")])
-        for number, line in enumerate(_text(path).split("\n"), 1)
-        if line.strip()
-    ]
-    if not lines:
+    rows = _filled_rows(path)
+    while rows and rows[0][1][0].startswith("#"):
+        rows.pop(0)
+    if not rows:
         raise UserError(f"{path}: the sheet is empty, expected a header with {', '.join(COLUMNS)}")
-    (_, header), *lines = lines
+    (_, header), *rows = rows
+    header = [name.lower() for name in header]
     _check_header(header, path)
-    if not lines:
-        raise UserError(f"{path}: no patients, only a header")
-    rows: dict[str, SheetRow] = {}
-    for number, cells in lines:
+    patients: dict[str, SheetRow] = {}
+    for number, cells in rows:
         where = f"{path}, row {number}"
-        if len(cells) != len(header):
-            raise UserError(f"{where}: {len(cells)} columns, expected {len(header)}")
+        named = dict(itertools.zip_longest(header, cells[: len(header)], fillvalue=""))
+        if named["patient"].startswith("#"):
+            continue
+        for column, (name, cell) in enumerate(itertools.zip_longest(header, cells, fillvalue=""), 1):
+            if cell and not name:
+                raise UserError(
+                    f"{where}: trailing cell {cell!r} in column {column}, which has no name in the header;"
+                    " delete the cell, or the tab that is too many before it"
+                )
         record = {
-            name: str(path.parent / cell) if cell and name in FILES else cell
-            for name, cell in zip(header, cells, strict=True)
+            name: str(path.parent / cell) if cell and name in FILES else cell for name, cell in named.items()
         }
         try:
             row = SheetRow.model_validate({"row": number, **record})
         except ValidationError as error:
             raise UserError(f"{where}: {error.errors()[0]['ctx']['error']}") from error
-        if row.patient in rows:
-            first = rows[row.patient].row
+        if row.patient in patients:
+            first = patients[row.patient].row
             raise UserError(f"{where}: patient {row.patient} again, first named in row {first}")
-        rows[row.patient] = row
-    return list(rows.values())
+        patients[row.patient] = row
+    if not patients:
+        raise UserError(f"{path}: no patients, only a header")
+    _refuse_shared_files(patients.values(), path)
+    return list(patients.values())
+
+
+def _refuse_shared_files(rows: Iterable[SheetRow], path: Path) -> None:
+    owners: dict[tuple[int, int], SheetRow] = {}
+    for row in rows:
+        for file in (row.mr, row.ct):
+            status = os.stat(file)
+            owner = owners.setdefault((status.st_dev, status.st_ino), row)  # the same by links and ../ too
+            if owner is not row:
+                raise UserError(
+                    f"{path}, row {row.row}: patient {row.patient}: {file} is also a file of patient"
+                    f" {owner.patient} in row {owner.row}; {TWINS}"
+                )
+
+
+def absence(file: str | Path) -> str:
+    """Return why a file or folder cannot be had, as the end of a sentence about it; '' if it is there."""
+    try:
+        os.stat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.islink(file):
+            return f"is a link to {os.readlink(file)}, which does not exist"
+        hints = [hint for form, hint in NO_PATHS.items() if re.search(form, str(file))]
+        return "; ".join(["does not exist", *hints[:1]])
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return ""
+
+
+def _filled_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the rows that are not empty, with their numbers, as their cells without spaces at the ends."""
+    text = _text(path)
+    first = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
+    if "patient" in first.lower() and "\t" not in first:
+        for separator, name in SEPARATORS.items():
+            if separator in first:
+                raise UserError(
+                    f"{path}: the columns are separated by {name}, expected tabs;"
+                    " save the sheet as tab-separated text"
+                )
+    # With ``strict`` a quote that is never closed is an error, and does not swallow the rows below it.
+    reader = csv.reader(io.StringIO(text, newline=""), "excel-tab", strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    number = 0
+    try:
+        for number, row in enumerate(reader, 1):
+            cells = [cell.strip() for cell in row]
+            if broken := next((cell for cell in cells if "\n" in cell or "\r" in cell), ""):
+                raise UserError(
+                    f"{path}, row {number}: a line break in the cell that begins with"
+                    f" {broken.splitlines()[0]!r}; delete it, or is a quote not closed?"
+                )
+            if any(cells):
+                rows.append((number, cells))
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, row {number + 1}: not readable ({error}); a cell that begins with a quote must end with"
+            ' one, and quotes inside it are doubled: "a ""quoted"" name"'
+        ) from error
+    return rows
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such sample sheet") from error
     except OSError as error:
         raise UserError(f"{path}: not a readable sample sheet ({error.strerror})") from error
+    if content.startswith(SPREADSHEETS):
+        raise UserError(f"{path}: a spreadsheet itself, expected text; save the sheet as tab-separated text")
+    try:
+        text = content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}: not UTF-8 text (byte {error.start}); save the sheet as UTF-8, tab-separated"
+            f"{path}: not {error.encoding.upper()} text (byte {error.start}); save the sheet as UTF-8,"
+            " tab-separated"
         ) from error
+    if "\0" in text:
+        raise UserError(f"{path}: not UTF-8 text (it holds zeros); save the sheet as UTF-8, tab-separated")
+    return text
 
 
 def _check_header(header: list[str], path: Path) -> None:
     expected = f"expected tab-separated {', '.join(COLUMNS)} and optionally {', '.join(OPTIONAL)}"
+    named = [name for name in header if name]
     for name in COLUMNS:
-        if name not in header:
-            raise UserError(f"{path}: column {name!r} is missing; found {', '.join(header)}, {expected}")
-    for name in header:
-        if header.count(name) > 1:
+        if name not in named:
+            raise UserError(f"{path}: column {name!r} is missing; found {', '.join(named)}, {expected}")
+    for name in named:
+        if named.count(name) > 1:
             raise UserError(f"{path}: column {name!r} stands there twice; {expected}")
         if name not in COLUMNS + OPTIONAL:
             raise UserError(f"{path}: column {name!r} is not known; {expected}")

@@ -1,32 +1,39 @@
 """The split of the patients into a training and a test set (§4)."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from regagent.files import UserError, write_table
-from regagent.patients.sheet import read_sheet
+from regagent.patients.sheet import TWINS, SheetRow, read_sheet
 from regagent.settings import Split
 
 
 def split_patients(
-    patients: Sequence[str], output: str | Path, settings: Split, sheet: str | Path | None = None
+    patients: Sequence[str],
+    output: str | Path,
+    settings: Split,
+    sheet: str | Path | None = None,
+    voxels: Iterable[str | Path] = (),
 ) -> None:
     """Write the table (patient, set): about ``train_fraction`` of the patients train, the others test.
 
     Both sets get at least one patient. Patients that ``sheet`` puts into a set stay there, and the others are
-    assigned at random. Raises ``UserError`` for fewer than two patients, for a name given twice, and for a
-    sheet that leaves a set without patients.
+    assigned at random. ``voxels`` are the files that ``import_patient`` writes of the sheet's patients.
+    Raises ``UserError`` for fewer than two patients, for a name given twice, for a sheet that leaves a set
+    without patients, and for two patients with the same MR or the same CT, voxel by voxel.
     """
     names = sorted(patients)
     if len(names) < 2:
         raise UserError(f"{len(names)} patient(s): a training and a test set need at least 2")
     if len(set(names)) < len(names):
         raise UserError("a patient is named twice")
-    given = {row.patient: row.set for row in read_sheet(sheet)} if sheet else {}
-    fixed = {name: given[name] for name in names if given.get(name)}
+    rows = {row.patient: row for row in read_sheet(sheet)} if sheet else {}
+    _refuse_twins(voxels, rows, sheet)
+    fixed = {name: rows[name].set for name in names if name in rows and rows[name].set}
     free = [name for name in names if name not in fixed]
     wanted = min(max(round(settings.train_fraction * len(names)), 1), len(names) - 1)
     already = sum(group == "train" for group in fixed.values())
@@ -37,3 +44,19 @@ def split_patients(
         if group not in sets.values():
             raise UserError(f"{sheet}: column 'set' leaves no patient for the {group} set")
     write_table(pd.DataFrame({"patient": names, "set": [sets[name] for name in names]}), output)
+
+
+def _refuse_twins(
+    voxels: Iterable[str | Path], rows: Mapping[str, SheetRow], sheet: str | Path | None
+) -> None:
+    owners: dict[tuple[str, str], str] = {}
+    for file in voxels:
+        hashes = json.loads(Path(file).read_text(encoding="utf-8"))
+        patient = hashes["patient"]
+        for modality in ("mr", "ct"):
+            owner = owners.setdefault((modality, hashes[modality]), patient)
+            if owner != patient:
+                raise UserError(
+                    f"{sheet}, row {rows[patient].row}: patient {patient} has the same {modality.upper()},"
+                    f" voxel by voxel, as patient {owner} in row {rows[owner].row}; {TWINS}"
+                )

@@ -1,5 +1,6 @@
 """The whole configuration of a run, checked before any job starts, and the messages on its faults."""
 
+from datetime import date
 from difflib import get_close_matches
 from typing import Annotated
 
@@ -13,6 +14,9 @@ from regagent.settings.pairs import Perturbations, Slices
 from regagent.settings.patients import Cohort, Phantom, Preregistration, Split
 from regagent.settings.registration import Baselines, Calibration, Inference
 from regagent.settings.variants import Agent, Regressor, Variant
+
+#: What YAML may make of text without quotes. A bool is an int too, and so comes first.
+NOT_TEXT: dict[type | tuple[type, ...], str] = {bool: "truth value", (int, float): "number", date: "date"}
 
 
 def _distinct(values: list) -> list:
@@ -140,6 +144,12 @@ def _message(fault: ErrorDetails) -> str:
         return f"{where}: no such key" + (f"; did you mean {near[0]!r}?" if near else "")
     if fault["type"] == "missing":
         return f"{where}: this key is required"
+    for types, kind in NOT_TEXT.items():
+        if fault["type"] == "string_type" and isinstance(fault["input"], types):
+            return (
+                f"{where}: expected text, found the {kind} {fault['input']};"
+                " put it into quotes, in a settings file, as --config drops them"
+            )
     return f"{where}: {fault['msg']} (found {fault['input']!r})"
 
 
