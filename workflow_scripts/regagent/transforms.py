@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from regagent.files import UserError, write_whole
+from regagent.files import UserError, itk_name, reason, write_whole
 
 TRANSFORM_SUFFIXES = (".tfm", ".txt", ".h5")
 
@@ -23,13 +23,13 @@ def read_transform(
     another dimension, and an inverse that does not exist.
     """
     where = f"patient {patient}: transform {path}" if patient else f"{path}"
+    itk_name(path)
     if not Path(path).exists():
         raise UserError(f"{where}: no such file, expected a transform ({', '.join(TRANSFORM_SUFFIXES)})")
     try:
         transform = sitk.ReadTransform(str(path))
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"{where}: not a transform that ITK reads ({reason})") from error
+        raise UserError(f"{where}: not a transform that ITK reads ({reason(error)})") from error
     found = transform.GetDimension()
     if dimension not in (None, found):
         raise UserError(f"{where}: maps points in {found}D, expected {dimension}D")
@@ -43,6 +43,7 @@ def read_transform(
 
 def write_transform(transform: sitk.Transform, path: str | Path) -> None:
     """Write a transform whole. Raises ``UserError``, also for a full disk, of which ITK says nothing."""
+    itk_name(Path(path).parent)
     with write_whole(path) as temporary:
         try:
             sitk.WriteTransform(transform, str(temporary))
