@@ -8,18 +8,21 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
+sys.path.insert(0, str(Path(workflow.basedir, "workflow_scripts")))
+
+from regagent.files import UserError
+from regagent.jobs import DETERMINISTIC, RUN_PROCESS, check_writable
+from regagent.process import start_in_utf8
+from regagent.settings.run import load
+
+start_in_utf8()
+
 
 configfile: "config/config.yaml"
 
 
 report: "rules/captions/workflow.rst"
 
-
-sys.path.insert(0, str(Path(workflow.basedir, "workflow_scripts")))
-
-from regagent.files import UserError
-from regagent.jobs import DETERMINISTIC, RUN_PROCESS, check_writable
-from regagent.settings.run import load
 
 try:
     SETTINGS = load(config)

@@ -19,6 +19,8 @@ import psutil
 import yaml
 from workflow import ROOT, copy_workflow
 
+from regagent.files import PARTIAL
+
 KILLS = 30
 SEED = 6
 #: The longest time that a run is left alone, in seconds.
@@ -82,7 +84,7 @@ def outputs(folder: Path) -> dict[str, bytes]:
     found = {}
     for path in results.rglob("*"):
         name = path.relative_to(results)
-        if name.parts[0] not in NEVER_THE_SAME and not name.name.startswith((".partial-", ".snakemake")):
+        if name.parts[0] not in NEVER_THE_SAME and not name.name.startswith((PARTIAL, ".snakemake")):
             with suppress(FileNotFoundError, IsADirectoryError):  # a job that goes on may remove it now
                 found[str(name)] = path.read_bytes()
     return found

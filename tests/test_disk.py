@@ -17,7 +17,7 @@ from workflow import ROOT, copy_workflow, snakemake
 
 from regagent.agent.checkpoints import save
 from regagent.figures.style import save as save_figure
-from regagent.files import UserError, write_json, write_table, write_whole
+from regagent.files import PARTIAL, UserError, write_json, write_table, write_whole
 from regagent.transforms import write_transform
 from regagent.volumes.writing import write_image, write_png
 
@@ -166,4 +166,4 @@ def test_a_run_without_room_says_so_and_keeps_what_was_there(folder, options, me
     assert message in said and "Traceback" not in said and "ended with 1" in said, said
     assert checksum in said
     left = said.partition("ended with")[2]
-    assert f"{VOLUMES}/P002/mr.nii.gz" not in left and ".partial-" not in left
+    assert f"{VOLUMES}/P002/mr.nii.gz" not in left and PARTIAL not in left

@@ -150,8 +150,27 @@ def test_a_state_of_other_settings_is_not_used(tmp_path):
     save_state(tmp_path, {"fingerprint": "a", "steps": 3})
     assert load_state(tmp_path, "a")["steps"] == 3
     assert load_state(tmp_path, "b") is None
-    (tmp_path / "state.pt").write_bytes(b"half a file")
-    assert load_state(tmp_path, "a") is None
+
+
+def test_a_state_that_cannot_be_read_is_told_in_one_line_and_runs_nothing(tmp_path, caplog):
+    class Command:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "made"),)
+
+    path = tmp_path / "state.pt"
+    for broken in (
+        b"half a file",
+        {"fingerprint": "a", "part": Command()},
+        {"fingerprint": np.float64(1)},
+        [1],
+    ):
+        path.write_bytes(broken) if isinstance(broken, bytes) else torch.save(broken, path)
+        caplog.clear()
+        assert load_state(tmp_path, "a") is None
+        (message,) = caplog.messages
+        assert message.startswith(f"{path}: not a readable checkpoint, training begins anew (")
+        assert "\n" not in message
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_dying_worker_ends_the_training_with_its_reason(pairs, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from regagent.files import UserError
+from regagent.files import UserError, itk_name, reason
 
 LOG = "elastix.log"
 
@@ -29,16 +29,16 @@ def elastix(parameter_map: str | Path) -> Callable[[sitk.Image, sitk.Image], sit
 
     Importing itk takes ten to twenty seconds, so make one such function for many pairs.
     """
+    file = itk_name(parameter_map)
     import itk
 
     itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(1)
     parameters = itk.ParameterObject.New()
     try:
-        parameters.AddParameterFile(str(parameter_map))
+        parameters.AddParameterFile(file)
         kind = parameters.GetParameterMap(0)["Transform"][0]
     except (RuntimeError, IndexError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"{parameter_map}: not an Elastix parameter map ({reason})") from error
+        raise UserError(f"{parameter_map}: not an Elastix parameter map ({reason(error)})") from error
     if kind not in ("EulerTransform", "SimilarityTransform"):
         raise UserError(
             f"{parameter_map}: Transform is {kind}, expected EulerTransform or SimilarityTransform"

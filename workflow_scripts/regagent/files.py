@@ -1,9 +1,11 @@
 """Files: written whole or not at all, tables read, and the error that a faulty input raises."""
 
 import csv
+import fcntl
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,9 +17,36 @@ import pandas as pd
 DATA = Path(__file__).parent / "data"
 STYLE = DATA / "figures.mplstyle"
 
+#: What the name of a file begins with until it is whole.
+PARTIAL = ".regagent-partial-"
+
 
 class UserError(Exception):
     """A fault in the user's input: names the patient, file or key, what was found and what was expected."""
+
+
+def reason(error: BaseException) -> str:
+    """Return in one line what a library says is wrong.
+
+    ITK says it behind the word ERROR, after where in its code, and before advice. Others begin with it.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("Exception thrown in SimpleITK")]
+    if not lines:
+        return type(error).__name__
+    told = next((line for line in lines if "ERROR: " in line), lines[0])
+    told = re.sub(r"^\w+\W+ERROR: (\w+ ?\(0x\w+\): )?", "", told)
+    return f"{told} {lines[-1]}" if told.endswith(":") else told
+
+
+def itk_name(path: str | Path) -> str:
+    """Return the path as ITK takes it. Raises ``UserError`` for a name at which ITK ends the process."""
+    name = os.fsencode(path)
+    try:
+        return name.decode()
+    except UnicodeDecodeError as error:
+        shown = name.decode(errors="backslashreplace")
+        raise UserError(f"{shown}: this name is not in UTF-8, as ITK needs it; rename it") from error
 
 
 def parameter_map(name: str) -> Path:
@@ -41,16 +70,14 @@ def write_whole(path: str | Path) -> Iterator[Path]:
 
     The temporary name keeps the suffixes (``.nii.gz``), because many writers choose the format by them; in
     lower case, as some know no other. The content is on the disk before the rename, so that a power cut
-    leaves the old file or the new one. Raises ``UserError`` when the system cannot write, as on a full disk
-    or in a write-protected folder.
+    leaves the old file or the new one. What a killed process left in the folder is removed. Raises
+    ``UserError`` when the system cannot write, as on a full disk or in a write-protected folder.
     """
-    path, temporary = Path(path), None
+    path, temporary, handle = Path(path), None, None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        suffixes = "".join(path.suffixes).lower()
-        handle, name = tempfile.mkstemp(prefix=".partial-", suffix=suffixes, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        _remove_leftovers(path.parent)
+        handle, temporary = _make_locked("".join(path.suffixes).lower(), path.parent)
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
@@ -66,6 +93,27 @@ def write_whole(path: str | Path) -> Iterator[Path]:
         if temporary:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _make_locked(suffix: str, folder: Path) -> tuple[int, Path]:
+    """Make an unfinished file; return its descriptor, which holds its lock, and its path."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=suffix, dir=folder)
+        with suppress(OSError):  # where the file system has no locks, leftovers stay
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # another process took it for a leftover before it was locked
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the unfinished files of a folder whose processes have ended: nobody holds their lock."""
+    for path in folder.glob(f"{PARTIAL}*"):
+        with suppress(OSError), path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 @contextmanager
@@ -152,8 +200,13 @@ def read_text_table(path: str | Path) -> pd.DataFrame:
 
 def write_text(text: str, path: str | Path) -> None:
     """Write a text whole, as UTF-8. Raises ``UserError``."""
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        line = next(line for line in text.splitlines() if any("\ud800" <= sign <= "\udfff" for sign in line))
+        raise UserError(f"{path}: a name in it is not in UTF-8: {ascii(line)}; rename that file") from error
     with write_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 def write_json(content: dict, path: str | Path) -> None:

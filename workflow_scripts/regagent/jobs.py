@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from regagent.files import UserError
+from regagent.files import UserError, reason
 
 logger = logging.getLogger("regagent")
 
@@ -51,16 +51,16 @@ def clock() -> float:
 def logged(log: str | Path) -> Iterator[logging.Logger]:
     """Run the body with its messages in the file ``log`` and on standard error.
 
-    A ``UserError`` ends the process with status 1 and its one message. An error of the system about a file
-    (a full disk, a write-protected folder) does the same. Any other exception does so too, and its traceback
-    is kept in the log. The process ends when the run that it is part of ends.
+    An exception ends the process with status 1 and the one message of ``told``. The process ends when the run
+    that it is part of ends.
     """
     end_with(int(os.environ.get(RUN_PROCESS, 0)))
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     try:
         Path(log).parent.mkdir(parents=True, exist_ok=True)
         Path(log).write_text("")
-        handlers.append(logging.FileHandler(log))  # appends, as ``_unexpected`` does
+        # It appends, as ``told`` does.
+        handlers.append(logging.FileHandler(log, encoding="utf-8", errors="backslashreplace"))
     except OSError as error:
         sys.exit(f"error: {log}: the log cannot be written: {error.strerror or error}")
     for handler in handlers:
@@ -71,11 +71,8 @@ def logged(log: str | Path) -> Iterator[logging.Logger]:
     logger.setLevel(logging.INFO)
     try:
         yield logger
-    except UserError as error:
-        logger.error("error: %s", error)
-        sys.exit(1)
     except Exception as error:
-        logger.error("error: %s", refusal if (refusal := _refusal(error)) else _unexpected(error, log))
+        logger.error("error: %s", told(error, log))
         sys.exit(1)
     finally:
         for handler in handlers:
@@ -84,18 +81,27 @@ def logged(log: str | Path) -> Iterator[logging.Logger]:
                 handler.close()
 
 
-def _refusal(error: Exception) -> str:
-    """Return which file the system could not read or write and why, or '' for any other exception."""
-    if not isinstance(error, OSError) or not error.filename or not error.strerror:
-        return ""
-    return f"{error.filename}: {error.strerror}"
+def told(error: Exception, log: str | Path | None = None) -> str:
+    """Return in one line what went wrong.
 
-
-def _unexpected(error: Exception, log: str | Path) -> str:
-    """Append the traceback to the log and return a message of one line."""
-    with suppress(OSError), Path(log).open("a") as stream:
-        stream.write(traceback.format_exc())
-    return f"{type(error).__name__}: {' '.join(str(error).split())} (the traceback is in {log})"
+    A ``UserError`` says it, and so does an error of the system about a file (a full disk, a write-protected
+    folder). Of any other exception the line also says where its traceback is: at the end of the ``log``, or
+    in a new file among the temporary ones.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    line = f"{type(error).__name__}: {reason(error)}"
+    try:
+        if log is None:
+            handle, log = tempfile.mkstemp(prefix="regagent-", suffix=".log")
+            os.close(handle)
+        with Path(log).open("a", encoding="utf-8", errors="backslashreplace") as stream:
+            traceback.print_exception(error, file=stream)
+    except OSError:
+        return line
+    return f"{line} (the traceback is in {log})"
 
 
 def check_writable(folder: str | Path) -> None:

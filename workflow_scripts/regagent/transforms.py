@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from regagent.files import UserError, write_whole
+from regagent.files import UserError, itk_name, write_whole
 
 TRANSFORM_SUFFIXES = (".tfm", ".txt", ".h5")
 
@@ -68,6 +68,7 @@ def read_transform(
     for an inverse that does not exist.
     """
     where = f"patient {patient}: transform {path}" if patient else f"{path}"
+    itk_name(path)
     if not Path(path).exists():
         raise UserError(f"{where}: no such file, expected a transform ({', '.join(TRANSFORM_SUFFIXES)})")
     try:
@@ -264,6 +265,7 @@ def _inverse(transform: sitk.Transform, where: str) -> sitk.Transform:
 
 def write_transform(transform: sitk.Transform, path: str | Path) -> None:
     """Write a transform whole. Raises ``UserError``, also for a full disk, of which ITK says nothing."""
+    itk_name(Path(path).parent)
     with write_whole(path) as temporary:
         try:
             sitk.WriteTransform(transform, str(temporary))

@@ -18,7 +18,7 @@ from regagent.agent.networks import AgentNetwork
 from regagent.agent.stopping import Thresholds
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.run_tables import read_registrations
-from regagent.files import UserError, read_table
+from regagent.files import UserError, read_table, reason
 from regagent.geometry import ACTIONS
 from regagent.pairs.slices import read_cohort
 from regagent.reproduction.provenance import commit, package_versions
@@ -156,8 +156,7 @@ def load_agent(path: str | Path) -> TrainedAgent:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a broken file makes the unpickler say
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: not an agent file ({reason})") from error
+        raise UserError(f"{path}: not an agent file ({reason(error)})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         hint = ""
         if isinstance(content, dict) and {"kind", "weights"} <= content.keys():

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import logging
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -10,8 +11,10 @@ import numpy as np
 import torch
 
 from regagent.agent.networks import AgentNetwork, RegressionNetwork, precision
-from regagent.files import UserError, write_whole
+from regagent.files import UserError, reason, write_whole
 from regagent.pairs.training_pairs import Pairs
+
+logger = logging.getLogger("regagent")
 
 NETWORKS = {"agent": AgentNetwork, "regression": RegressionNetwork}
 
@@ -41,7 +44,7 @@ def load_model(path, kind):
         content = torch.load(path, map_location="cpu", weights_only=True)
         found = content["kind"]
     except Exception as error:  # whatever a broken file makes the unpickler say
-        raise UserError(f"{path}: not a model file of this software ({error})") from error
+        raise UserError(f"{path}: not a model file of this software ({reason(error)})") from error
     if found != kind:
         raise UserError(f"{path}: holds a model of the kind {found!r}, expected {kind!r}")
     network = NETWORKS[kind](**content["arguments"])
@@ -69,15 +72,20 @@ def save_state(folder: str | Path, state: dict[str, Any]) -> None:
 
 
 def load_state(folder: str | Path, expected: str) -> dict[str, Any] | None:
-    """Return the saved state if there is one of the same fingerprint, else None."""
+    """Return the saved state if there is one of the same fingerprint, else None.
+
+    A state that cannot be read is no worse than none: a warning says so.
+    """
     path = Path(folder) / "state.pt"
     if not path.exists():
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=False)
-    except Exception:  # a damaged state is no worse than none
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found = state["fingerprint"]
+    except Exception as error:  # whatever a broken file makes the unpickler say
+        logger.warning("%s: not a readable checkpoint, training begins anew (%s)", path, reason(error))
         return None
-    return state if state.get("fingerprint") == expected else None
+    return state if found == expected else None
 
 
 def forget_state(folder: str | Path) -> None:

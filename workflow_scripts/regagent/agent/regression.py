@@ -119,7 +119,7 @@ def train_regressor(
         losses.append(loss_value)
         rows, done = [], step + 1
         if done % ROW_STEPS == 0 or done == settings.steps:
-            rows = [{"step": done, "loss": np.mean(losses)}]
+            rows = [{"step": done, "loss": float(np.mean(losses))}]
             losses.clear()
         record.add(done, rows, {"loss": loss_value, "gradient norm": norm_value, "learning rate": rate})
         if record.checkpoint_is_due():

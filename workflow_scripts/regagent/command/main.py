@@ -11,8 +11,9 @@ from typing import Any
 
 from regagent import __version__
 from regagent.patients.layouts import LAYOUTS
+from regagent.process import flush_output, print_anything, start_in_utf8
 
-DONE, FAULT, USAGE, REFUSED = 0, 1, 2, 3
+DONE, FAULT, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
 DIRECTION = """\
 Direction and units: a transform maps points of the fixed image (the MR) to points of
@@ -202,18 +203,38 @@ def _datasets(kind: str, folder: str, out: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    options = vars(parser().parse_args(arguments))
-    from regagent.command.outputs import UsageError
-    from regagent.files import UserError
+    """Run the command and return its exit code. Without ``arguments`` the whole process is the command's."""
+    if arguments is not None:
+        return _run(arguments)
+    start_in_utf8()
+    print_anything()
+    try:
+        code = _run(None)
+    except SystemExit as end:  # of argparse
+        code = end.code if isinstance(end.code, int) else DONE
+    if lost := flush_output():
+        print(f"error: what was to be printed: {lost}", file=sys.stderr)
+        return code or FAULT
+    return code
 
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+
+def _run(arguments: Sequence[str] | None) -> int:
+    options = vars(parser().parse_args(arguments))
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("regagent").setLevel(logging.INFO)
     run = options.pop("run")
     try:
         return run(**options)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE
-    except (UserError, OSError, RuntimeError) as error:  # SimpleITK raises RuntimeError
-        print(f"error: {error}", file=sys.stderr)
-        return FAULT
+    except KeyboardInterrupt:
+        code, message = INTERRUPTED, "interrupted"
+    except Exception as error:
+        code, message = _fault(error)
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def _fault(error: Exception) -> tuple[int, str]:
+    from regagent.command.outputs import UsageError
+    from regagent.jobs import told
+
+    return USAGE if isinstance(error, UsageError) else FAULT, told(error)

@@ -22,8 +22,8 @@ def import_patient(
     output_mr: str | Path,
     output_ct: str | Path,
     sheet: str | Path | None = None,
-    trust_values: bool = False,
     output_voxels: str | Path | None = None,
+    trust_values: bool = False,
 ) -> None:
     """Read a patient's MR and CT, check them and write them in LPS orientation without resampling.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from regagent.files import UserError
+from regagent.files import UserError, itk_name, reason
 from regagent.volumes.checks import check_components, check_finite, check_grid, check_spacing, check_voxels
 from regagent.volumes.dicom import read_dicom, read_dicom_grid
 from regagent.volumes.dicom_headers import is_dicom
@@ -97,13 +97,12 @@ def _naming(where: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"{where}: not a readable volume ({reason})") from error
+        raise UserError(f"{where}: not a readable volume ({reason(error)})") from error
 
 
 def _information(path: str | Path) -> sitk.ImageFileReader:
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_name(path))
     reader.ReadImageInformation()
     return reader
 

@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from regagent.files import UserError, write_whole
+from regagent.files import UserError, itk_name, write_whole
 from regagent.volumes.nifti import NIFTI_SUFFIXES, read_nifti
 
 
@@ -16,6 +16,7 @@ def write_image(image: sitk.Image, path: str | Path, compression_level: int = -1
 
     On a full disk ITK writes half a NIfTI file without an error, so the written file is checked.
     """
+    itk_name(Path(path).parent)
     with write_whole(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=compression_level)
