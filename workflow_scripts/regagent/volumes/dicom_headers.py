@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regagent.files import UserError
+from regagent.files import UserError, reason
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -140,8 +140,7 @@ def one_line(where: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # a damaged file makes pydicom raise errors of every kind
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise UserError(f"{where}: not a readable DICOM file ({reason}); copy or export it again") from error
+        raise UserError(f"{where}: not a readable DICOM file ({reason(error)}); copy or export it again") from error
 
 
 def slices_of(headers: dict[Path, "Dataset"], where: str) -> list[Slice]:
