@@ -1,6 +1,8 @@
 """``regagent register``: register a CT to an MR, and print how far the result can be trusted."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -10,9 +12,10 @@ import torch
 from regagent.agent.agent_file import Evaluation, TrainedAgent, load_agent
 from regagent.command.outputs import FIGURE_SUFFIXES, IMAGE_SUFFIXES, check_outputs, write_together
 from regagent.command.pair import Outcome, Placed, physical_transform, place, read_pair, register_pair
+from regagent.elastix import RegistrationFailed
 from regagent.figures.examples import draw_overlay
 from regagent.figures.overlays import tissue_levels
-from regagent.files import STYLE, parameter_map
+from regagent.files import STYLE, UserError, parameter_map
 from regagent.patients.preregistration import resample
 from regagent.settings import Baselines
 from regagent.transforms import TRANSFORM_SUFFIXES, write_transform
@@ -28,6 +31,7 @@ def register_files(
     report: str | Path | None = None,
     number: int | None = None,
     start: Literal["coordinates", "centres"] = "coordinates",
+    scale: Literal["fixed", "free"] | None = None,
     refine: bool = False,
     force: bool = False,
 ) -> bool:
@@ -35,36 +39,55 @@ def register_files(
 
     The transform is written, and on request the CT on the MR's grid and a picture: all of them or none. If
     the pair is not registered, none is written without ``force``. ``number`` and ``start`` are those of
-    ``place``; with ``refine`` Elastix refines the agent's poses. Raises ``UserError`` for a fault in a file,
-    ``UsageError`` for an unsuitable name of an output.
+    ``place``; with ``refine`` Elastix refines the agent's poses. The scale is 1 if it is ``fixed``, by
+    default that of volumes, whose voxels have a size in mm; 2D images may be pictures that have none. Raises
+    ``UserError`` of one line for a fault in a file, naming it, and for whatever a library does not manage,
+    naming the pair; ``UsageError`` for an unsuitable name of an output.
     """
     check_outputs(
         [fixed, moving, model],
         [(transform_out, TRANSFORM_SUFFIXES), (warped_out, IMAGE_SUFFIXES), (report, FIGURE_SUFFIXES)],
     )
-    refinement = parameter_map(Baselines().refinement_parameter_map) if refine else None
-    torch.set_num_threads(1)
-    agent = load_agent(model)
-    mr, ct = read_pair(fixed, moving)
-    placed = place(mr, ct, agent.facts.slices, start, number)
-    outcome = register_pair(agent, placed, refinement)
-    print(_slices(outcome, placed))
-    if outcome.refusal:
-        print(f"I could not register this pair: {outcome.refusal}", file=sys.stderr)
-        if not force:
-            return False
-    else:
-        print(_result(outcome, placed, agent))
-    transform = physical_transform(outcome.pose, placed)
-    with write_together() as stage:
-        write_transform(transform, stage(transform_out))
-        if warped_out:
-            write_image(resample(ct, mr, transform), stage(warped_out))
-        if report:
-            levels = tissue_levels(placed.moving, placed.moving > 0)
-            names = [f"slice {row}" if placed.dimension == 3 else "" for row in placed.numbers]
-            draw_overlay(placed.fixed, placed.moving, outcome.pose, levels, names, STYLE, stage(report))
-    return not outcome.refusal
+    with _naming(f"{fixed} and {moving}"):
+        refinement = parameter_map(Baselines().refinement_parameter_map) if refine else None
+        torch.set_num_threads(1)
+        agent = load_agent(model)
+        mr, ct = read_pair(fixed, moving)
+        placed = place(mr, ct, agent.facts.slices, start, number)
+        rigid = scale == "fixed" or (scale is None and placed.dimension == 3)
+        outcome = register_pair(agent, placed, rigid, refinement)
+        print(_slices(outcome, placed))
+        if outcome.refusal:
+            print(f"I could not register this pair: {outcome.refusal}", file=sys.stderr)
+            if not force:
+                return False
+        else:
+            print(_result(outcome, placed, agent))
+        transform = physical_transform(outcome.pose, placed)
+        with write_together() as stage:
+            write_transform(transform, stage(transform_out))
+            if warped_out:
+                write_image(resample(ct, mr, transform), stage(warped_out))
+            if report:
+                levels = tissue_levels(placed.moving, placed.moving > 0)
+                names = [f"slice {row}" if placed.dimension == 3 else "" for row in placed.numbers]
+                draw_overlay(placed.fixed, placed.moving, outcome.pose, levels, names, STYLE, stage(report))
+        return not outcome.refusal
+
+
+@contextmanager
+def _naming(pair: str) -> Iterator[None]:
+    """Let an error of a library end as a ``UserError`` of one line that names its file, or else the pair."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, MemoryError, RegistrationFailed) as error:
+        where, said = pair, str(error)
+        if isinstance(error, OSError) and error.filename:
+            where, said = str(error.filename), error.strerror or said
+        if isinstance(error, MemoryError):
+            said = f"not enough memory ({said})" if said else "not enough memory"
+        lines = said.strip().splitlines() or [type(error).__name__]
+        raise UserError(f"{where}: {lines[-1]}") from error  # SimpleITK's last line is what happened
 
 
 def _slices(outcome: Outcome, placed: Placed) -> str:
@@ -89,6 +112,11 @@ def _result(outcome: Outcome, placed: Placed, agent: TrainedAgent) -> str:
     """Return the pose of the pair, the agreement of its slices, and the agent's success rate."""
     start = " from where their centres meet" if placed.start.any() else ""
     lines = [f"       {_numbers(outcome.pose, placed)}  this moves the CT onto the MR{start}"]
+    if outcome.rigid:
+        lines.append(
+            f"The scale is fixed at 1 (the agent saw {outcome.scale_seen:.3f});"
+            " --scale free looks for a scale too"
+        )
     reached = outcome.slices.stopped
     if len(reached) > 1:
         spread = np.median(outcome.spread_px[reached]) * placed.mm_per_px
