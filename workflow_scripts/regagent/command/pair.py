@@ -226,7 +226,7 @@ def register_pair(
     network = agent.network.to(choose_device())
     found = register(network, placed.fixed, placed.moving, threshold, agent.facts.inference, lookahead=True)
     trusted = found.stopped if found.stopped.any() else np.ones_like(found.stopped)
-    scale = float(np.median(found.pose[trusted, 3]))
+    seen, spread_seen = _agreement(found.pose, trusted)
     if rigid:
         # About the centre of the image, because the agent finds the shift apart from the scale: about the
         # centre of the head the error is the same or larger.
@@ -241,18 +241,26 @@ def register_pair(
                 logger.warning("slice %d: Elastix %s, the agent's pose stays", placed.numbers[row], what)
             else:
                 found.pose[row] = pose
-    pose = np.median(found.pose[trusted], axis=0)
-    spread = landmark_distance(found.pose, invert(pose), GRID)
-    refusal = _refusal(agent, found, spread, scale if rigid else 1.0, placed.apart_mm)
-    return Outcome(found, threshold, pose, spread, scale, rigid, refusal)
+    pose, spread = _agreement(found.pose, trusted)
+    # Scales that differ from slice to slice tell of a shift across the slices, which a fixed scale hides.
+    disagreement = max(float(np.median(distances[trusted])) for distances in (spread_seen, spread))
+    refusal = _refusal(agent, found, disagreement, seen[3] if rigid else 1.0, placed.apart_mm)
+    return Outcome(found, threshold, pose, spread, float(seen[3]), rigid, refusal)
+
+
+def _agreement(poses: Array, trusted: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Return the median (4,) of the trusted poses (S, 4), and each pose's distance (S,) from it in px."""
+    median = np.median(poses[trusted], axis=0)
+    return median, landmark_distance(poses, invert(median), GRID)
 
 
 def _refusal(
-    agent: TrainedAgent, found: Registrations, spread: Array, scale: float, apart_mm: float
+    agent: TrainedAgent, found: Registrations, disagreement: float, scale: float, apart_mm: float
 ) -> str | None:
     """Return why the pair counts as not registered, None if it is registered.
 
-    ``scale`` is the one that the agent saw in a pair whose scale is kept at 1.
+    Half of the slices that reached the threshold lie ``disagreement`` px or more from their median. ``scale``
+    is the one that the agent saw in a pair whose scale is kept at 1.
     """
     tested, threshold = agent.facts.evaluation, agent.facts.thresholds.lookahead
     if 2 * tested.stopped_within <= tested.stopped:
@@ -276,7 +284,6 @@ def _refusal(
             " the spacing in both files, and whether both show the same part of the head; --scale free looks"
             f" for a scale too{advice}"
         )
-    disagreement = np.median(spread[found.stopped])
     if disagreement > SUCCESS_PX:
         return (
             f"the slices do not agree on one transform: half of them lie {disagreement:.1f} px or more from"
