@@ -94,6 +94,16 @@ def test_elastix_goes_on_from_a_start(mr, ct):
     assert landmark_distance(itk_pose(refine, mr, moving, start), perturbation, POINTS) < 0.3
 
 
+def test_a_rigid_elastix_keeps_the_scale_of_its_start(mr, ct):
+    perturbation = np.array([12.0, -9.0, 20.0, 1.0])
+    moving = warp(ct, perturbation)
+    start = compose([1.0, -1.5, 3.0, 1.0], invert(perturbation))
+    pose = itk_pose(elastix(REFINEMENT, rigid=True), mr, moving, start)
+    assert landmark_distance(pose, perturbation, POINTS) < 0.3 and pose[3] == pytest.approx(1, abs=1e-12)
+    enlarged = itk_pose(elastix(REFINEMENT, rigid=True), mr, moving, [*start[:3], 1.03])
+    assert enlarged[3] == pytest.approx(1.03, abs=1e-12)
+
+
 def test_several_starts_find_what_one_does_not(mr, ct):
     perturbation, quick = np.array([12.0, -10.0, 70.0, 0.85]), elastix(MULTISTART)
     moving = warp(ct, perturbation)

@@ -20,6 +20,7 @@ from regagent.command import outputs
 from regagent.command import pair as registration
 from regagent.command.main import main
 from regagent.command.outputs import write_together
+from regagent.elastix import RegistrationFailed
 from regagent.files import UserError
 
 CENTRE = (30.0, -20.0, 700.0)
@@ -32,11 +33,17 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture
-def truth():
+def scale():
+    """The size of the CT over that of the MR."""
+    return 1.1
+
+
+@pytest.fixture
+def truth(scale):
     """Points of the MR to points of the CT, in mm."""
     transform = sitk.AffineTransform(3)
     transform.SetCenter(CENTRE)
-    cos, sin = 1.1 * np.cos(0.2), 1.1 * np.sin(0.2)
+    cos, sin = scale * np.cos(0.2), scale * np.sin(0.2)
     transform.SetMatrix([cos, -sin, 0.0, sin, cos, 0.0, 0.0, 0.0, 1.0])
     transform.SetTranslation((12.0, -8.0, 0.0))
     return transform
@@ -72,10 +79,10 @@ def written(folder):
     return {path.name for path in (folder / "out").glob("*")}
 
 
-@pytest.mark.parametrize("suffix", ["nii.gz", "mha"])
-def test_a_pair_is_registered(pair, model, monkeypatch, capsys, truth, suffix):
+@pytest.mark.parametrize(("suffix", "more"), [("nii.gz", ["--scale", "free"]), ("mha", [])])
+def test_a_pair_is_registered(pair, model, monkeypatch, capsys, truth, suffix, more):
     monkeypatch.setattr(registration, "register", perfect_register)
-    assert register(pair, model, suffix=suffix) == 0
+    assert register(pair, model, *more, suffix=suffix) == 0
     assert written(pair) == {"t.tfm", f"w.{suffix}", "overlay.png"}
     found = sitk.ReadTransform(pair / "out" / "t.tfm")
     assert found.GetDimension() == (3 if suffix == "nii.gz" else 2)
@@ -91,11 +98,41 @@ def test_a_pair_is_registered(pair, model, monkeypatch, capsys, truth, suffix):
     said = capsys.readouterr()
     assert "Success estimate of a slice: 67%. Of 6 test cases" in said.out and said.err == ""
     assert bool(re.search(r"\b(\d+) of \1 slices reached", said.out)) == (suffix == "nii.gz")
+    assert "The scale is fixed" not in said.out
+
+
+@pytest.mark.parametrize(("suffix", "more"), [("nii.gz", []), ("mha", ["--scale", "fixed"])])
+@pytest.mark.parametrize("scale", [1.0])
+def test_the_scale_is_fixed(pair, model, monkeypatch, capsys, truth, suffix, more):
+    monkeypatch.setattr(registration, "register", perfect_register)
+    assert register(pair, model, *more, suffix=suffix) == 0
+    found = sitk.ReadTransform(pair / "out" / "t.tfm")
+    for point in ((30.0, -20.0, 700.0), (60.0, 20.0, 690.0), (-20.0, -60.0, 710.0)):
+        expected = truth.TransformPoint(point)[: found.GetDimension()]
+        assert found.TransformPoint(point[: found.GetDimension()]) == pytest.approx(expected, abs=1.0)
+    if suffix == "mha":
+        assert sitk.Similarity2DTransform(found).GetScale() == 1
+    else:
+        linear = np.reshape(sitk.AffineTransform(found).GetMatrix(), (3, 3))
+        assert linear @ linear.T == pytest.approx(np.eye(3), abs=1e-12)
+    said = capsys.readouterr().out
+    assert re.search(r"The scale is fixed at 1 \(the agent saw (1\.00|0\.99)\d\)", said)
+    rows = [line.split() for line in said.splitlines() if "reached it after" in line]
+    assert rows and all(row[4] == "1.000" for row in rows)
+
+
+@pytest.mark.parametrize(("suffix", "more"), [("nii.gz", []), ("mha", ["--scale", "fixed"])])
+def test_a_size_that_differs_is_refused_where_the_scale_is_fixed(
+    pair, model, monkeypatch, capsys, suffix, more
+):
+    monkeypatch.setattr(registration, "register", perfect_register)
+    assert register(pair, model, *more, suffix=suffix) == 3
+    assert "the CT looks 10% larger than the MR" in capsys.readouterr().err and written(pair) == set()
 
 
 def test_one_slice_of_a_volume(pair, model, monkeypatch, capsys):
     monkeypatch.setattr(registration, "register", perfect_register)
-    assert register(pair, model, "--slice", "4") == 0
+    assert register(pair, model, "--slice", "4", "--scale", "free") == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if "reached it after" in line]
     assert len(rows) == 1 and rows[0].split()[0] == "4"
 
@@ -158,6 +195,37 @@ def test_a_fault_leaves_what_was_written_before(pair, model, monkeypatch, capsys
     assert register(pair, model, *(["--refine"] if place == "files.DATA" else []), suffix="mha") == 1
     assert capsys.readouterr().err.startswith("error: ")
     assert written(pair) == {"t.tfm"} and (pair / "out" / "t.tfm").read_text() == "of yesterday"
+
+
+FAULT = RuntimeError("Exception thrown in SimpleITK:\nsitk::ERROR: it overflows\n")
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "message"),
+    [
+        ("read_pair", OSError(5, "Input/output error", "/mnt/x.nii"), "/mnt/x.nii: Input/output error"),
+        ("read_pair", OSError("the disk is gone"), "OSError: the disk is gone"),
+        ("place", ValueError("a shape does not fit"), "ValueError: a shape does not fit"),
+        ("place", ValueError(""), "ValueError"),
+        ("register_pair", RegistrationFailed("it is not finite"), "RegistrationFailed: it is not finite"),
+        ("register_pair", MemoryError(), "MemoryError"),
+        ("resample", MemoryError("3 GiB"), "MemoryError: 3 GiB"),
+        ("write_transform", FAULT, "RuntimeError: it overflows"),
+        ("draw_overlay", FAULT, "RuntimeError: it overflows"),
+    ],
+)
+@pytest.mark.parametrize("scale", [1.0])
+def test_an_error_of_a_library_is_one_line(pair, model, monkeypatch, capsys, place, error, message):
+    def broken(*arguments, **keys):
+        raise error
+
+    monkeypatch.setattr(registration, "register", perfect_register)
+    monkeypatch.setattr(f"regagent.command.register.{place}", broken)
+    assert register(pair, model) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    assert message in said
+    assert written(pair) == set()
 
 
 def test_a_folder_that_may_not_be_written_into_is_named_first(pair, monkeypatch, capsys):

@@ -86,7 +86,7 @@ def test_a_known_transform_of_2d_images_is_recovered(perfect, size, spacing, dir
     ct_grid = grid((300, 260), (0.8, 1.0), turn(-20)[:2, :2], np.add(CENTRE[:2], (6, 4)))
     mr, ct = make_pair(grid(size, spacing, direction, CENTRE[:2]), ct_grid, truth, np.eye(2), CENTRE[:2])
     placed = place(mr, ct, perfect.facts.slices)
-    outcome = register_pair(perfect, placed)
+    outcome = register_pair(perfect, placed, rigid=False)
     found = physical_transform(outcome.pose, placed)
     assert outcome.refusal is None
     assert isinstance(found, sitk.Similarity2DTransform)
@@ -107,17 +107,22 @@ TILTED = turn(9, "x") @ turn(-7)
         ((16 * 5, 84, 40), (2.5, 2.5, 2.5), np.eye(3)[:, [1, 2, 0]]),  # sagittal
     ],
 )
-@pytest.mark.parametrize("number", [None, 5])
-def test_a_known_transform_of_volumes_is_recovered(perfect, size, spacing, order, number):
-    truth = in_plane(-14.0, 0.9, (-10.0, 14.0), CENTRE, TILTED)
+@pytest.mark.parametrize(("number", "rigid"), [(None, False), (5, False), (None, True), (5, True)])
+def test_a_known_transform_of_volumes_is_recovered(perfect, size, spacing, order, number, rigid):
+    scale = 1.0 if rigid else 0.9
+    truth = in_plane(-14.0, scale, (-10.0, 14.0), CENTRE, TILTED)
     if order[1, 0] == 1:  # the sagittal stack has its slices along x
         size = (84, 40, 72)
     ct_grid = grid((140, 150, 60), (1.6, 1.6, 4.0), np.eye(3), np.add(CENTRE, (6, 4, 10)))
     mr, ct = make_pair(grid(size, spacing, TILTED @ order, CENTRE), ct_grid, truth, TILTED, CENTRE)
     placed = place(mr, ct, perfect.facts.slices, number=number)
-    outcome = register_pair(perfect, placed)
+    outcome = register_pair(perfect, placed, rigid)
     found = physical_transform(outcome.pose, placed)
     assert outcome.refusal is None
+    linear = np.reshape(found.GetMatrix(), (3, 3))
+    if rigid:
+        assert linear @ linear.T == pytest.approx(np.eye(3), abs=1e-12)
+    assert np.linalg.det(linear) == pytest.approx(scale**2, abs=0.02)
     assert (len(placed.numbers) > 3) if number is None else (placed.numbers == [5])
     assert error_mm(found, truth, CENTRE, TILTED) < 1.5
     assert error_mm(sitk.Transform(3, sitk.sitkIdentity), truth, CENTRE, TILTED) > 20.0
@@ -133,12 +138,16 @@ def test_from_the_centres_where_the_coordinates_share_nothing(perfect):
     mr_grid = grid((80, 80, 12), (2.5, 2.5, 6.0), np.eye(3), CENTRE)
     ct_grid = grid((100, 100, 20), (2.5, 2.5, 6.0), np.eye(3), np.add(CENTRE, (500, -300, 900)))
     mr, ct = make_pair(mr_grid, ct_grid, there, np.eye(3), CENTRE)
-    with pytest.raises(UserError, match="no slices to register: the CT shows the head in none"):
+    advice = "; by their coordinates the centres of MR and CT lie 1072 mm apart: --start centres begins with"
+    with pytest.raises(UserError, match=f"no slices to register: the CT shows the head in none.*{advice}"):
         place(mr, ct, perfect.facts.slices)
-    with pytest.raises(UserError, match="no head where the MR lies by their coordinates; try to start from"):
+    with pytest.raises(UserError, match="the head covers at most [^;]*$"):  # no start helps a faulty MR
+        place(mr, ct, perfect.facts.slices.model_copy(update={"minimum_head_fraction": 0.9}))
+    with pytest.raises(UserError, match=f"slice 4: the CT shows no head where the MR lies{advice}"):
         place(mr, ct, perfect.facts.slices, number=4)
     placed = place(mr, ct, perfect.facts.slices, start="centres")
-    found = physical_transform(register_pair(perfect, placed).pose, placed)
+    assert placed.apart_mm == 0
+    found = physical_transform(register_pair(perfect, placed, rigid=True).pose, placed)
     assert error_mm(found, there, CENTRE, np.eye(3)) < 1.5
 
 
@@ -147,7 +156,7 @@ def test_the_pose_lays_the_slices_on_each_other(perfect):
     grids = (grid((200, 160), (1.0, 1.3), np.eye(2), CENTRE[:2]) for _ in range(2))
     mr, ct = make_pair(*grids, truth, np.eye(2), CENTRE[:2])
     placed = place(mr, ct, perfect.facts.slices)
-    laid = warp(placed.moving[0], register_pair(perfect, placed).pose)
+    laid = warp(placed.moving[0], register_pair(perfect, placed, rigid=False).pose)
     assert np.abs(disc_centres(laid) - disc_centres(placed.fixed[0])).max() < 0.5
 
 
@@ -166,7 +175,7 @@ def test_the_agent_sees_what_it_was_trained_on(tmp_path):
     assert np.allclose(placed.moving, expected.ct, atol=1e-5)
 
 
-def outcome_of(agent, monkeypatch, stopped, poses=None):
+def outcome_of(agent, monkeypatch, stopped, poses=None, rigid=True, apart_mm=0.0):
     """Return what becomes of a pair whose slices ended so."""
     count = len(stopped)
     poses = np.tile(IDENTITY, (count, 1)) if poses is None else np.array(poses, float)
@@ -174,9 +183,9 @@ def outcome_of(agent, monkeypatch, stopped, poses=None):
     monkeypatch.setattr(registration, "register", lambda *arguments, **keys: found)
     images = np.zeros((count, 168, 168), np.float32)
     placed = registration.Placed(
-        list(range(count)), images, images, 1.5, np.zeros(3), np.eye(3), np.zeros(3), 3
+        list(range(count)), images, images, 1.5, np.zeros(3), np.eye(3), np.zeros(3), apart_mm, 3
     )
-    return register_pair(agent, placed)
+    return register_pair(agent, placed, rigid)
 
 
 def test_one_slice_that_never_stops_is_refused(agent, monkeypatch):
@@ -201,7 +210,7 @@ def test_a_volume_needs_half_of_its_slices(agent, monkeypatch):
 
 def test_slices_that_never_stopped_do_not_count(agent, monkeypatch):
     poses = [[1, 2, 3, 1.1], [1, 2, 3, 1.1], [25, 25, 45, 0.7]]
-    outcome = outcome_of(agent, monkeypatch, [True, True, False], poses)
+    outcome = outcome_of(agent, monkeypatch, [True, True, False], poses, rigid=False)
     assert outcome.pose == pytest.approx([1, 2, 3, 1.1])
     assert outcome.spread_px[:2] == pytest.approx([0, 0]) and outcome.spread_px[2] > 20
 
@@ -210,24 +219,82 @@ def test_slices_that_disagree_are_refused(agent, monkeypatch):
     poses = [[10 * shift, 0, 0, 1] for shift in (-2, -1, 0, 1, 2)]
     refusal = outcome_of(agent, monkeypatch, [True] * 5, poses).refusal
     assert refusal.startswith("the slices do not agree on one transform: half of them lie 10.0 px or more")
+    assert refusal.endswith(
+        "tilted against each other, or shifted across the slices, must be aligned in 3D first"
+    )
     assert outcome_of(agent, monkeypatch, [True] * 5, [[s, 0, 0, 1] for s in range(5)]).refusal is None
 
 
-def test_elastix_goes_on_from_each_slices_pose(perfect, monkeypatch, caplog):
+@pytest.mark.parametrize(
+    ("stopped", "poses"),
+    [
+        ([False], None),
+        ([True, False, False, False], None),
+        ([True] * 5, [[10 * shift, 0, 0, 1] for shift in (-2, -1, 0, 1, 2)]),
+        ([True], [[0, 0, 0, 1.2]]),
+    ],
+)
+def test_a_refusal_far_from_the_centres_advises_to_start_there(agent, monkeypatch, stopped, poses):
+    advice = "by their coordinates the centres of MR and CT lie 84 mm apart: --start centres begins with the"
+    assert advice in outcome_of(agent, monkeypatch, stopped, poses, apart_mm=84.2).refusal
+    for near in (0.0, 9.0):
+        assert "--start" not in outcome_of(agent, monkeypatch, stopped, poses, apart_mm=near).refusal
+
+
+def test_the_spread_is_that_of_what_is_reported(agent, monkeypatch):
+    poses = [[3, 2, 10, scale] for scale in (0.96, 1.0, 1.04)]
+    rigid, free = (outcome_of(agent, monkeypatch, [True] * 3, poses, rigid=kept) for kept in (True, False))
+    assert rigid.slices.pose == pytest.approx(np.tile([3, 2, 10, 1], (3, 1)))
+    assert rigid.pose == pytest.approx([3, 2, 10, 1]) and rigid.spread_px == pytest.approx([0, 0, 0])
+    assert free.slices.pose == pytest.approx(np.array(poses)) and free.spread_px[[0, 2]].min() > 1
+
+
+def test_slices_of_different_scales_do_not_agree_even_where_the_scale_is_fixed(agent, monkeypatch):
+    """As in volumes that are shifted across the slices: towards the vertex the CT's slices are too large."""
+    poses = [[0, 0, 0, scale] for scale in (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)]
+    outcome = outcome_of(agent, monkeypatch, [True] * 7, poses)
+    assert outcome.spread_px == pytest.approx(np.zeros(7))
+    assert outcome.refusal.startswith("the slices do not agree on one transform: half of them lie 4.7 px")
+
+
+@pytest.mark.parametrize(("scale", "said"), [(1 / 1.1, "10% larger"), (1.25, "20% smaller")])
+def test_a_scale_that_no_scanner_has_is_refused(agent, monkeypatch, scale, said):
+    """As where a spacing is wrong: the CT of voxels that a header makes too wide looks too large."""
+    poses = [[3, 2, 10, scale]] * 4
+    refusal = outcome_of(agent, monkeypatch, [True] * 4, poses).refusal
+    assert refusal.startswith(f"the CT looks {said} than the MR, but in mm a head has one size: check the sp")
+    assert outcome_of(agent, monkeypatch, [True] * 4, poses, rigid=False).refusal is None
+    assert outcome_of(agent, monkeypatch, [True] * 4, [[3, 2, 10, 1.05]] * 4).refusal is None
+
+
+def test_a_ct_of_wrong_spacing_is_refused(perfect):
+    truth = in_plane(5.0, 1.0, (8.0, 5.0), CENTRE, np.eye(3))
+    grids = (grid((80, 80, 12), (2.5, 2.5, 6.0), np.eye(3), CENTRE) for _ in range(2))
+    mr, ct = make_pair(*grids, truth, np.eye(3), CENTRE)
+    ct.SetSpacing((2.8, 2.8, 6.0))
+    placed = place(mr, ct, perfect.facts.slices, start="centres")
+    assert register_pair(perfect, placed, True).refusal.startswith("the CT looks 12% larger than the MR")
+    assert register_pair(perfect, placed, False).refusal is None
+
+
+@pytest.mark.parametrize("rigid", [True, False])
+def test_elastix_goes_on_from_each_slices_pose(perfect, monkeypatch, caplog, rigid):
     truth = in_plane(5.0, 1.0, (8.0, 5.0), CENTRE, np.eye(3))
     grids = (grid((80, 80, 12), (2.5, 2.5, 6.0), np.eye(3), CENTRE) for _ in range(2))
     placed = place(*make_pair(*grids, truth, np.eye(3), CENTRE), perfect.facts.slices)
-    before = register_pair(perfect, placed).slices.pose.copy()
+    before = register_pair(perfect, placed, rigid).slices.pose.copy()
     given = []
 
     def refine(register, fixed, moving, start):
         given.append(start.copy())
         return None if len(given) == 2 else start + [1.0 if len(given) != 3 else 20.0, 0.0, 0.0, 0.0]
 
-    monkeypatch.setattr(registration, "elastix", lambda parameter_map: parameter_map)
+    modes = []
+    monkeypatch.setattr(registration, "elastix", lambda parameter_map, rigid: modes.append(rigid))
     monkeypatch.setattr(registration, "itk_pose", refine)
-    after = register_pair(perfect, placed, "refine2d.txt").slices.pose
-    assert np.array_equal(given, before)
+    after = register_pair(perfect, placed, rigid, "refine2d.txt").slices.pose
+    assert modes == [rigid] and np.array_equal(given, before)
+    assert (before[:, 3] == 1).all() == rigid
     moved = np.delete(after - before, [1, 2], axis=0)
     assert moved == pytest.approx(np.tile([1.0, 0, 0, 0], (len(moved), 1)))
     assert np.array_equal(after[1:3], before[1:3]) and len(moved)

@@ -19,12 +19,15 @@ class RegistrationFailed(Exception):
     """A registration found no result; the message is that of Elastix or SimpleITK."""
 
 
-def elastix(parameter_map: str | Path) -> Callable[[sitk.Image, sitk.Image], sitk.Transform]:
+def elastix(
+    parameter_map: str | Path, rigid: bool = False
+) -> Callable[[sitk.Image, sitk.Image], sitk.Transform]:
     """Return a function that registers (fixed, moving) by the parameter map of the file, in one thread.
 
     Its result maps fixed physical points to moving physical points, so that ``sitk.Resample(moving, fixed,
-    result)`` aligns the moving image with the fixed one. Euler transforms (3D) and similarities (2D)
-    are known. The returned function raises ``RegistrationFailed`` when Elastix finds no result. This one
+    result)`` aligns the moving image with the fixed one. Euler transforms and similarities of 2D images are
+    known, and Euler transforms of volumes. With ``rigid`` an Euler transform takes the place of the map's
+    own transform. The returned function raises ``RegistrationFailed`` when Elastix finds no result. This one
     raises ``UserError`` when the file is no parameter map of a known transform.
 
     Importing itk takes ten to twenty seconds, so make one such function for many pairs.
@@ -43,6 +46,8 @@ def elastix(parameter_map: str | Path) -> Callable[[sitk.Image, sitk.Image], sit
         raise UserError(
             f"{parameter_map}: Transform is {kind}, expected EulerTransform or SimilarityTransform"
         )
+    if rigid:
+        parameters.SetParameter(0, "Transform", "EulerTransform")
 
     def register(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
         with tempfile.TemporaryDirectory() as folder:
@@ -79,10 +84,12 @@ def _transform(parameter_map: Mapping[str, Sequence[str]]) -> sitk.Transform:
     if not np.isfinite(values).all():
         raise RegistrationFailed("the transform is not finite")
     centre = [float(value) for value in parameter_map["CenterOfRotationPoint"]]
-    transform: sitk.Euler3DTransform | sitk.Similarity2DTransform
+    transform: sitk.Euler3DTransform | sitk.Euler2DTransform | sitk.Similarity2DTransform
     if kind == "EulerTransform" and len(centre) == 3:
         transform = sitk.Euler3DTransform()
         transform.SetComputeZYX(parameter_map["ComputeZYX"][0] == "true")
+    elif kind == "EulerTransform" and len(centre) == 2:
+        transform = sitk.Euler2DTransform()
     elif kind == "SimilarityTransform" and len(centre) == 2:
         transform = sitk.Similarity2DTransform()
     else:

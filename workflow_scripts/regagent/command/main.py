@@ -28,24 +28,30 @@ Both are 2D images, or both are volumes. The agent works on axial slices and loo
 a shift, a rotation and a scale within them. It corrects no tilt, no shift across the
 slices and no deformation. Of volumes, up to twelve slices spread over the head are
 registered one by one, and the median of their results becomes one transform for the
-whole volume; --slice takes one slice alone. Volumes that are tilted against each other
-must be aligned in 3D first, by any rigid registration.
+whole volume; --slice takes one slice alone. Volumes that are tilted against each other,
+or shifted across the slices, must be aligned in 3D first, by any rigid registration.
 
-Result: for 2D images a Similarity2DTransform, for volumes an AffineTransform that is
-this similarity in the plane of the MR's axial slices. All files that are asked for are
-written together; after a fault, files that were there before are unchanged.
+Scale: a head has one size in mm, so the scale of volumes is fixed at 1: the result is a
+shift and a rotation. A 2D image may be a picture without true mm, so its scale is free:
+the agent looks for it too. --scale fixed and --scale free choose for either kind.
+
+Result: for 2D images a Similarity2DTransform, for volumes an AffineTransform that moves
+points only in the plane of the MR's axial slices. If the scale is fixed, both are rigid.
+All files that are asked for are written together; after a fault, files that were there
+before are unchanged.
 
 {DIRECTION}
 
 Whether to trust it: the agent's network gives a value to what it sees, and the agent
 stops where this value reaches a threshold, found on the patients that it was trained
 on. The pair counts as not registered if the value never reaches the threshold, if the
-slices of a volume do not agree, or if the agent failed in half of its own tests. The
-command then says "I could not register this pair", writes nothing, and ends with exit
-code 3. Otherwise it tells how many of the agent's own test cases whose value reached
-the threshold ended within 2 px of the truth. That number comes from the patients of
-the agent's own run; it may not hold for other scanners and other diseases. Look at
-the picture that --report writes. Not for clinical use."""
+slices of a volume do not agree, if the scale is fixed but the agent sees another one,
+or if the agent failed in half of its own tests. The command then says "I could not
+register this pair", writes nothing, and ends with exit code 3. Otherwise it tells how
+many of the agent's own test cases whose value reached the threshold ended within 2 px
+of the truth. That number comes from the patients of the agent's own run; it may not
+hold for other scanners and other diseases. Look at the picture that --report writes.
+Not for clinical use."""
 
 REGISTER_CODES = """\
 exit codes:
@@ -141,6 +147,11 @@ def parser() -> argparse.ArgumentParser:
         choices=["coordinates", "centres"],
         default="coordinates",
         help="start by the coordinates of MR and CT (default), or with the CT's centre on the MR's",
+    )
+    add(
+        "--scale",
+        choices=["fixed", "free"],
+        help="fixed: the scale is 1 (default of volumes); free: it is looked for (default of 2D images)",
     )
     add("--refine", action="store_true", help="refine the agent's pose by a local Elastix registration")
     add("--trust-values", action="store_true", help="take MR and CT as such, whatever their values look like")

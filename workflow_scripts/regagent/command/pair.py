@@ -1,8 +1,8 @@
 """Registration of a user's own MR and CT by a trained agent: images in, one transform in mm out (§3.6).
 
 The agent registers slices. A 2D image is one slice. Of a volume, several slices are registered one by one,
-and the median of their poses is the result: one in-plane similarity for the whole volume. A 2D image counts
-as a volume of one slice throughout.
+and the median of their poses is the result: one shift and rotation in the plane for the whole volume. A 2D
+image counts as a volume of one slice throughout. The scale is kept at 1 or is part of the pose.
 """
 
 import logging
@@ -44,8 +44,17 @@ MAXIMUM_SLICES = 12
 TISSUE_FRACTION = 0.5
 
 #: This part of the slices of a volume must reach the threshold, and the poses of half of these must lie
-#: within ``SUCCESS_PX`` of their median. In volumes that are tilted against each other they do not.
+#: within ``SUCCESS_PX`` of their median. They do not in volumes that are tilted against each other, or
+#: shifted across the slices by 15 mm.
 REGISTERED_FRACTION = 0.5
+
+#: Two scans of one head in mm have the scale 1. Where the agent sees another one, by more than one of its
+#: actions, a spacing is wrong or the slices show other parts of the head.
+SCALE_TOLERANCE = 0.075
+
+#: Across the slices the agent corrects nothing. If it fails and its start had the centres farther apart than
+#: this, another start is worth a try.
+FAR_MM = 10.0
 
 #: A local refinement that ends farther from the agent's pose than this is not used.
 REFINEMENT_PX = 5.0
@@ -65,6 +74,7 @@ class Placed:
     centre: Array  # (3,) mm, the centre of the MR
     axes: Array  # (3, 3), its columns are the directions of x, y and z
     start: Array  # (3,) mm, the shift from MR to CT points that the agent starts from
+    apart_mm: float  # how far the centre of the CT lies from that of the MR where the agent starts
     dimension: int  # of the user's images, 2 or 3
 
 
@@ -72,10 +82,12 @@ class Placed:
 class Outcome:
     """The result for a pair: the poses of its slices, the pose of the pair, and whether to trust it."""
 
-    slices: Registrations  # refined, if that was asked for
+    slices: Registrations  # of scale 1 and refined, if that was asked for
     threshold: float
     pose: Array  # (4,)
     spread_px: Array  # (S,) distance of each slice's pose from the pair's
+    scale_seen: float  # the median of the agent's own poses
+    rigid: bool  # whether the poses have the scale 1 all the same
     refusal: str | None  # why this pair is not registered, None if it is
 
 
@@ -121,7 +133,9 @@ def place(
     mr = sitk.DICOMOrient(sitk.Cast(mr, sitk.sitkFloat32), "LPS")
     if number is not None and not 0 <= number < mr.GetDepth():
         raise UserError(f"slice {number}: the MR has {mr.GetDepth()} axial slices, 0 to {mr.GetDepth() - 1}")
-    shift = _centre(ct) - _centre(mr) if start == "centres" else np.zeros(3)
+    between = _centre(ct) - _centre(mr)
+    shift = between if start == "centres" else np.zeros(3)
+    apart = float(np.linalg.norm(between - shift))
     intensity = sitk.GetArrayFromImage(mr)
     try:
         window = mr_window(intensity, settings)
@@ -138,11 +152,11 @@ def place(
     density = sitk.GetArrayFromImage(resample(ct, wide, translation)).astype(np.float32)
     tissue = (density > TISSUE_HU).sum((1, 2))
     if number is None:
-        numbers = _spread(intensity, mr.GetSpacing(), tissue, settings)
+        numbers = _spread(intensity, mr.GetSpacing(), tissue, settings, apart)
     else:
         numbers = [number]
         if tissue[number] < TISSUE_FRACTION * settings.minimum_head_fraction * density[0].size:
-            raise UserError(f"the CT shows no head where the MR lies{_advice(start)}")
+            raise UserError(f"slice {number}: the CT shows no head where the MR lies{_advice(apart)}")
 
     fixed, moving = cut(around, density, numbers, spacing, window, settings)
     return Placed(
@@ -153,6 +167,7 @@ def place(
         centre=_centre(mr),
         axes=np.reshape(mr.GetDirection(), (3, 3)),
         start=shift,
+        apart_mm=apart,
         dimension=dimension,
     )
 
@@ -161,43 +176,58 @@ def _centre(image: sitk.Image) -> Array:
     return np.array(image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()]))
 
 
-def _advice(start: str) -> str:
-    how = {
-        "coordinates": "by their coordinates; try to start from their centres",
-        "centres": "with their centres on each other",
-    }
-    return f" {how[start]}"
+def _advice(apart_mm: float) -> str:
+    """Return what to try where the start may be at fault: nothing if the centres lie on each other."""
+    if apart_mm < 1:
+        return ""
+    return (
+        f"; by their coordinates the centres of MR and CT lie {apart_mm:.0f} mm apart:"
+        " --start centres begins with the centres on each other"
+    )
 
 
 def _spread(
-    intensity: NDArray, spacing: tuple[float, float, float], tissue: NDArray, settings: Slices
+    intensity: NDArray,
+    spacing: tuple[float, float, float],
+    tissue: NDArray,
+    settings: Slices,
+    apart_mm: float,
 ) -> list[int]:
     """Return the numbers of slices that are spread over the part of the head that the CT shows too."""
+    settings = settings.model_copy(update={"count": MAXIMUM_SLICES})
     try:
         head = head_mask(intensity, spacing)
-        shown = tissue >= TISSUE_FRACTION * head.sum((1, 2))
-        return choose_slices(
-            head,
-            np.broadcast_to(shown[:, None, None], head.shape),
-            spacing[2],
-            settings.model_copy(update={"count": MAXIMUM_SLICES}),
-        )
+        choose_slices(head, head, spacing[2], settings)  # raises where the MR alone is at fault
     except ValueError as error:
         raise UserError(f"no slices to register: {error}") from error
+    shown = tissue >= TISSUE_FRACTION * head.sum((1, 2))
+    try:
+        return choose_slices(head, np.broadcast_to(shown[:, None, None], head.shape), spacing[2], settings)
+    except ValueError as error:
+        raise UserError(f"no slices to register: {error}{_advice(apart_mm)}") from error
 
 
-def register_pair(agent: TrainedAgent, placed: Placed, parameter_map: str | Path | None = None) -> Outcome:
+def register_pair(
+    agent: TrainedAgent, placed: Placed, rigid: bool, parameter_map: str | Path | None = None
+) -> Outcome:
     """Register the slices by the agent with its look-ahead; the pair's pose is the median of theirs.
 
-    With an Elastix ``parameter_map``, a local registration refines each slice's pose. If it gives up or ends
-    more than ``REFINEMENT_PX`` away, the agent's pose stays. If the value of some slices reaches the
-    threshold, the median is over these alone.
+    With ``rigid`` the scale of each pose becomes 1; the slice turns about the centre of the image as before.
+    With an Elastix ``parameter_map``, a local registration refines each slice's pose, in which a rigid one
+    stays rigid. If it gives up or ends more than ``REFINEMENT_PX`` away, the agent's pose stays. If the value
+    of some slices reaches the threshold, the median is over these alone.
     """
     threshold = agent.facts.thresholds.lookahead
     network = agent.network.to(choose_device())
     found = register(network, placed.fixed, placed.moving, threshold, agent.facts.inference, lookahead=True)
+    trusted = found.stopped if found.stopped.any() else np.ones_like(found.stopped)
+    seen, spread_seen = _agreement(found.pose, trusted)
+    if rigid:
+        # About the centre of the image, because the agent finds the shift apart from the scale: about the
+        # centre of the head the error is the same or larger.
+        found.pose[:, 3] = 1.0
     if parameter_map is not None:
-        refine = partial(itk_pose, elastix(parameter_map))
+        refine = partial(itk_pose, elastix(parameter_map, rigid))
         for row, images in enumerate(zip(placed.fixed, placed.moving, strict=True)):
             pose = refine(*images, found.pose[row])
             gone = np.inf if pose is None else landmark_distance(pose, invert(found.pose[row]), GRID)
@@ -206,14 +236,27 @@ def register_pair(agent: TrainedAgent, placed: Placed, parameter_map: str | Path
                 logger.warning("slice %d: Elastix %s, the agent's pose stays", placed.numbers[row], what)
             else:
                 found.pose[row] = pose
-    trusted = found.stopped if found.stopped.any() else np.ones_like(found.stopped)
-    pose = np.median(found.pose[trusted], axis=0)
-    spread = landmark_distance(found.pose, invert(pose), GRID)
-    return Outcome(found, threshold, pose, spread, _refusal(agent, found, spread))
+    pose, spread = _agreement(found.pose, trusted)
+    # Scales that differ from slice to slice tell of a shift across the slices, which a fixed scale hides.
+    disagreement = max(float(np.median(distances[trusted])) for distances in (spread_seen, spread))
+    refusal = _refusal(agent, found, disagreement, seen[3] if rigid else 1.0, placed.apart_mm)
+    return Outcome(found, threshold, pose, spread, float(seen[3]), rigid, refusal)
 
 
-def _refusal(agent: TrainedAgent, found: Registrations, spread: Array) -> str | None:
-    """Return why the pair counts as not registered, None if it is registered."""
+def _agreement(poses: Array, trusted: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Return the median (4,) of the trusted poses (S, 4), and each pose's distance (S,) from it in px."""
+    median = np.median(poses[trusted], axis=0)
+    return median, landmark_distance(poses, invert(median), GRID)
+
+
+def _refusal(
+    agent: TrainedAgent, found: Registrations, disagreement: float, scale: float, apart_mm: float
+) -> str | None:
+    """Return why the pair counts as not registered, None if it is registered.
+
+    Half of the slices that reached the threshold lie ``disagreement`` px or more from their median. ``scale``
+    is the one that the agent saw in a pair whose scale is kept at 1.
+    """
     tested, threshold = agent.facts.evaluation, agent.facts.thresholds.lookahead
     if 2 * tested.stopped_within <= tested.stopped:
         return (
@@ -221,19 +264,26 @@ def _refusal(agent: TrainedAgent, found: Registrations, spread: Array) -> str | 
             f" the threshold, {tested.stopped_within} ended within {tested.success_px:g} px of the truth"
         )
     count, reached = len(found.stopped), int(found.stopped.sum())
+    advice = _advice(apart_mm) if apart_mm > FAR_MM else ""
     if reached == 0 or reached < REGISTERED_FRACTION * count:
         where = f"in {count - reached} of {count} slices " if count > 1 else ""
         return (
             f"{where}the agent's value never reached the threshold {threshold:.2f}, only"
             f" {np.median(found.value[~found.stopped]):.2f} in {found.steps.max()} steps: it found no pose"
-            " that it judged to be right"
+            f" that it judged to be right{advice}"
         )
-    disagreement = np.median(spread[found.stopped])
+    if abs(scale - 1) > SCALE_TOLERANCE:
+        size = "smaller" if scale > 1 else "larger"
+        return (
+            f"the CT looks {abs(1 / scale - 1):.0%} {size} than the MR, but in mm a head has one size: check"
+            " the spacing in both files, and whether both show the same part of the head; --scale free looks"
+            f" for a scale too{advice}"
+        )
     if disagreement > SUCCESS_PX:
         return (
             f"the slices do not agree on one transform: half of them lie {disagreement:.1f} px or more from"
-            f" their median, expected at most {SUCCESS_PX:g} px; volumes that are tilted against each other"
-            " must be aligned in 3D first"
+            f" their median, expected at most {SUCCESS_PX:g} px; volumes that are tilted against each other,"
+            f" or shifted across the slices, must be aligned in 3D first{advice}"
         )
     return None
 
@@ -242,8 +292,8 @@ def physical_transform(pose: Array, placed: Placed) -> sitk.Transform:
     """Return the pose (4,) as a transform in mm that maps points of the MR to points of the CT.
 
     ``sitk.Resample(ct, mr, transform)`` resamples the CT onto the grid of the MR. For 2D images the transform
-    is a similarity. For volumes it is affine: the similarity in the plane of the slices, and no change across
-    them.
+    is a similarity. For volumes it is affine: the pose in the plane of the slices, and no change across them.
+    It is rigid if the pose's scale is 1.
     """
     # T moves the CT's content to where the MR shows it; a transform of points goes the other way.
     in_plane = matrix(invert(pose))
@@ -259,7 +309,7 @@ def physical_transform(pose: Array, placed: Placed) -> sitk.Transform:
         return affine
     similarity = sitk.Similarity2DTransform()
     similarity.SetCenter(placed.centre[:2])
-    similarity.SetScale(float(np.hypot(*linear[:2, 0])))
+    similarity.SetScale(float(invert(pose)[3]))
     similarity.SetAngle(float(np.arctan2(linear[1, 0], linear[0, 0])))
     similarity.SetTranslation(shift[:2])
     return similarity

@@ -28,6 +28,7 @@ def register_files(
     report: str | Path | None = None,
     number: int | None = None,
     start: Literal["coordinates", "centres"] = "coordinates",
+    scale: Literal["fixed", "free"] | None = None,
     refine: bool = False,
     force: bool = False,
     trust_values: bool = False,
@@ -37,7 +38,9 @@ def register_files(
     The transform is written, and on request the CT on the MR's grid and a picture: all of them or none. If
     the pair is not registered, none is written without ``force``. ``number`` and ``start`` are those of
     ``place``, ``trust_values`` is that of ``read_pair``; with ``refine`` Elastix refines the agent's poses.
-    Raises ``UserError`` for a fault in a file, ``UsageError`` for an unsuitable name of an output.
+    The scale is 1 if it is ``fixed``, by default that of volumes, whose voxels have a size in mm; 2D images
+    may be pictures that have none. Raises ``UserError`` for a fault in a file, ``UsageError`` for an
+    unsuitable name of an output.
     """
     check_outputs(
         [fixed, moving, model],
@@ -48,7 +51,8 @@ def register_files(
     agent = load_agent(model)
     mr, ct = read_pair(fixed, moving, trust_values)
     placed = place(mr, ct, agent.facts.slices, start, number)
-    outcome = register_pair(agent, placed, refinement)
+    rigid = scale == "fixed" or (scale is None and placed.dimension == 3)
+    outcome = register_pair(agent, placed, rigid, refinement)
     print(_slices(outcome, placed))
     if outcome.refusal:
         print(f"I could not register this pair: {outcome.refusal}", file=sys.stderr)
@@ -90,6 +94,11 @@ def _result(outcome: Outcome, placed: Placed, agent: TrainedAgent) -> str:
     """Return the pose of the pair, the agreement of its slices, and the agent's success rate."""
     start = " from where their centres meet" if placed.start.any() else ""
     lines = [f"       {_numbers(outcome.pose, placed)}  this moves the CT onto the MR{start}"]
+    if outcome.rigid:
+        lines.append(
+            f"The scale is fixed at 1 (the agent saw {outcome.scale_seen:.3f});"
+            " --scale free looks for a scale too"
+        )
     reached = outcome.slices.stopped
     if len(reached) > 1:
         spread = np.median(outcome.spread_px[reached]) * placed.mm_per_px

@@ -140,7 +140,9 @@ def one_line(where: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # a damaged file makes pydicom raise errors of every kind
-        raise UserError(f"{where}: not a readable DICOM file ({reason(error)}); copy or export it again") from error
+        raise UserError(
+            f"{where}: not a readable DICOM file ({reason(error)}); copy or export it again"
+        ) from error
 
 
 def slices_of(headers: dict[Path, "Dataset"], where: str) -> list[Slice]:
