@@ -49,6 +49,36 @@ def test_a_given_transform_maps_mr_points_to_ct_points(moved, tmp_path):
     )
 
 
+def test_a_transform_that_mirrors_or_scales_is_refused(moved, tmp_path):
+    mr, ct, truth = moved
+    for sizes, message in (((-1, 1, 1), "exchanges left and right"), ((1.1, 1.1, 1.1), "scales by 1.10")):
+        affine = sitk.AffineTransform(3)
+        affine.SetMatrix((np.reshape(truth.GetMatrix(), (3, 3)) * np.array(sizes)).ravel().tolist())
+        affine.SetTranslation(truth.GetTranslation())
+        sitk.WriteTransform(affine, str(tmp_path / "given.tfm"))
+        with pytest.raises(UserError, match=f"patient P1: the transform .transform. {message}"):
+            align(tmp_path, mr, ct, transform=tmp_path / "given.tfm")
+    assert not (tmp_path / "aligned.nii.gz").exists()
+
+
+def test_a_transform_that_is_worse_than_none_is_told(tmp_path, caplog):
+    """A sheet may give a matrix in RAS, as other programs have it: with the head about 0 it overlaps well."""
+    truth = sitk.Euler3DTransform()
+    truth.SetTranslation((9.0, -4.0, 3.0))
+    mr, ct, _ = head(shape=(20, 50, 42), spacing=(4.5, 4.5, 8.0), truth=truth)
+    in_ras = sitk.Euler3DTransform()
+    in_ras.SetTranslation((-9.0, 4.0, 3.0))
+    messages = []
+    for transform in (truth, in_ras):
+        sitk.WriteTransform(transform, str(tmp_path / "given.tfm"))
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "regagent"):
+            align(tmp_path, mr, ct, transform=tmp_path / "given.tfm")
+        messages.append(caplog.text)
+    assert "share less information" not in messages[0]
+    assert "share less information aligned (transform, " in messages[1] and "in ITK's LPS" in messages[1]
+
+
 def test_the_overlap_that_is_asked_for_decides(moved, tmp_path):
     mr, ct, truth = moved
     with pytest.raises(UserError, match="patient P1: the alignment failed .none.: .* expected at least 0.9"):

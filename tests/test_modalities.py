@@ -113,3 +113,26 @@ def test_whoever_knows_better_may_say_so(tmp_path):
         import_patient("P1", *files, *outputs)
     import_patient("P1", *files, *outputs, trust_values=True)
     assert all(path.exists() for path in outputs)
+
+
+def shifted(values):
+    return values + 400
+
+
+def scaled_twice(values):
+    return 2 * values
+
+
+def turned_over(values):
+    return -values
+
+
+@pytest.mark.parametrize("make", [shifted, scaled_twice, turned_over])
+def test_a_ct_that_is_not_in_hounsfield_units_is_noticed(make):
+    with pytest.raises(UserError, match="b: its values go from .* expected Hounsfield units with"):
+        check_modalities(MR, like(CT, make(values_of(CT))), "a", "b", "", "")
+
+
+@pytest.mark.parametrize("make", [np.array, bed, padded, windowed])
+def test_a_ct_in_hounsfield_units_is_taken(make):
+    check_modalities(MR, like(CT, make(values_of(CT))), "a", "b", "", "")

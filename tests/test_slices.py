@@ -101,16 +101,35 @@ def test_slices_beyond_the_ct_are_not_used():
     head_there[5:55, 2:18, 2:18] = True
     tissue = head_there.copy()
     tissue[:25] = False
-    chosen = choose_slices(head_there, tissue, 3.0, SETTINGS)
+    chosen = choose_slices(head_there, tissue, (3.0, 3.0, 3.0), SETTINGS)
     assert len(chosen) == 6 and min(chosen) >= 25 and max(chosen) < 55
-    assert len(choose_slices(head_there, head_there, 1.0, Slices(count=2))) == 2
+    assert len(choose_slices(head_there, head_there, (3.0, 3.0, 1.0), Slices(count=2))) == 2
     with pytest.raises(ValueError, match="in none of the slices"):
-        choose_slices(head_there, np.zeros_like(tissue), 3.0, SETTINGS)
+        choose_slices(head_there, np.zeros_like(tissue), (3.0, 3.0, 3.0), SETTINGS)
+
+
+@pytest.mark.parametrize("factor", [0.1, 2, 6])
+def test_a_head_whose_spacing_is_not_in_mm_is_refused(volumes, tmp_path, factor):
+    for name in ("mr", "ct"):
+        image = sitk.ReadImage(volumes / f"{name}.nii.gz")
+        image.SetSpacing([factor * step for step in image.GetSpacing()])
+        sitk.WriteImage(image, tmp_path / f"{name}.nii.gz")
+    with pytest.raises(UserError, match="the head fills .* cm² .*; is the spacing stated in mm"):
+        select_slices("P1", tmp_path / "mr.nii.gz", tmp_path / "ct.nii.gz", tmp_path / "o.npz", Slices())
+
+
+def test_a_few_voxels_that_are_much_too_bright_do_not_hide_the_head():
+    mr, _, _ = head()
+    values = sitk.GetArrayFromImage(mr).astype(np.float32)
+    clean = head_mask(values, mr.GetSpacing())
+    values[20, 30, 30:33] = 1e9
+    mask = head_mask(values, mr.GetSpacing())
+    assert 2 * (mask & clean).sum() / (mask.sum() + clean.sum()) > 0.99
 
 
 def test_chosen_slices_are_never_neighbours():
     whole = np.ones((9, 10, 10), bool)
-    chosen = choose_slices(whole, whole, 1.0, Slices(minimum_gap_mm=0.0))
+    chosen = choose_slices(whole, whole, (9.0, 9.0, 1.0), Slices(minimum_gap_mm=0.0))
     assert np.diff(chosen).min() >= 2
 
 

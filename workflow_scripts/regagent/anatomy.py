@@ -22,6 +22,9 @@ BONE_HU = 300.0
 #: A head is at least this many times as bright as the air around it. Two halves of mere noise are not.
 MINIMUM_CONTRAST = 2.0
 
+#: So many times as bright as all but a thousandth of a volume is no tissue.
+OUTLYING = 50.0
+
 
 def head_mask(intensity: NDArray, spacing: Sequence[float]) -> NDArray[np.bool_]:
     """Return the mask (Z, Y, X) of the head in an MR volume (Z, Y, X); ``spacing`` is (x, y, z) in mm.
@@ -30,6 +33,8 @@ def head_mask(intensity: NDArray, spacing: Sequence[float]) -> NDArray[np.bool_]
     over about 3 mm first, which keeps noise in the air out of the mask. Raises ``ValueError`` for a volume
     that shows no head.
     """
+    if intensity.max() > OUTLYING * (highest := np.percentile(intensity, 99.9)):
+        intensity = np.minimum(intensity, highest)  # a few wrong voxels would hide the head
     sigma = [1.5 / step for step in reversed(spacing)]
     smooth = ndimage.gaussian_filter(intensity, sigma)
     # Otsu on the square root: bright fat would otherwise put the threshold inside the head.

@@ -197,12 +197,12 @@ def _spread(
     settings = settings.model_copy(update={"count": MAXIMUM_SLICES})
     try:
         head = head_mask(intensity, spacing)
-        choose_slices(head, head, spacing[2], settings)  # raises where the MR alone is at fault
+        choose_slices(head, head, spacing, settings)  # raises where the MR alone is at fault
     except ValueError as error:
         raise UserError(f"no slices to register: {error}") from error
     shown = tissue >= TISSUE_FRACTION * head.sum((1, 2))
     try:
-        return choose_slices(head, np.broadcast_to(shown[:, None, None], head.shape), spacing[2], settings)
+        return choose_slices(head, np.broadcast_to(shown[:, None, None], head.shape), spacing, settings)
     except ValueError as error:
         raise UserError(f"no slices to register: {error}{_advice(apart_mm)}") from error
 

@@ -1,7 +1,7 @@
 """The slice pairs of a patient: how they are chosen, cut, stored and read (§3.3, §4)."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,9 @@ from regagent.volumes.reading import read_volume
 
 logger = logging.getLogger("regagent")
 
+
+#: What a head fills of an axial slice, from that of a small child to one with a neck and wide margins.
+HEAD_CM2 = (20.0, 450.0)
 
 #: The CT must show tissue in this part of the head in an MR slice. Sinuses and pharynx are air in both.
 SEEN_FRACTION = 0.75
@@ -77,7 +80,7 @@ def select_slices(patient: str, mr: str | Path, ct: str | Path, output: str | Pa
 
     try:
         head = head_mask(intensity, spacing)
-        chosen = choose_slices(head, hounsfield > TISSUE_HU, spacing[2], settings)
+        chosen = choose_slices(head, hounsfield > TISSUE_HU, spacing, settings)
     except ValueError as error:
         raise UserError(f"patient {patient}: no head in the slices: {error} ({mr})") from error
     if len(chosen) < settings.count:
@@ -124,14 +127,15 @@ def select_slices(patient: str, mr: str | Path, ct: str | Path, output: str | Pa
 
 
 def choose_slices(
-    head: NDArray[np.bool_], tissue: NDArray[np.bool_], spacing_z: float, settings: Slices
+    head: NDArray[np.bool_], tissue: NDArray[np.bool_], spacing: Sequence[float], settings: Slices
 ) -> list[int]:
     """Return up to ``settings.count`` slice numbers, evenly over the slices that show enough of the head.
 
-    ``head`` and ``tissue`` are masks (Z, Y, X) of the MR and the CT, ``spacing_z`` is in mm. A slice is
-    usable if the head covers ``minimum_head_fraction`` of it and the CT shows tissue in most of that head.
+    ``head`` and ``tissue`` are masks (Z, Y, X) of the MR and the CT, ``spacing`` (x, y, z) is in mm. A slice
+    is usable if the head covers ``minimum_head_fraction`` of it and the CT shows tissue in most of that head.
     Beyond the end of the CT it shows none. Two chosen slices are never neighbours and lie at least
-    ``minimum_gap_mm`` apart. Raises ``ValueError`` when no slice is usable.
+    ``minimum_gap_mm`` apart. Raises ``ValueError`` when no slice is usable, and for a head of an implausible
+    size.
     """
     covered = head.mean((1, 2))
     large = covered >= settings.minimum_head_fraction
@@ -141,10 +145,17 @@ def choose_slices(
             f"the head covers at most {covered.max():.0%} of a slice,"
             f" expected {settings.minimum_head_fraction:.0%}"
         )
+    areas = head.sum((1, 2)) * spacing[0] * spacing[1] / 100
+    area, (low, high) = float(np.median(areas[areas > 0])), HEAD_CM2
+    if not low <= area <= high:
+        raise ValueError(
+            f"the head fills {area:.2g} cm² of an axial slice, expected {low:g} to {high:g};"
+            " is the spacing stated in mm?"
+        )
     usable = np.flatnonzero(large & seen)
     if len(usable) == 0:
         raise ValueError("the CT shows the head in none of the slices that the MR shows it in")
-    gap = max(2, int(np.ceil(settings.minimum_gap_mm / spacing_z - 1e-6)))
+    gap = max(2, int(np.ceil(settings.minimum_gap_mm / spacing[2] - 1e-6)))
     count = min(settings.count, 1 + (usable[-1] - usable[0]) // gap)
     # The middles of equal parts avoid the first and the last slices, which show the least of the head.
     edges = np.linspace(usable[0], usable[-1] + 1, count + 1)

@@ -12,6 +12,10 @@ from regagent.files import UserError
 #: Fewer voxels than this part of an image are outliers: undershoot of an interpolation, metal.
 OUTLIERS = 0.001
 
+#: Air in a CT lies within so many HU of ``AIR_HU``: at least this part of what lies below ``TISSUE_HU``. What
+#: is beyond the scanner's circle may be lower, and the head's own cavities are higher.
+AIR_WIDTH_HU, AIR_FRACTION = 150.0, 0.1
+
 #: Half of a head's voxels in a CT, those of fat, water, muscle and brain, lie within so many HU of water.
 SOFT_TISSUE_HU = 150.0
 
@@ -22,8 +26,8 @@ def check_modalities(
     """Check that the images of two files, 2D or 3D, are an MR, and a CT of a head in Hounsfield units.
 
     Raises ``UserError``, which begins with ``where``: where both are the same image, where the MR looks like
-    a CT, and where the CT shows no air or no bone. It ends with ``advice`` unless both are the same: what to
-    do if the check is wrong.
+    a CT, and where the CT shows no air, no bone, or a head whose soft tissue is not that of Hounsfield units.
+    It ends with ``advice`` unless both are the same: what to do if the check is wrong.
     """
     signal, hounsfield = sitk.GetArrayViewFromImage(mr), sitk.GetArrayViewFromImage(ct)
     if np.array_equal(signal, hounsfield):
@@ -34,12 +38,22 @@ def check_modalities(
             f"{where}{mr_path} looks like a CT, expected an MR (air of about {AIR_HU:g} around it, most of"
             f" the rest within {SOFT_TISSUE_HU:g} of 0){also}; {advice}"
         )
-    for there, what in ((hounsfield < TISSUE_HU, f"air below {TISSUE_HU:g}"),
-                        (hounsfield > SKULL_HU, f"bone above {SKULL_HU:g}")):  # fmt: skip
-        if there.mean() < OUTLIERS:
+    air, tissue = hounsfield[hounsfield < TISSUE_HU], hounsfield[hounsfield > TISSUE_HU]
+    at_air, middle = np.abs(air - AIR_HU) < AIR_WIDTH_HU, np.median(tissue) if len(tissue) else np.nan
+    for there, what in (
+        (len(air) >= OUTLIERS * hounsfield.size, f"air below {TISSUE_HU:g}"),
+        ((hounsfield > SKULL_HU).mean() >= OUTLIERS, f"bone above {SKULL_HU:g}"),
+        (at_air.sum() >= AIR_FRACTION * len(air), f"air at about {AIR_HU:g}"),
+        (
+            abs(middle) < SOFT_TISSUE_HU,
+            f"most tissue within {SOFT_TISSUE_HU:g} of 0 (its median is {middle:g})",
+        ),
+    ):
+        if not there:
             raise UserError(
                 f"{where}{ct_path}: its values go from {hounsfield.min():g} to {hounsfield.max():g}, expected"
-                f" Hounsfield units with {what}; is it a CT, and was its rescale intercept kept? {advice}"
+                f" Hounsfield units with {what}; is it a CT, and were its rescale slope and intercept applied"
+                f" once? {advice}"
             )
 
 

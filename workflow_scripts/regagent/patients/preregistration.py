@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from regagent.anatomy import AIR_HU
@@ -20,6 +21,12 @@ logger = logging.getLogger("regagent")
 #: Below this Dice overlap of the two heads somebody should look at the alignment. Simulated patients reach
 #: 0.98, and a head upside down 0.89.
 DOUBTFUL_OVERLAP = 0.92
+
+#: An alignment whose mutual information is less than this part of that without it is doubtful too.
+DOUBTFUL_INFORMATION = 0.98
+
+#: Two scans of one head differ in size by no more than this part.
+SCALE_TOLERANCE = 0.05
 
 #: A thick slice is cut into this many parts, so that linear interpolation blends slices only at their edges.
 PARTS = 8
@@ -47,9 +54,9 @@ def preregister_patient(
     measured. ``output_ct`` holds int16 HU, -1000 outside the CT. ``output_quality`` is a JSON file (see
     ``quality``) and ``output_overlay`` a PNG file (see ``overlay``).
 
-    Raises ``UserError``, with the patient's row in ``sheet``: for a transform that cannot be read, when
-    Elastix finds no alignment, and when the aligned heads overlap by less than ``settings.minimum_overlap``
-    (Dice).
+    Raises ``UserError``, with the patient's row in ``sheet``: for a transform that cannot be read, mirrors or
+    scales, when Elastix finds no alignment, and when the aligned heads overlap by less than
+    ``settings.minimum_overlap`` (Dice).
     """
     fixed, moving = read_volume(mr, patient), read_volume(ct, patient)
     with naming_row(sheet, patient):
@@ -68,6 +75,7 @@ def preregister_patient(
                 ) from error
         aligned = resample(in_plane(moving, settings.thick_slice_mm), fixed, found)
         measured = quality(fixed, moving, aligned, found, truth)
+        _check_size(found, fixed, f"patient {patient}: the transform ({method})")
         if measured["overlap"] < settings.minimum_overlap:
             raise UserError(
                 f"patient {patient}: the alignment failed ({method}): the heads in {mr} and {ct} overlap by"
@@ -84,11 +92,33 @@ def preregister_patient(
             "patient %s: the heads overlap by only %.2f (Dice): look at %s before trusting it",
             patient, measured["overlap"], output_overlay,
         )  # fmt: skip
+    before, after = measured["mutual_information_before"], measured["mutual_information"]
+    if after < DOUBTFUL_INFORMATION * before:
+        logger.warning(
+            "patient %s: MR and CT share less information aligned (%s, %.3f nats) than by their coordinates"
+            " (%.3f): look at %s; a transform that a sheet gives maps MR to CT points in mm in ITK's LPS",
+            patient, method, after, before, output_overlay,
+        )  # fmt: skip
     against_truth = f", error {measured['error_mean_mm']:.2f} mm" if truth else ""
     logger.info(
         "patient %s: aligned (%s), overlap of the heads %.3f%s",
         patient, method, measured["overlap"], against_truth,
     )  # fmt: skip
+
+
+def _check_size(transform: sitk.Transform, mr: sitk.Image, what: str) -> None:
+    """Check that a transform mirrors and scales no head. Raises ``UserError``, which begins with ``what``."""
+    centre = np.array(mr.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in mr.GetSize()]))
+    corners = centre + 50.0 * np.vstack([np.zeros(3), np.eye(3)])  # over 50 mm, which averages a deformation
+    first, *others = (np.array(transform.TransformPoint(corner)) for corner in corners.tolist())
+    volume = float(np.linalg.det((np.array(others) - first) / 50.0))
+    if volume < 0:
+        raise UserError(f"{what} exchanges left and right, expected none that mirrors")
+    scale = volume ** (1 / 3)
+    if abs(scale - 1) > SCALE_TOLERANCE:
+        raise UserError(
+            f"{what} scales by {scale:.2f}, expected two scans of one size; is the spacing of both in mm?"
+        )
 
 
 def resample(ct: sitk.Image, mr: sitk.Image, transform: sitk.Transform) -> sitk.Image:
