@@ -725,7 +725,7 @@ def test_a_file_is_named_where_its_folder_ends_alike(tmp_path, truth, monkeypatc
     monkeypatch.chdir(tmp_path)
     path = folder if as_it_stands else "./scan1"
     assert f"{path}/1: cut off" in refused(path, "cut off")
-    assert refused(f"{path}//1", "cut off").count("cut off") == 1
+    assert f"{path}//1: cut off" in refused(f"{path}//1", "cut off")
 
 
 def test_files_that_are_not_dicom_are_told(series, caplog):
