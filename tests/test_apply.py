@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
-from markers import grid, make_pair
+from markers import make_volumes, turned
 from scans import write_series
 
 from regagent.command.main import main
@@ -18,7 +18,6 @@ from regagent.transforms import read_transform
 
 #: Of a voxel (i, j, k): 2, 3 and 4 mm to the patient's left, back and head, from (10, 20, 30) mm on.
 TO_RAS = np.array([[-2.0, 0, 0, -10], [0, -3.0, 0, -20], [0, 0, 4.0, 30], [0, 0, 0, 1]])
-CENTRE = (30.0, -20.0, 700.0)
 HEADER = "#Insight Transform File V1.0\n#Transform 0\n"
 
 
@@ -791,20 +790,13 @@ def test_transforms_are_known_by_their_content(tmp_path):
 @pytest.fixture
 def truth():
     """Points of the MR to points of the CT, in mm."""
-    transform = sitk.AffineTransform(3)
-    transform.SetCenter(CENTRE)
-    cos, sin = 1.1 * np.cos(0.2), 1.1 * np.sin(0.2)
-    transform.SetMatrix([cos, -sin, 0.0, sin, cos, 0.0, 0.0, 0.0, 1.0])
-    transform.SetTranslation((12.0, -8.0, 0.0))
-    return transform
+    return turned(1.1)
 
 
 @pytest.fixture
 def pair(tmp_path, truth):
     """The folder with a pair of volumes."""
-    mr_grid = grid((45, 40, 10), (4.4, 5.0, 8.0), np.diag([-1.0, -1.0, 1.0]), CENTRE)
-    ct_grid = grid((65, 65, 12), (3.6, 3.6, 8.0), np.eye(3), CENTRE)
-    mr, ct = make_pair(mr_grid, ct_grid, truth, np.eye(3), CENTRE)
+    mr, ct = make_volumes(truth, np.diag([-1.0, -1.0, 1.0]))
     sitk.WriteImage(mr, tmp_path / "mr.nii.gz")
     sitk.WriteImage(ct, tmp_path / "ct.nii.gz")
     return tmp_path

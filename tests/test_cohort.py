@@ -49,6 +49,15 @@ def test_too_few_patients(tmp_path):
         split(tmp_path, ["P001", "P001"])
 
 
+def test_one_image_of_two_patients_without_a_sheet(tmp_path):
+    voxels = []
+    for name in ("P1", "P2"):
+        voxels.append(tmp_path / f"{name}.json")
+        voxels[-1].write_text(f'{{"patient": "{name}", "mr": "same", "ct": "of {name}"}}')
+    with pytest.raises(UserError, match="^patient P2 has the same MR, voxel by voxel, as patient P1; one"):
+        split_patients(["P1", "P2"], tmp_path / "split.tsv", Split(), voxels=voxels)
+
+
 @pytest.fixture
 def sheet(tmp_path):
     for name in ("mr", "ct", *(f"{name}{number}" for name in ("mr", "ct") for number in range(10))):
