@@ -11,6 +11,7 @@ from regagent.geometry import pose_of
 #: Discs: centre in mm about the centre of the MR, in the directions of its x and y axes, and radius.
 DISCS = ((-22.0, -35.0, 13.0), (28.0, -18.0, 11.0), (-30.0, 25.0, 9.0), (18.0, 40.0, 7.0))
 HALF_AXES = (58.0, 75.0)
+CENTRE = (30.0, -20.0, 700.0)
 MR_VALUES, CT_VALUES = (0, 200, 800), (-1000, 40, 900)  # air, ellipse, discs
 
 
@@ -63,6 +64,23 @@ def make_pair(mr_grid, ct_grid, truth, axes, centre):
     scene[:-1, -1] = -np.transpose(axes) @ centre
     mr = draw(mr_grid, scene, MR_VALUES)
     return mr, draw(ct_grid, scene @ np.linalg.inv(homogeneous(truth)), CT_VALUES)
+
+
+def turned(scale):
+    """Return a transform of points of an MR to those of its CT, in mm, about ``CENTRE``."""
+    transform = sitk.AffineTransform(3)
+    transform.SetCenter(CENTRE)
+    cos, sin = scale * np.cos(0.2), scale * np.sin(0.2)
+    transform.SetMatrix([cos, -sin, 0.0, sin, cos, 0.0, 0.0, 0.0, 1.0])
+    transform.SetTranslation((12.0, -8.0, 0.0))
+    return transform
+
+
+def make_volumes(truth, mr_direction):
+    """Return an MR of 10 slices, whose axes are ``mr_direction``, and a CT of 12, as ``make_pair`` does."""
+    mr_grid = grid((90, 80, 10), (2.2, 2.5, 8.0), mr_direction, CENTRE)
+    ct_grid = grid((130, 130, 12), (1.8, 1.8, 8.0), np.eye(3), CENTRE)
+    return make_pair(mr_grid, ct_grid, truth, np.eye(3), CENTRE)
 
 
 def find_pose(fixed, moving):

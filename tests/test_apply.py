@@ -1,14 +1,16 @@
 """``regagent apply``: images, points and transforms as other programs write them."""
 
+import base64
 import json
 import struct
+import zlib
 
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
-from markers import grid, make_pair
+from markers import make_volumes, turned
 from scans import write_series
 
 from regagent.command.main import main
@@ -16,7 +18,6 @@ from regagent.transforms import read_transform
 
 #: Of a voxel (i, j, k): 2, 3 and 4 mm to the patient's left, back and head, from (10, 20, 30) mm on.
 TO_RAS = np.array([[-2.0, 0, 0, -10], [0, -3.0, 0, -20], [0, 0, 4.0, 30], [0, 0, 0, 1]])
-CENTRE = (30.0, -20.0, 700.0)
 HEADER = "#Insight Transform File V1.0\n#Transform 0\n"
 
 
@@ -275,7 +276,7 @@ def test_a_reference_too_large_for_the_memory_is_one_line(run, tmp_path):
     content[42:48] = struct.pack("<3h", *3 * [32000])
     (tmp_path / "r.nii").write_bytes(content)
     code, lines = run(IMAGE.replace("r.nii.gz", "r.nii"))
-    assert code == 1 and len(lines) == 1 and lines[0].startswith("error: ") and "r.nii" in lines[0]
+    assert (code, lines) == (1, ["error: r.nii: 32000 x 32000 x 32000 voxels, which the memory cannot hold"])
 
 
 @pytest.mark.parametrize("name", ["i.nii.gz", "r.nii.gz", "shift.tfm", "p.csv", "p.fcsv", "p.mrk.json"])
@@ -361,7 +362,7 @@ def test_no_points_are_an_empty_table(run, tmp_path, name):
     [
         (
             "x;y;z\n1,5;2,5;3\n",
-            "p.csv: its columns are separated by semicolons, expected commas, and numbers",
+            "p.csv: its columns are separated by semicolons, expected commas; save it as text",
         ),
         ("x\ty\tz\n1\t2\t3\n", "p.csv: its columns are separated by tabs, expected commas"),
         ("x,y\n1,2\n", "p.csv: column 'z' is missing; found x, y, expected x, y, z in mm (LPS)"),
@@ -387,12 +388,75 @@ def test_faulty_tables_are_named(run, tmp_path, text, message):
     assert code == 1 and message in line and not (tmp_path / "o.csv").exists()
 
 
-def test_a_table_in_another_encoding_is_one_line(run, tmp_path):
-    (tmp_path / "p.csv").write_bytes("x,y,z,Größe\n1,2,3,4\n".encode("cp1252"))
-    assert run(POINTS.format("p.csv", "o.csv")) == (
-        1,
-        ["error: p.csv: not a text in UTF-8 (byte 8); save it as UTF-8"],
-    )
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x,y,z,Größe\n1,2,3,4\n".encode("cp1252"), "not a text in UTF-8 (byte 8); save it as text in UTF-8"),
+        ("x,y,z\n1,2,3\n".encode("utf-16-le"), "not a text in UTF-8 (it holds zeros); save it as text"),
+        (b"PK\x03\x04\x14\0", "a spreadsheet itself, expected text; save it as text in UTF-8, its columns"),
+        (b"x y z\n1 2 3\n", "its columns are separated by spaces, expected commas"),
+        (b'x,y,z,label\n1,2,3,"nasion\n4,5,6,inion\n', "row 2: not readable (unexpected end of data)"),
+    ],
+)
+def test_a_file_that_is_no_table_is_one_line(run, tmp_path, content, message):
+    (tmp_path / "p.csv").write_bytes(content)
+    code, (line,) = run(POINTS.format("p.csv", "o.csv"))
+    assert code == 1 and line.startswith("error: p.csv") and message in line
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.tsv", "p.fcsv", "p.mrk.json"])
+def test_points_in_utf_16_are_read(run, tmp_path, name):
+    text = {
+        "p.csv": "label,x,y,z\nÉva,1.5,2,3\n",
+        "p.tsv": "label\tx\ty\tz\nÉva\t1.5\t2\t3\n",
+        "p.fcsv": fcsv("LPS", "0,1.5,2,3,0,0,0,1,1,1,0,Éva,,"),
+        "p.mrk.json": markups("LPS", point("Éva", LPS)),
+    }[name]
+    (tmp_path / name).write_text(text, encoding="utf-16", newline="\r\n")
+    assert run(POINTS.format(name, "o.csv")) == (0, [])
+    table = pd.read_csv(tmp_path / "o.csv")
+    assert table[["label", "x", "y", "z"]].to_numpy().tolist() == [["Éva", 3.5, 5.0, 7.0]]
+
+
+FLAT = SHIFT.replace("_3_3", "_2_2").replace("2 3 4", "2 3")
+
+
+def test_columns_r_and_a_beside_x_and_y_are_no_coordinates(run, tmp_path):
+    """As those of a table of circles, with radius and area."""
+    (tmp_path / "flat.tfm").write_text(FLAT)
+    (tmp_path / "p.csv").write_text("x,y,r,a\n1,2,5,78.5\n")
+    assert run("--transform flat.tfm --points p.csv --out o.csv") == (0, [])
+    assert (tmp_path / "o.csv").read_text() == "x,y,r,a\n3.0,5.0,5,78.5\n"
+    for text in ("x,y,r,a,s\n1,2,-1,-2,3\n", "l,p,r,a\n1,2,-1,-2\n"):
+        (tmp_path / "p.csv").write_text(text)
+        code, (line,) = run("--transform flat.tfm --points p.csv --out o.csv")
+        assert code == 1 and "several columns for one coordinate" in line
+
+
+@pytest.mark.parametrize("name", ["p.csv", "i.mha", "r.mha", "shift.tfm", "o.csv"])
+def test_a_link_to_itself_is_one_line(run, tmp_path, name):
+    image = sitk.GetImageFromArray(labels())
+    for other in {"i.mha", "r.mha"} - {name}:
+        sitk.WriteImage(image, other)
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).symlink_to(name)
+    words = "--image i.mha --reference r.mha --out o.mha" if "mha" in name else "--points p.csv --out o.csv"
+    code, lines = run(f"--transform shift.tfm {words}")
+    if name == "o.csv":  # what is written takes the link's place
+        assert (code, lines) == (0, []) and (tmp_path / name).read_text() == "x,y,z\n3.0,5.0,7.0\n"
+    else:
+        assert code == 1 and len(lines) == 1 and lines[0].startswith(f"error: {name}: ")
+
+
+def test_a_fault_of_the_program_is_not_told_as_one_of_the_file(run, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise ValueError("our own mistake")
+
+    monkeypatch.setattr("regagent.command.apply.map_points", fail)
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
+    code, (line,) = run(POINTS.format("p.csv", "o.csv"))
+    assert code == 1 and line.startswith("error: ValueError: our own mistake (the traceback is in ")
 
 
 #: One point in both systems: at the left, the back and the head.
@@ -533,7 +597,7 @@ def test_faulty_markups_are_named(run, tmp_path, text, message):
 
 
 def test_a_2d_transform_changes_x_and_y_of_markups(run, tmp_path):
-    (tmp_path / "flat.tfm").write_text(SHIFT.replace("_3_3", "_2_2").replace("2 3 4", "2 3"))
+    (tmp_path / "flat.tfm").write_text(FLAT)
     (tmp_path / "p.fcsv").write_text(fcsv("RAS", "0,-1.5,-2,3,0,0,0,1,1,1,0,F,,"))
     assert run("--transform flat.tfm --points p.fcsv --out o.fcsv") == (0, [])
     assert ",-3.5,-5.0,3.0," in (tmp_path / "o.fcsv").read_text()
@@ -599,6 +663,34 @@ def test_images_and_arrays_are_no_transforms(run, tmp_path):
     ):
         code, (line,) = run(f"--transform {name} --points p.csv --out o.csv")
         assert code == 1 and line.startswith(f"error: {name}: {message}")
+
+
+#: Two translations that are not joined, as ITK's own writer writes them; SimpleITK writes none such.
+TWO = {
+    "t.h5": (
+        "c-rgqaB<`1lHy|G;9!7(|4=YN0m3(cikGjhIOy-;62zpiSB5Ja8CNg~A!~#IE+z&>1_m}!1|Y@d8R8w5T2!2wpLZB)9#jJ80;t"
+        "4&Mu>!f00YA_RtVdQ0U>4#6;psa^}b(A6WB?L=uTo_WE5dwU}6LUs9G4!EW*Gj3FHVcKrlp{gMk(3T4p8=pih_?8K9vd0JCTV!"
+        ";k}2l7~cS5jFx6LqBXX!)7j~Mc60|gRqe(u41G`*cc3hu-UWE#?s%}!<$V6<VQ~bU}(uD&H|A)S(4I7P7%oiGLF$efel(RLimO"
+        "qQc!y>$anJW*+<O5P8I~2$>tyImzbOSn+a->BuJ1iq$n}3I4!>@*S#pev>+H-%zg{3yGxE|BtT~J!p#h+EJ)o9^O!P7P696HmR"
+        "XUS5|CH~bW#a0Bm*Q6h5dPU2wRH*DXne1`0Xn#(x$^ONSl+b)*6E&S`Oq#VR#rLf;UGJqOw>ueF{_)D5?cG5CP`y?C-;f6cUU`"
+        ">OjC$&qU80NJG;PgA9}gR^p}#IhjdCiA9wPWspo^rC_LMXryNdjs!Gwd@}P&D}XdK-!Sk)X)`@T3q2DP-Lz!gGBZ<ixO#ag4fa"
+        "(|VhPZAxCi4?@=KF)Qsa%|jTzWTR1X6J{0yUD6pVsVFbYP&C>RB!U=)mkQ7{Td!H5AeNaF!aXyXIS(0)3M&jRgd!}uVzga&8O?"
+        "E?+Y2rAe^$J-qkOt=|L{sS!n56*Bw24`TyOK?p?aB!y8SXGKp*ucg}m`Mnm00oFzi6I;|8L~$vP-&b|S{h;`fpJE2=&%)NoH1V"
+        "x!bTZq43WGhOp9^G3}|!><#EQHhK}n;vpIdUdBrfu=IL*jq~RZ*4wi+etk=1hF<KQ5Ver8o%5Z>C91h6s1U7_12Xu7+e$8`y"
+    ),
+    "t.mat": (
+        "c-muNU|?VdVnzlCPyphPqQt!7oWzpM{5&u-Ex#x?J|(|2DJM1FINlhl@`F8;;Q*mHpftiPHXu&RtVm4(^T@LWW;!vp004bHABX"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TWO)
+def test_several_transforms_in_a_binary_file_are_refused(run, tmp_path, name):
+    (tmp_path / name).write_bytes(zlib.decompress(base64.b85decode(TWO[name])))
+    assert sitk.ReadTransform(name).GetDimension() == 3  # the first, without an error
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
+    code, (line,) = run(f"--transform {name} --points p.csv --out o.csv")
+    assert code == 1 and line.startswith(f"error: {name}: holds several transforms that are not joined")
 
 
 EULER = "0 0 0.1 2 3 4"
@@ -698,20 +790,13 @@ def test_transforms_are_known_by_their_content(tmp_path):
 @pytest.fixture
 def truth():
     """Points of the MR to points of the CT, in mm."""
-    transform = sitk.AffineTransform(3)
-    transform.SetCenter(CENTRE)
-    cos, sin = 1.1 * np.cos(0.2), 1.1 * np.sin(0.2)
-    transform.SetMatrix([cos, -sin, 0.0, sin, cos, 0.0, 0.0, 0.0, 1.0])
-    transform.SetTranslation((12.0, -8.0, 0.0))
-    return transform
+    return turned(1.1)
 
 
 @pytest.fixture
 def pair(tmp_path, truth):
     """The folder with a pair of volumes."""
-    mr_grid = grid((45, 40, 10), (4.4, 5.0, 8.0), np.diag([-1.0, -1.0, 1.0]), CENTRE)
-    ct_grid = grid((65, 65, 12), (3.6, 3.6, 8.0), np.eye(3), CENTRE)
-    mr, ct = make_pair(mr_grid, ct_grid, truth, np.eye(3), CENTRE)
+    mr, ct = make_volumes(truth, np.diag([-1.0, -1.0, 1.0]))
     sitk.WriteImage(mr, tmp_path / "mr.nii.gz")
     sitk.WriteImage(ct, tmp_path / "ct.nii.gz")
     return tmp_path

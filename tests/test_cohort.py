@@ -49,6 +49,15 @@ def test_too_few_patients(tmp_path):
         split(tmp_path, ["P001", "P001"])
 
 
+def test_one_image_of_two_patients_without_a_sheet(tmp_path):
+    voxels = []
+    for name in ("P1", "P2"):
+        voxels.append(tmp_path / f"{name}.json")
+        voxels[-1].write_text(f'{{"patient": "{name}", "mr": "same", "ct": "of {name}"}}')
+    with pytest.raises(UserError, match="^patient P2 has the same MR, voxel by voxel, as patient P1; one"):
+        split_patients(["P1", "P2"], tmp_path / "split.tsv", Split(), voxels=voxels)
+
+
 @pytest.fixture
 def sheet(tmp_path):
     for name in ("mr", "ct", *(f"{name}{number}" for name in ("mr", "ct") for number in range(10))):
@@ -150,14 +159,14 @@ def refusal(path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("patient,mr,ct\nP1,mr.nii.gz,ct.nii.gz\n", "separated by commas, expected tabs; save the sheet as"),
+        ("patient,mr,ct\nP1,mr.nii.gz,ct.nii.gz\n", "separated by commas, expected tabs; save it as text"),
         ('"patient","mr","ct"\n"P1","mr.nii.gz","ct.nii.gz"\n', "separated by commas, expected tabs"),
         ("Patient;MR;CT\r\nP1;mr.nii.gz;ct.nii.gz\r\n", "separated by semicolons, expected tabs"),
         ("patient  mr  ct\nP1  mr.nii.gz  ct.nii.gz\n", "separated by spaces, expected tabs"),
-        (b"PK\x03\x04\x14\0", "a spreadsheet itself, expected text; save the sheet as tab-separated text"),
+        (b"PK\x03\x04\x14\0", "a spreadsheet itself, expected text; save it as text in UTF-8"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "a spreadsheet itself, expected text"),
-        ((HEADER + ROW).encode("utf-16-le"), "not UTF-8 text (it holds zeros); save the sheet as UTF-8"),
-        ((HEADER + ROW).encode("utf-16")[:-1], "not UTF-16-LE text (byte 74); save the sheet as UTF-8"),
+        ((HEADER + ROW).encode("utf-16-le"), "not a text in UTF-8 (it holds zeros); save it as text"),
+        ((HEADER + ROW).encode("utf-16")[:-1], "not a text in UTF-16-LE (byte 74); save it as text"),
         ("Patient\tMR\tCT\tmr\n" + ROW, "column 'mr' stands there twice"),
         ("patient\t\tmr\tct\nP1\tx\tmr.nii.gz\tct.nii.gz\n", "row 2: trailing cell 'x' in column 2"),
     ],
@@ -208,7 +217,7 @@ def test_a_folder_is_no_transform(sheet):
 def test_a_sheet_that_cannot_be_read(tmp_path):
     path = tmp_path / "patients.tsv"
     path.symlink_to("/proc/self/mem")  # its first bytes cannot be read, as of a bad disk
-    assert refusal(path) == ": not a readable sample sheet (Input/output error)"
+    assert refusal(path) == ": Input/output error"
 
 
 def link_to(path, way):
@@ -262,11 +271,15 @@ def test_absolute_paths_and_a_byte_order_mark(sheet, tmp_path):
         ("patient\tmr\nP1\tmr.nii.gz\n", "column 'ct' is missing"),
         ("patient\tmr\tct\nP1\tmr.nii.gz\n", "row 2: column 'ct' is empty"),
         ("patient\tmr\tct\nP1\tmr.nii.gz\t\n", "row 2: column 'ct' is empty"),
-        (f"{HEADER}{ROW}\n{ROW}", "row 4: patient P1 again.*row 2"),
+        (f"{HEADER}{ROW}\n{ROW}", "row 4: patient P1 again.*row 2$"),
+        (
+            f"{HEADER}a01\tmr1.nii.gz\tct1.nii.gz\nA01\tmr2.nii.gz\tct2.nii.gz\n",
+            "row 3: patient A01 again, first named in row 2 as a01; some disks take both for one folder",
+        ),
         (f"{HEADER}P1\tmr.nii.gz\tgone.nii.gz\n", "row 2: patient P1: ct file .*gone.nii.gz does not exist"),
         ("patient\tmr\tct\na/b\tmr.nii.gz\tct.nii.gz\n", "row 2: patient 'a/b' cannot name a folder"),
         ("patient\tmr\tct\tset\nP1\tmr.nii.gz\tct.nii.gz\tvalid\n", "row 2: set is 'valid'"),
-        ("patient\tmr\tct\nJörg\tmr.nii.gz\tct.nii.gz\n".encode("latin-1"), "not UTF-8"),
+        ("patient\tmr\tct\nJörg\tmr.nii.gz\tct.nii.gz\n".encode("latin-1"), "not a text in UTF-8"),
     ],
 )  # fmt: skip
 def test_a_faulty_sheet(sheet, text, message):
@@ -277,7 +290,7 @@ def test_a_faulty_sheet(sheet, text, message):
 
 
 def test_no_sheet(tmp_path):
-    with pytest.raises(UserError, match="no such sample sheet"):
+    with pytest.raises(UserError, match="patients.tsv: No such file or directory"):
         read_sheet(tmp_path / "patients.tsv")
 
 
@@ -309,7 +322,8 @@ def volumes(tmp_path):
 
 
 def bring(folder, mr="mr.mha", ct="ct.nrrd"):
-    import_patient("P5", folder / mr, folder / ct, folder / "out/mr.nii.gz", folder / "out/ct.nii.gz")
+    outputs = [folder / "out" / name for name in ("mr.nii.gz", "ct.nii.gz", "voxels.json")]
+    import_patient("P5", folder / mr, folder / ct, *outputs)
     return sitk.ReadImage(str(folder / "out/mr.nii.gz")), sitk.ReadImage(str(folder / "out/ct.nii.gz"))
 
 

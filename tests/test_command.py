@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from agents import export
 from heads import head
-from markers import grid, make_pair, perfect_register
+from markers import make_volumes, perfect_register, turned
 from workflow import ROOT
 
 from regagent import __version__
@@ -23,7 +23,6 @@ from regagent.command.outputs import write_together
 from regagent.elastix import RegistrationFailed
 from regagent.files import UserError
 
-CENTRE = (30.0, -20.0, 700.0)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -41,20 +40,13 @@ def scale():
 @pytest.fixture
 def truth(scale):
     """Points of the MR to points of the CT, in mm."""
-    transform = sitk.AffineTransform(3)
-    transform.SetCenter(CENTRE)
-    cos, sin = scale * np.cos(0.2), scale * np.sin(0.2)
-    transform.SetMatrix([cos, -sin, 0.0, sin, cos, 0.0, 0.0, 0.0, 1.0])
-    transform.SetTranslation((12.0, -8.0, 0.0))
-    return transform
+    return turned(scale)
 
 
 @pytest.fixture
 def pair(tmp_path, truth):
     """The folder with a pair of volumes, that of one of images, and a pair's arguments."""
-    mr_grid = grid((90, 80, 10), (2.2, 2.5, 8.0), np.diag([-1.0, -1.0, 1.0]), CENTRE)
-    ct_grid = grid((130, 130, 12), (1.8, 1.8, 8.0), np.eye(3), CENTRE)
-    mr, ct = make_pair(mr_grid, ct_grid, truth, np.eye(3), CENTRE)
+    mr, ct = make_volumes(truth, np.diag([-1.0, -1.0, 1.0]))
     sitk.WriteImage(mr, tmp_path / "mr.nii.gz")
     sitk.WriteImage(ct, tmp_path / "ct.nii.gz")
     sitk.WriteImage(mr[:, :, 4], tmp_path / "mr.mha")

@@ -58,7 +58,7 @@ def write_rire(folder, scans, slices="H", mr="mr_T1"):
 def brought(folder, sheet):
     (row,) = read_sheet(sheet)
     outputs = [folder / "brought" / f"{name}.nii.gz" for name in ("mr", "ct")]
-    import_patient(row.patient, row.mr, row.ct, *outputs, sheet)
+    import_patient(row.patient, row.mr, row.ct, *outputs, folder / "voxels.json", sheet)
     return [sitk.ReadImage(str(path)) for path in outputs]
 
 

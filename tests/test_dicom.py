@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from agents import export
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from markers import grid, make_pair, perfect_register
+from markers import CENTRE, make_volumes, perfect_register
 from pydicom import Dataset, dcmread
 from pydicom.fileset import FileSet
 from pydicom.uid import (
@@ -794,8 +794,6 @@ def test_a_slice_without_a_place_is_taken_with_a_warning(slice_file, caplog):
 
 # The command --------------------------------------------------------------------------------------------
 
-CENTRE = (30.0, -20.0, 700.0)
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
@@ -806,9 +804,7 @@ def model(tmp_path_factory):
 def pair(tmp_path):
     """The folders of a pair of series, and the transform of its points from MR to CT."""
     shift = sitk.TranslationTransform(3, (12.0, -8.0, 0.0))
-    mr_grid = grid((90, 80, 10), (2.2, 2.5, 8.0), np.eye(3), CENTRE)
-    ct_grid = grid((130, 130, 12), (1.8, 1.8, 8.0), np.eye(3), CENTRE)
-    mr, ct = make_pair(mr_grid, ct_grid, shift, np.eye(3), CENTRE)
+    mr, ct = make_volumes(shift, np.eye(3))
     write_series(mr, tmp_path / "mr", "MR")
     write_series(ct, tmp_path / "ct", "CT", 2)
     return tmp_path

@@ -1,9 +1,10 @@
-"""A full disk, a folder that cannot be written, a log that cannot: one message, and the old file stays."""
+"""Files written whole or not at all, what a kill leaves of them, and the one message of an error."""
 
 import hashlib
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -17,8 +18,19 @@ from workflow import ROOT, copy_workflow, snakemake
 
 from regagent.agent.checkpoints import save
 from regagent.figures.style import save as save_figure
-from regagent.files import PARTIAL, UserError, write_json, write_table, write_whole
-from regagent.transforms import write_transform
+from regagent.files import (
+    MACHINE,
+    PARTIAL,
+    UserError,
+    naming,
+    reason,
+    write_json,
+    write_table,
+    write_text,
+    write_whole,
+)
+from regagent.jobs import told
+from regagent.transforms import read_transform, write_transform
 from regagent.volumes.writing import write_image, write_png
 
 NOISE = np.random.default_rng(0).integers(0, 255, (20, 20, 20), np.uint8)
@@ -30,6 +42,8 @@ WRITERS = {
     "a.mha": lambda path: write_image(VOLUME, path),
     "a.nrrd": lambda path: write_image(VOLUME, path),
     "a.tfm": lambda path: write_transform(sitk.Euler3DTransform((1, 2, 3), 0.1), path),
+    "a.txt": lambda path: write_transform(sitk.Euler3DTransform((1, 2, 3), 0.1), path),
+    "a.h5": lambda path: write_transform(sitk.Euler3DTransform((1, 2, 3), 0.1), path),
     "a.png": lambda path: write_png(NOISE[0], path),
     "a.pt": lambda path: save({"noise": "a" * 1000}, path),
     "a.csv": lambda path: write_table(pd.DataFrame({"noise": NOISE.ravel()}), path),
@@ -57,6 +71,37 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, name):
         WRITERS[name](path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [name]  # nothing half-written beside it
+
+
+@pytest.mark.parametrize("suffix", [".tfm", ".txt", ".h5"])
+def test_a_transform_is_written_and_read_in_each_format(tmp_path, suffix):
+    truth = sitk.Euler3DTransform((1, 2, 3), 0.1, 0.2, 0.3, (4, 5, 6))
+    write_transform(truth, tmp_path / f"t{suffix}")
+    for found in (read_transform(tmp_path / f"t{suffix}"), sitk.ReadTransform(tmp_path / f"t{suffix}")):
+        assert found.TransformPoint((7, 8, 9)) == pytest.approx(truth.TransformPoint((7, 8, 9)))
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_what_itk_writes_half_is_told(tmp_path, monkeypatch, suffix):
+    """As on a full disk, where it says nothing."""
+
+    def write_half(image, path, **options):
+        original(image, path, **options)
+        os.truncate(path, os.path.getsize(path) - 8)
+
+    original = sitk.WriteImage
+    monkeypatch.setattr(sitk, "WriteImage", write_half)
+    with pytest.raises(UserError, match=f"a{suffix}: cannot be written whole; is the disk full"):
+        write_image(VOLUME, tmp_path / f"a{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_itk_cannot_write_is_no_full_disk(tmp_path):
+    with pytest.raises(UserError, match="a.png: cannot be written: ") as caught:
+        write_image(sitk.Image([3, 3], sitk.sitkFloat64), tmp_path / "a.png")
+    assert "disk" not in str(caught.value) and "\n" not in str(caught.value)
+    write_image(sitk.Image([3, 3], sitk.sitkComplexFloat32), tmp_path / "a.nii.gz")
+    assert sitk.ReadImage(tmp_path / "a.nii.gz").GetSize() == (3, 3)
 
 
 def test_a_full_disk_leaves_the_old_figure(tmp_path):
@@ -116,6 +161,100 @@ def test_an_error_of_many_lines_is_told_in_one(tmp_path):
     assert result.returncode == 1 and result.stderr.count("\n") == 1
     assert result.stderr.startswith("error: RuntimeError: ") and absent in result.stderr
     assert "Traceback" in (tmp_path / "job.log").read_text()
+
+
+def test_what_the_system_refuses_is_told_by_its_file(tmp_path):
+    error = FileNotFoundError(2, "No such file or directory", "a.nii")
+    assert told(error) == "a.nii: No such file or directory"
+    assert told(ValueError("what"), tmp_path / "nowhere" / "log") == "ValueError: what"
+
+
+def test_of_a_librarys_message_the_reason_is_told(tmp_path):
+    for suffix in ("nrrd", "mha"):
+        sitk.WriteImage(VOLUME, tmp_path / f"a.{suffix}")
+        content = (tmp_path / f"a.{suffix}").read_bytes()
+        (tmp_path / f"a.{suffix}").write_bytes(content[:-20])
+    (tmp_path / "a.xyz").write_text("hello")
+    (tmp_path / "a.tfm").write_text(
+        "#Insight Transform File V1.0\nTransform: Warp_double_3_3\nParameters: 1\nFixedParameters: 0\n"
+    )
+    expected = {
+        "a.nrrd": f"Read: Error reading {tmp_path}/a.nrrd: [nrrd] _nrrdEncodingRaw_read: fread got only",
+        "a.mha": f"File cannot be read: {tmp_path}/a.mha for reading.",
+        "a.xyz": f'Unable to determine ImageIO reader for "{tmp_path}/a.xyz"',
+        "a.tfm": 'Could not create an instance of "Warp_double_3_3"',
+    }
+    for name, message in expected.items():
+        read = sitk.ReadTransform if name.endswith("tfm") else sitk.ReadImage
+        with pytest.raises(RuntimeError) as caught:
+            read(tmp_path / name)
+        assert reason(caught.value).startswith(message) and "\n" not in reason(caught.value)
+    assert reason(ValueError("")) == "ValueError" and reason(ValueError("one\ntwo")) == "one"
+
+
+def test_an_error_names_its_file(tmp_path):
+    def fault(error, where, *kinds):
+        with pytest.raises(UserError) as caught, naming(where, *kinds):
+            raise error
+        return str(caught.value)
+
+    absent = FileNotFoundError(2, "No such file or directory", "s/1.dcm")
+    assert fault(absent, "s") == "s/1.dcm: No such file or directory"
+    assert fault(absent, "patient P1: s/1.dcm") == "patient P1: s/1.dcm: No such file or directory"
+    assert fault(OSError("Not a gzipped file"), "a.gz") == "a.gz: Not a gzipped file"
+    library = RuntimeError("Exception thrown in SimpleITK\nsitk::ERROR: it is bad\n")
+    assert fault(library, "a: no volume", RuntimeError) == "a: no volume: it is bad"
+    with pytest.raises(ValueError, match="ours"), naming("a", RuntimeError):
+        raise ValueError("ours")
+
+
+WRITE = """if True:
+    import sys
+    from regagent.files import write_whole
+    with write_whole("a.txt") as path:
+        path.write_text("whole")
+        print("half", flush=True)
+        sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """A process that is writing ``a.txt``."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITE],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "workflow_scripts")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout.readline() == b"half\n"
+        yield process
+        process.kill()
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_there(tmp_path, writer):
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(f"{PARTIAL}{MACHINE}-{writer.pid}-")
+    others = {f"{PARTIAL}another_machine-{writer.pid}-a", f"{PARTIAL}{MACHINE}-x-a", ".partial"}
+    for name in others:
+        (tmp_path / name).touch()
+    write_text("next", tmp_path / "b.txt")
+    assert {path.name for path in tmp_path.iterdir()} == {"b.txt", *others}
+
+
+def test_what_a_living_process_writes_stays(tmp_path, writer):
+    with write_whole(tmp_path / "b.txt") as path:  # nor does a process take its own
+        path.write_text("b")
+        write_text("c", tmp_path / "c.txt")
+    assert len(list(tmp_path.glob(f"{PARTIAL}*"))) == 1
+    writer.communicate(b"\n", timeout=60)
+    assert writer.returncode == 0
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"a.txt": "whole", "b.txt": "b", "c.txt": "c"}
 
 
 #: Where a small file system of its own may be mounted, a run is started in it; else these tests are left out.

@@ -158,7 +158,7 @@ class Patient:
         sheet = self.sheet()
         (row,) = read_sheet(sheet)
         out = {name: self.folder / "out" / f"{name}.nii.gz" for name in ("mr", "ct")}
-        import_patient(row.patient, row.mr, row.ct, *out.values(), sheet)
+        import_patient(row.patient, row.mr, row.ct, *out.values(), self.folder / "out" / "voxels.json", sheet)
         results = [self.folder / "out" / name for name in ("aligned.nii.gz", "t.tfm", "q.json", "o.png")]
         preregister_patient(
             row.patient, *out.values(), "", *results, Preregistration(method="none"),

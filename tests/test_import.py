@@ -50,7 +50,7 @@ def test_every_format_gives_the_simulated_patient(simulated, tmp_path, kind):
     sheet.write_text("patient\tmr\tct\n" + "\t".join(["P001", *(path.name for path in paths)]) + "\n")
     (row,) = read_sheet(sheet)
     outputs = [tmp_path / f"{name}.nii.gz" for name in MODALITIES]
-    import_patient("P001", row.mr, row.ct, *outputs, sheet, tmp_path / "voxels.json")
+    import_patient("P001", row.mr, row.ct, *outputs, tmp_path / "voxels.json", sheet)
     hashes = json.loads((tmp_path / "voxels.json").read_text())
     for name, path, original in zip(MODALITIES, outputs, originals, strict=True):
         values = sitk.GetArrayFromImage(original).astype("<f4")
@@ -90,7 +90,7 @@ def split_two(folder, first, second):
         out = folder / "out" / row.patient
         voxels.append(out / "voxels.json")
         outputs = [out / f"{name}.nii.gz" for name in MODALITIES]
-        import_patient(row.patient, row.mr, row.ct, *outputs, sheet, voxels[-1])
+        import_patient(row.patient, row.mr, row.ct, *outputs, voxels[-1], sheet)
     split_patients(["P1", "P2"], folder / "split.tsv", Split(), sheet, voxels)
     return read_table(folder / "split.tsv")
 
@@ -99,7 +99,7 @@ def split_two(folder, first, second):
 def test_one_image_in_two_files_of_two_patients(tmp_path, scans, same):
     second = {name: image if name == same else another(image) for name, image in scans.items()}
     message = (
-        f"patients.tsv, row 4: patient P2 has the same {same.upper()}, voxel by voxel, as patient P1 in row 2"
+        f"patients.tsv, row 4: patient P2 has the same {same.upper()}, voxel by voxel, as patient P1"
         "; one image under two names may be in both sets, train and test; delete one of the rows"
     )
     with pytest.raises(UserError, match=message):
@@ -124,7 +124,7 @@ def test_of_two_files_side_by_side_the_named_one_is_imported(tmp_path, scans, na
     sheet.write_text(f"patient\tmr\tct\nP1\tmr.{named}\tct.{named}\n")
     (row,) = read_sheet(sheet)
     outputs = [tmp_path / "out" / f"{name}.nii.gz" for name in MODALITIES]
-    import_patient("P1", row.mr, row.ct, *outputs, sheet)
+    import_patient("P1", row.mr, row.ct, *outputs, tmp_path / "voxels.json", sheet)
     for path, values in zip(outputs, arrays.values(), strict=True):
         assert np.array_equal(nibabel.load(path).get_fdata(), values + added[named])
 
@@ -142,4 +142,5 @@ def test_a_pair_of_header_and_image_is_refused(tmp_path, scans, named):
         rf"patients.tsv, row 2: patient P1: .*mr.{named}: a pair of .hdr and .img cannot be checked here"
     )
     with pytest.raises(UserError, match=message):
-        import_patient("P1", row.mr, row.ct, tmp_path / "out.nii", tmp_path / "ct_out.nii", sheet)
+        outputs = [tmp_path / name for name in ("out.nii", "ct_out.nii", "voxels.json")]
+        import_patient("P1", row.mr, row.ct, *outputs, sheet)

@@ -45,6 +45,7 @@ def noisy(values):
     return phase_sensitive(values) + np.random.default_rng(0).normal(0, 60, values.shape)
 
 
+OUTPUTS = ("mr.nii.gz", "ct.nii.gz", "voxels.json")
 UNUSUAL = [undershoot, phase_sensitive, stored_with_an_offset, noisy]
 
 
@@ -56,7 +57,7 @@ def test_an_mr_that_falls_below_minus_500_is_an_mr(tmp_path, make):
     sitk.WriteImage(CT, tmp_path / "ct.nii.gz")
     files = [tmp_path / name for name in ("mr.nii.gz", "ct.nii.gz")]
     read_pair(*files)
-    import_patient("P1", *files, tmp_path / "out/mr.nii.gz", tmp_path / "out/ct.nii.gz")
+    import_patient("P1", *files, *(tmp_path / "out" / name for name in OUTPUTS))
     there = sitk.ReadImage(tmp_path / "out/mr.nii.gz")
     assert np.array_equal(values_of(there), values_of(sitk.DICOMOrient(mr, "LPS")))
     for name, image in (("mr", mr), ("ct", CT)):  # one slice, as a 2D image
@@ -108,7 +109,7 @@ def test_whoever_knows_better_may_say_so(tmp_path):
     with pytest.raises(UserError, match="looks like a CT, .* give --trust-values"):
         read_pair(*files)
     assert read_pair(*files, trust_values=True)[0].GetSize() == MR.GetSize()
-    outputs = [tmp_path / "out" / name for name in ("mr.nii.gz", "ct.nii.gz")]
+    outputs = [tmp_path / "out" / name for name in OUTPUTS]
     with pytest.raises(UserError, match="looks like a CT, .* set cohort.trust_values to true"):
         import_patient("P1", *files, *outputs)
     import_patient("P1", *files, *outputs, trust_values=True)

@@ -57,6 +57,16 @@ def refusal(path):
     return str(caught.value)
 
 
+@pytest.mark.parametrize("read", [read_volume, read_grid])
+def test_a_damaged_start_of_gzip_is_one_line(tmp_path, read):
+    path = write(tmp_path / "a.nii.gz")
+    content = bytearray(path.read_bytes())
+    content[2] = 7  # the method of compression
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="a.nii.gz: damaged or cut off .Unknown compression method"):
+        read(path)
+
+
 angles = st.tuples(*3 * [st.floats(-180, 180)])
 
 

@@ -162,8 +162,8 @@ def test_an_agent_of_another_run_needs_no_training(folder, tmp_path):
         ({"cohort": {"patiens": 5}}, "config: cohort.patiens: no such key; did you mean 'patients'?"),
         ({"perturbations": {"per_slice": -1}}, "config: perturbations.per_slice: Input should be greater"),
         ({"methods": ["Initial", "RL-LMW"]}, "config: methods: unknown variant 'RL-LMW'; known are Initial"),
-        ({"cohort": {"source": "sheet", "sheet": "absent.tsv"}}, "absent.tsv: no such sample sheet"),
-        ({"cohort": {"source": "sheet", "sheet": "config"}}, "config: not a readable sample sheet (Is a dir"),
+        ({"cohort": {"source": "sheet", "sheet": "absent.tsv"}}, "absent.tsv: No such file or directory"),
+        ({"cohort": {"source": "sheet", "sheet": "config"}}, "config: Is a directory"),
         (
             {"variants": {"ours": {"learner": "pretrained", "model": "absent.pt"}}, "methods": ["ours"]},
             "config: variants.ours.model: absent.pt: no such file",

@@ -95,7 +95,7 @@ def test_text_that_yaml_takes_for_something_else_needs_quotes(config, text, mess
         load(config | yaml.safe_load(text))
     told = [line for line in str(caught.value).splitlines() if line.startswith(f"config: {message}")]
     assert len(told) == 1 and told[0].endswith(
-        "; put it into quotes, in a settings file, as --config drops them"
+        "; put it into quotes in a settings file (--config drops quotes)"
     )
 
 

@@ -1,11 +1,12 @@
 """Files: written whole or not at all, tables read, and the error that a faulty input raises."""
 
+import codecs
 import csv
-import fcntl
 import io
 import json
 import os
 import re
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,8 +18,17 @@ import pandas as pd
 DATA = Path(__file__).parent / "data"
 STYLE = DATA / "figures.mplstyle"
 
-#: What the name of a file begins with until it is whole.
+#: What the name of a file begins with until it is whole. The machine and the number of the process follow.
 PARTIAL = ".regagent-partial-"
+MACHINE = re.sub(r"\W", "_", socket.gethostname())
+
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+#: The first bytes of a spreadsheet's own file: .xlsx and .ods are zip archives, .xls is an OLE file.
+SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+
+#: What may stand between the columns of a table.
+SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", " ": "spaces"}
 
 
 class UserError(Exception):
@@ -70,14 +80,18 @@ def write_whole(path: str | Path) -> Iterator[Path]:
 
     The temporary name keeps the suffixes (``.nii.gz``), because many writers choose the format by them; in
     lower case, as some know no other. The content is on the disk before the rename, so that a power cut
-    leaves the old file or the new one. What a killed process left in the folder is removed. Raises
+    leaves the old file or the new one. What killed processes of this machine left in the folder is removed.
+    What those of other machines left stays, and so does a file whose process number is in use again. Raises
     ``UserError`` when the system cannot write, as on a full disk or in a write-protected folder.
     """
-    path, temporary, handle = Path(path), None, None
+    path, temporary = Path(path), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path.parent)
-        handle, temporary = _make_locked("".join(path.suffixes).lower(), path.parent)
+        prefix = f"{PARTIAL}{MACHINE}-{os.getpid()}-"
+        handle, name = tempfile.mkstemp("".join(path.suffixes).lower(), prefix, path.parent)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
@@ -93,36 +107,35 @@ def write_whole(path: str | Path) -> Iterator[Path]:
         if temporary:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        if handle is not None:
-            os.close(handle)
-
-
-def _make_locked(suffix: str, folder: Path) -> tuple[int, Path]:
-    """Make an unfinished file; return its descriptor, which holds its lock, and its path."""
-    while True:
-        handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=suffix, dir=folder)
-        with suppress(OSError):  # where the file system has no locks, leftovers stay
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:
-            return handle, Path(name)
-        os.close(handle)  # another process took it for a leftover before it was locked
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the unfinished files of a folder whose processes have ended: nobody holds their lock."""
-    for path in folder.glob(f"{PARTIAL}*"):
-        with suppress(OSError), path.open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+    """Remove the unfinished files of a folder whose processes, of this machine, have ended."""
+    own = f"{PARTIAL}{MACHINE}-"
+    for path in folder.glob(f"{own}*"):
+        with suppress(OSError, ValueError):
+            try:
+                os.kill(int(path.name.removeprefix(own).partition("-")[0]), 0)
+            except ProcessLookupError:
+                path.unlink()
 
 
 @contextmanager
-def naming(what: str | Path) -> Iterator[None]:
-    """Raise an error of the system as a ``UserError`` that names its file, or ``what`` if it names none."""
+def naming(where: str | Path, *kinds: type[Exception]) -> Iterator[None]:
+    """Raise an error of the system, or one of ``kinds``, as a ``UserError`` of one line.
+
+    The line begins with ``where``, or with the file that the system names if ``where`` does not name it, and
+    ends with the ``reason``. A ``UserError`` passes as it is.
+    """
+    faults: tuple[type[Exception], ...] = (OSError, *kinds)
     try:
         yield
-    except OSError as error:
-        raise UserError(f"{error.filename or what}: {error.strerror or error}") from error
+    except UserError:
+        raise
+    except faults as error:
+        file = str(getattr(error, "filename", None) or where)
+        begin = where if file in str(where) else file
+        raise UserError(f"{begin}: {getattr(error, 'strerror', None) or reason(error)}") from error
 
 
 def _separator(path: str | Path) -> str:
@@ -147,30 +160,61 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise UserError(f"{path}: not a readable table ({error})") from error
 
 
-def read_text(path: str | Path) -> str:
-    """Read a text in UTF-8, with or without a byte order mark. Raises ``UserError``."""
+def read_text(path: str | Path, form: str = "text in UTF-8") -> str:
+    """Read a text in UTF-8, with or without a byte order mark, or in UTF-16 with one. Its lines end in \\n.
+
+    Raises ``UserError``, which says to save the file in the ``form``.
+    """
+    with naming(path):
+        content = Path(path).read_bytes()
+    if content.startswith(SPREADSHEETS):
+        raise UserError(f"{path}: a spreadsheet itself, expected text; save it as {form}")
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+        text = content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text in UTF-8 (byte {error.start}); save it as UTF-8") from error
+        found = f"not a text in {error.encoding.upper()} (byte {error.start})"
+        raise UserError(f"{path}: {found}; save it as {form}") from error
+    if "\0" in text:
+        raise UserError(f"{path}: not a text in UTF-8 (it holds zeros); save it as {form}")
+    return io.StringIO(text, newline=None).read()
+
+
+def read_rows(path: str | Path, separator: str) -> list[list[str]]:
+    """Read the rows of a table that a user wrote as text, each as its cells; an empty row has none.
+
+    A cell may stand in quotes, with those inside it doubled. Raises ``UserError`` for a file that is no text,
+    for columns that are separated otherwise, and for a quote that is not closed.
+    """
+    expected = SEPARATORS[separator]
+    form = f"text in UTF-8, its columns separated by {expected}"
+    text = read_text(path, form)
+    first = next((line for line in text.split("\n") if line.strip() and not line.startswith("#")), "")
+    for other, found in SEPARATORS.items():
+        if other in first and separator not in first:
+            point = ", with a point in numbers (1.5)" if found == "semicolons" else ""
+            raise UserError(
+                f"{path}: its columns are separated by {found}, expected {expected}; save it as {form}{point}"
+            )
+    rows: list[list[str]] = []
+    try:
+        # With ``strict`` a quote that is never closed is an error, and does not swallow the rows below it.
+        rows.extend(csv.reader(io.StringIO(text), delimiter=separator, strict=True))
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, row {len(rows) + 1}: not readable ({error}); a cell that begins with a quote must end"
+            ' with one, and quotes inside it are doubled: "a ""quoted"" name"'
+        ) from error
+    return rows
 
 
 def read_text_table(path: str | Path) -> pd.DataFrame:
     """Read a ``.csv`` or ``.tsv`` that a user wrote, every cell as text.
 
-    Empty cells behind the last column, and empty rows at the end, are left out. Raises ``UserError`` for a
-    file that cannot be read or is empty, for columns that are separated otherwise, for a row that has not as
-    many cells as the header (row 1), and for two columns of the same name.
+    Empty cells behind the last column, and empty rows at the end, are left out. Raises ``UserError`` as
+    ``read_rows`` does, for an empty file, for a row that has not as many cells as the header (row 1), and for
+    two columns of the same name.
     """
-    separator = _separator(path)
-    try:
-        rows = list(csv.reader(io.StringIO(read_text(path), newline=""), delimiter=separator))
-    except csv.Error as error:
-        raise UserError(f"{path}: not a readable table ({error})") from error
+    rows = read_rows(path, _separator(path))
     while rows and not any(cell.strip() for cell in rows[-1]):
         rows.pop()
     if not rows:
@@ -178,14 +222,6 @@ def read_text_table(path: str | Path) -> pd.DataFrame:
     header = [name.strip() for name in rows[0]]
     while header and not header[-1]:
         header.pop()
-    others = {",": "commas", ";": "semicolons", "\t": "tabs"}
-    expected = others.pop(separator)
-    for other, found in others.items():
-        if len(header) == 1 and other in header[0]:
-            raise UserError(
-                f"{path}: its columns are separated by {found}, expected {expected}, and numbers with a"
-                " decimal point (1.5)"
-            )
     for number, row in enumerate(rows, 1):
         while len(row) > len(header) and not row[-1].strip():
             row.pop()

@@ -1,7 +1,11 @@
-"""The process that the command or a run lives in: how it reads the names of files, and where it prints."""
+"""The process that the command or a run lives in: how it reads names of files, and what it prints where."""
 
+import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 
 def start_in_utf8() -> None:
@@ -16,25 +20,53 @@ def start_in_utf8() -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
+class _Output(io.FileIO):
+    """The standard output. What cannot be written is dropped; ``lost`` says why, unless nobody reads it."""
+
+    lost: ClassVar[str] = ""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):
+                _Output.lost = f"{error.strerror}"
+            return memoryview(content).nbytes
+
+
 def print_anything() -> None:
-    """Let no ``print`` fail: what the terminal cannot show is escaped, and a pipe is written to in the end.
+    """Let no ``print`` fail: what the terminal cannot show is escaped, what cannot be written is dropped.
 
     So a reader that goes away early, as ``| head -1`` does, does not stop the work. See ``flush_output``.
     """
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # None where it was closed before the start
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    if sys.stdout is not None and not sys.stdout.isatty():
-        sys.stdout.reconfigure(line_buffering=False, write_through=False)  # type: ignore[union-attr]
+    if isinstance(out := sys.stdout, io.TextIOWrapper):
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_Output(out.fileno(), "w", closefd=False)),
+            encoding=out.encoding,
+            errors=out.errors,
+            line_buffering=out.line_buffering,
+            write_through=out.write_through,
+        )
 
 
 def flush_output() -> str:
-    """Write out what was printed. Return why that failed, or '' if it did not, or if nobody reads it."""
+    """Write out what was printed. Return why some was dropped; '' if none was, or if nobody reads it."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return _Output.lost
+
+
+@contextmanager
+def quiet_itk() -> Iterator[None]:
+    """Let ITK print no warnings while the body runs: our own messages name the patient or the file."""
+    import SimpleITK as sitk  # its import takes too long for ``--help``
+
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError as error:
-        # Otherwise Python tries again when it ends, and prints a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return "" if isinstance(error, BrokenPipeError) else f"{error.strerror}"
-    return ""
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)

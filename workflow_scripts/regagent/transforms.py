@@ -5,6 +5,7 @@ patient's left, y to the back, z to the head (LPS).
 """
 
 import math
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -12,12 +13,21 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from regagent.files import UserError, itk_name, write_whole
+from regagent.files import UserError, itk_name, naming, write_whole
+from regagent.process import quiet_itk
 
 TRANSFORM_SUFFIXES = (".tfm", ".txt", ".h5")
 
 #: What the content of ITK's text and of HDF5 begins with.
 TEXT, HDF5 = b"#Insight Transform File", b"\x89HDF"
+
+#: What stands in a binary file once for each transform: in HDF5, and in a .mat.
+MARKS = (b"TransformType", b"fixed\0")
+
+#: What is said of a file of several transforms, of which ITK reads the first alone.
+SEVERAL = (
+    "holds several transforms that are not joined to one, expected one; join them as a CompositeTransform"
+)
 
 #: The number of Parameters in 2D and in 3D, of classes that ITK reads without counting them.
 PARAMETERS = {
@@ -72,8 +82,9 @@ def read_transform(
     if not Path(path).exists():
         raise UserError(f"{where}: no such file, expected a transform ({', '.join(TRANSFORM_SUFFIXES)})")
     try:
-        transform = _read(Path(path), where)
-    except (OSError, RuntimeError, MemoryError) as error:
+        with naming(where):
+            transform = _read(Path(path), where)
+    except (RuntimeError, MemoryError) as error:
         lacking = re.search(r"Could not create an instance of (\S+)", str(error))
         known = f"{', '.join(TRANSFORM_SUFFIXES)}, or a .mat of ANTs"
         raise UserError(
@@ -103,43 +114,19 @@ def _read(path: Path, where: str) -> sitk.Transform:
             # C3D and early versions of ANTs name a class that SimpleITK lacks; its parameters are the same.
             known.write_text(text.replace("MatrixOffsetTransformBase_", "AffineTransform_"), encoding="utf-8")
         else:
+            content = path.read_bytes()
+            if max(map(content.count, MARKS)) > 1 and b"CompositeTransform" not in content:
+                raise UserError(f"{where}: {SEVERAL}")
             suffix = ".h5" if start.startswith(HDF5) else path.suffix.lower()
             known = Path(folder, f"transform{suffix}")
-            known.symlink_to(path.resolve())
-        warnings, shown = _Warnings(), sitk.ProcessObject.GetGlobalWarningDisplay()
-        former = warnings.SetAsGlobalITKLogger()
-        sitk.ProcessObject.SetGlobalWarningDisplay(True)
+            known.symlink_to(os.path.realpath(path))
         try:
-            transform = sitk.ReadTransform(str(known))
+            with quiet_itk():
+                return sitk.ReadTransform(str(known))
         except RuntimeError as error:
             if other := _image(path):
                 raise UserError(f"{where}: {other}") from error
             raise
-        finally:
-            sitk.ProcessObject.SetGlobalWarningDisplay(shown)
-            former.SetAsGlobalITKLogger()
-    if any("more than one transform" in said for said in warnings.said):
-        raise UserError(
-            f"{where}: holds several transforms that are not joined to one, expected one; join them as a"
-            " CompositeTransform"
-        )
-    return transform
-
-
-class _Warnings(sitk.LoggerBase):
-    """Keeps what ITK says. That it leaves out all transforms but the first is only a warning to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def DisplayWarningText(self, text: str) -> None:
-        self.said.append(text)
-
-    def _ignore(self, text: str) -> None:
-        pass
-
-    DisplayText = DisplayErrorText = DisplayGenericOutputText = DisplayDebugText = _ignore
 
 
 def _other_kind(start: bytes) -> str | None:
@@ -198,6 +185,8 @@ def _check_text(text: str, where: str) -> None:
             blocks[-1][name] = value.strip()
     if not blocks:
         raise UserError(f"{where}: not a transform that ITK reads: it has no line 'Transform: ...'")
+    if len(blocks) > 1 and not blocks[0]["Transform"].startswith("CompositeTransform"):
+        raise UserError(f"{where}: {SEVERAL}")
     for block in blocks:
         kind, *_, dimension = (
             block["Transform"].replace("MatrixOffsetTransformBase", "AffineTransform").split("_")

@@ -1,9 +1,7 @@
 """``regagent apply``: apply a transform to an image or to a file of points."""
 
-import csv
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 
 from regagent.command.outputs import IMAGE_SUFFIXES, TABLE_SUFFIXES, UsageError, check_outputs
 from regagent.command.points import map_points, own_suffix
-from regagent.files import UserError
+from regagent.files import UserError, naming
 from regagent.transforms import read_transform
 from regagent.volumes.reading import read_grid, read_image
 from regagent.volumes.writing import write_image
@@ -39,30 +37,21 @@ def apply_transform(
     ``reference``, ``nearest`` and ``outside`` are for an image (``transform_image``). Raises ``UsageError``
     for options that do not go together, ``UserError`` for a fault in a file.
     """
-    if not points and not (image and reference):
-        raise UsageError("--image needs --reference, the image whose grid the result has")
     if points and (reference or nearest or outside is not None):
         raise UsageError("--reference, --nearest and --outside go with --image, not with --points")
     suffixes: tuple[str, ...] = IMAGE_SUFFIXES
     if points:
         suffixes = TABLE_SUFFIXES + tuple(filter(None, [own_suffix(points)]))
-    check_outputs([transform, image, points, reference], [(out, suffixes)])
-    mapping = read_transform(transform, inverse)
-    if points:
-        transform_points(mapping, points, out)
+        work = partial(transform_points, points=points, output=out)
     elif image and reference:
-        transform_image(mapping, image, reference, out, nearest, outside)
-
-
-@contextmanager
-def _naming(path: str | Path) -> Iterator[None]:
-    """Tell any fault in one line that names the file."""
-    try:
-        yield
-    except (OSError, RuntimeError, ValueError, MemoryError, csv.Error) as error:
-        lines = str(error).strip().splitlines() or ["out of memory"]
-        reason = next((line for line in lines if "ITK ERROR" in line), lines[-1]).strip()
-        raise UserError(f"{path}: {reason}") from error
+        work = partial(
+            transform_image,
+            image=image, reference=reference, output=out, nearest=nearest, outside=outside,
+        )  # fmt: skip
+    else:
+        raise UsageError("--image needs --reference, the image whose grid the result has")
+    check_outputs([transform, image, points, reference], [(out, suffixes)])
+    work(read_transform(transform, inverse))
 
 
 def transform_image(
@@ -83,9 +72,9 @@ def transform_image(
     ``UserError`` when the dimensions differ or ``outside`` does not fit the type.
     """
     dimension = transform.GetDimension()
-    with _naming(image):
+    with naming(image):
         moving = read_image(image, constant_too=True, flat=dimension == 2)
-    with _naming(reference):
+    with naming(reference):
         fixed = read_grid(reference, flat=dimension == 2)
     for path, found in ((image, moving), (reference, fixed)):
         if found.GetDimension() != dimension:
@@ -98,27 +87,26 @@ def transform_image(
         raise UserError(
             f"{image}: its pixels are {values.dtype}, which cannot hold {outside:g} for what is outside"
         )
-    with _naming(output):
-        if nearest:
-            laid = sitk.Resample(moving, fixed, transform, sitk.sitkNearestNeighbor, outside)
-        else:
-            laid = sitk.Resample(moving, fixed, transform, sitk.sitkLinear, outside, sitk.sitkFloat64)
-            laid = sitk.Cast(sitk.Round(laid) if whole else laid, moving.GetPixelID())
-        result = sitk.GetArrayViewFromImage(laid)
-        beyond = np.isnan(result) if np.isnan(outside) else result == outside
-        if beyond.all() and not _meets(moving, fixed, transform):
-            logger.warning(
-                "%s: this transform takes no voxel of %s into it, so that the result is %g everywhere (is"
-                " --inverse needed, or wrong?)",
-                image, reference, outside,
-            )  # fmt: skip
-        elif not nearest and _blends_labels(values, result[~beyond]):
-            logger.warning(
-                "%s: has few different values, and the result has others, between them; for a map of labels"
-                " take --nearest",
-                image,
-            )
-        write_image(laid, output)
+    if nearest:
+        laid = sitk.Resample(moving, fixed, transform, sitk.sitkNearestNeighbor, outside)
+    else:
+        laid = sitk.Resample(moving, fixed, transform, sitk.sitkLinear, outside, sitk.sitkFloat64)
+        laid = sitk.Cast(sitk.Round(laid) if whole else laid, moving.GetPixelID())
+    result = sitk.GetArrayViewFromImage(laid)
+    beyond = np.isnan(result) if np.isnan(outside) else result == outside
+    if beyond.all() and not _meets(moving, fixed, transform):
+        logger.warning(
+            "%s: this transform takes no voxel of %s into it, so that the result is %g everywhere (is"
+            " --inverse needed, or wrong?)",
+            image, reference, outside,
+        )  # fmt: skip
+    elif not nearest and _blends_labels(values, result[~beyond]):
+        logger.warning(
+            "%s: has few different values, and the result has others, between them; for a map of labels"
+            " take --nearest",
+            image,
+        )
+    write_image(laid, output)
 
 
 def _holds(pixels: np.dtype, value: float) -> bool:
@@ -159,5 +147,4 @@ def transform_points(transform: sitk.Transform, points: str | Path, output: str 
             row[:dimension] = transform.TransformPoint(row[:dimension].tolist())
         return mapped
 
-    with _naming(points):
-        map_points(points, output, mapping, dimension)
+    map_points(points, mapping, dimension, output)

@@ -25,7 +25,7 @@ def check_outputs(
     Raises ``UsageError`` for another suffix, for a folder, and for a file that is an input or another output.
     Raises ``UserError`` where a file cannot be written. Writes nothing itself.
     """
-    taken = {Path(path).resolve() for path in inputs if path}
+    taken = {os.path.realpath(path) for path in inputs if path}
     for path, suffixes in outputs:
         if path is None:
             continue
@@ -33,10 +33,11 @@ def check_outputs(
             raise UsageError(f"{path}: expected a name that ends in {', '.join(suffixes)}")
         if Path(path).is_dir():
             raise UsageError(f"{path}: a folder, expected the name of a file")
-        if Path(path).resolve() in taken:
+        real = os.path.realpath(path)  # ``Path.resolve`` raises RuntimeError for a link to itself
+        if real in taken:
             raise UsageError(f"{path}: is named twice; each output needs a file of its own")
-        taken.add(Path(path).resolve())
-        folder = next(above for above in Path(path).resolve().parents if above.exists())
+        taken.add(real)
+        folder = next(above for above in Path(real).parents if above.exists())
         if not folder.is_dir():
             raise UserError(f"{path}: cannot be written: {folder} is a file, expected a folder")
         if not os.access(folder, os.W_OK | os.X_OK):

@@ -6,6 +6,7 @@ image counts as a volume of one slice throughout. The scale is kept at 1 or is p
 """
 
 import logging
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,8 +49,8 @@ TISSUE_FRACTION = 0.5
 #: shifted across the slices by 15 mm.
 REGISTERED_FRACTION = 0.5
 
-#: Two scans of one head in mm have the scale 1. Where the agent sees another one, by more than one of its
-#: actions, a spacing is wrong or the slices show other parts of the head.
+#: Two scans of one head in mm have the scale 1. Where the agent sees another one, by one and a half of
+#: its actions, a spacing is wrong or the slices show other parts of the head.
 SCALE_TOLERANCE = 0.075
 
 #: Across the slices the agent corrects nothing. If it fails and its start had the centres farther apart than
@@ -99,7 +100,7 @@ def read_pair(
     Raises ``UserError`` for a file that cannot be read, for images of different dimensions, and, without
     ``trust_values``, for images that do not pass ``check_modalities`` and DICOM of another modality.
     """
-    if Path(fixed).resolve() == Path(moving).resolve():
+    if os.path.realpath(fixed) == os.path.realpath(moving):
         raise UserError(f"{fixed}: given as the fixed and as the moving image, expected an MR and a CT")
     mr, ct = (
         read_image(path, None if trust_values else modality)

@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from regagent.files import UserError, read_text, read_text_table, write_table, write_text
+from regagent.files import UserError, naming, read_text, read_text_table, write_table, write_text
 
 logger = logging.getLogger("regagent")
 
 Array = NDArray[np.float64]
 
 #: Maps points (N, K) in mm in LPS.
-Mapping = Callable[[Array], Array]
+PointMap = Callable[[Array], Array]
 
 #: The columns that hold coordinates, and what x and y are multiplied by to be in LPS.
 COLUMNS = {"xyz": 1.0, "lps": 1.0, "ras": -1.0}
@@ -40,10 +40,11 @@ def own_suffix(path: str | Path) -> str | None:
     return suffix if suffix in (".fcsv", ".json") else None
 
 
-def map_points(points: str | Path, output: str | Path, mapping: Mapping, dimension: int) -> None:
+def map_points(points: str | Path, mapping: PointMap, dimension: int, output: str | Path) -> None:
     """Map the points of a file and write them, as a table or, with the file's own suffix, as such a file.
 
-    A table has columns x, y and, for 3D (``dimension``), z, or l, p, s, or r, a, s, in mm. A file of Slicer's
+    A table has columns x, y and, for 3D (``dimension``), z, or l, p, s, or r, a, s, in mm; beside x and y,
+    columns r and a are no coordinates. A file of Slicer's
     markups (.fcsv, .mrk.json) states whether it is in LPS or RAS. It is written back in that system, and all
     else in it stays; a table made of it is in LPS. Raises ``UserError`` naming the file, and the row of a
     coordinate that is not a finite number.
@@ -59,7 +60,7 @@ def map_points(points: str | Path, output: str | Path, mapping: Mapping, dimensi
         write_table(table, output)
 
 
-def _map_table(path: str | Path, mapping: Mapping, dimension: int) -> pd.DataFrame:
+def _map_table(path: str | Path, mapping: PointMap, dimension: int) -> pd.DataFrame:
     table = read_text_table(path)
     names = [name.lower() for name in table.columns]
     systems = [letters for letters in COLUMNS if set(letters[:dimension]) <= set(names)]
@@ -72,7 +73,8 @@ def _map_table(path: str | Path, mapping: Mapping, dimension: int) -> pd.DataFra
         )
     letters = systems[0][:dimension]
     axes = [name for name in table.columns if name.lower() in letters]
-    if len(systems) > 1 or len(axes) > dimension:
+    others = [other for other in systems[1:] if letters[0] != "x" or set(other) <= set(names)]
+    if others or len(axes) > dimension:
         raise UserError(f"{path}: several columns for one coordinate; found {', '.join(table.columns)}")
     axes.sort(key=lambda name: letters.index(name.lower()))
     values = table[axes].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
@@ -98,7 +100,7 @@ def _sign(system: object, path: str | Path) -> float:
     return SYSTEMS[str(system).upper()]
 
 
-def _map_fcsv(path: str | Path, mapping: Mapping) -> tuple[pd.DataFrame, str]:
+def _map_fcsv(path: str | Path, mapping: PointMap) -> tuple[pd.DataFrame, str]:
     """Return the table of the mapped points in LPS, and the whole text with them in its own system."""
     lines = read_text(path).split("\n")
     stated = {
@@ -112,7 +114,10 @@ def _map_fcsv(path: str | Path, mapping: Mapping) -> tuple[pd.DataFrame, str]:
         raise UserError(f"{path}: its columns are {', '.join(columns)}, expected x, y and z among them")
     places = [columns.index(axis) for axis in "xyz"]
     numbers = [number for number, line in enumerate(lines) if line.strip() and not line.startswith("#")]
-    rows = [next(csv.reader([lines[number]])) for number in numbers]
+    rows = []
+    for number in numbers:
+        with naming(f"{path}, line {number + 1}", csv.Error):
+            rows.append(next(csv.reader([lines[number]])))
     values = np.empty((len(rows), 3))
     for row, cells in enumerate(rows):
         found = [cells[place].strip() if place < len(cells) else "" for place in places]
@@ -129,7 +134,7 @@ def _map_fcsv(path: str | Path, mapping: Mapping) -> tuple[pd.DataFrame, str]:
     return table.assign(**dict(zip("xyz", mapped.T, strict=True))), "\n".join(lines)
 
 
-def _map_markups(path: str | Path, mapping: Mapping) -> tuple[pd.DataFrame, str]:
+def _map_markups(path: str | Path, mapping: PointMap) -> tuple[pd.DataFrame, str]:
     """Return the table of the mapped points in LPS, and the whole JSON with them in its own system.
 
     A point whose position is not defined yet stays as it is, and is not in the table.
@@ -147,11 +152,12 @@ def _map_markups(path: str | Path, mapping: Mapping) -> tuple[pd.DataFrame, str]
     return table, json.dumps(content, indent=4, ensure_ascii=False) + "\n"
 
 
-def _map_markup(markup: dict, points: list[dict], path: str | Path, mapping: Mapping) -> list[tuple]:
+def _map_markup(markup: dict, points: list[dict], path: str | Path, mapping: PointMap) -> list[tuple]:
     """Map the points of one of the markups in their place, and return their rows of the table, in LPS."""
     kind, unit = markup["type"], markup.get("coordinateUnits", "mm")
     if kind not in POINT_TYPES:
         raise UserError(f"{path}: holds a {kind}, expected points only ({', '.join(POINT_TYPES)})")
+    # Newer versions of Slicer write the unit's code, the scheme of codes and the unit's name.
     if (unit if isinstance(unit, str) else unit[0]) != "mm":
         raise UserError(f"{path}: its unit is {unit}, expected mm")
     sign = _sign(markup.get("coordinateSystem", "LPS"), path)  # Slicer's schema has this default

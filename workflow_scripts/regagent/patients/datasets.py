@@ -33,7 +33,7 @@ def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
     # ``Path.resolve`` raises RuntimeError for a link to itself.
     folder, output = Path(os.path.realpath(folder)), Path(os.path.realpath(output))
     with naming(folder):
-        records = _records(kind, folder, output)
+        records = _make_records(kind, folder, output)
     rows = io.StringIO()
     writer = csv.DictWriter(rows, list(records[0]), dialect="excel-tab", lineterminator="\n")
     writer.writeheader()
@@ -43,8 +43,8 @@ def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
     logger.info("%s: %d patients", output, len(records))
 
 
-def _records(kind: str, folder: Path, output: Path) -> list[dict[str, str]]:
-    """Return the rows of the sheet ``output``, by columns, and write the headers of RIRE."""
+def _make_records(kind: str, folder: Path, output: Path) -> list[dict[str, str]]:
+    """Write the headers of RIRE, and return the rows of the sheet ``output``, by columns."""
     pattern, files = LAYOUTS[kind]
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")

@@ -1,6 +1,7 @@
 """The import of a user's MR and CT: read, checked and written in one orientation."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ def import_patient(
     ct: str | Path,
     output_mr: str | Path,
     output_ct: str | Path,
+    output_voxels: str | Path,
     sheet: str | Path | None = None,
-    output_voxels: str | Path | None = None,
     trust_values: bool = False,
 ) -> None:
     """Read a patient's MR and CT, check them and write them in LPS orientation without resampling.
@@ -33,7 +34,7 @@ def import_patient(
     without ``trust_values``, for volumes that do not pass ``check_modalities`` and DICOM of another modality.
     """
     with naming_row(sheet, patient):
-        if Path(mr).resolve() == Path(ct).resolve():
+        if os.path.realpath(mr) == os.path.realpath(ct):
             raise UserError(f"patient {patient}: MR and CT are the same file {mr}")
         with naming(mr):
             fixed = read_volume(mr, patient, None if trust_values else "MR")
@@ -45,8 +46,7 @@ def import_patient(
     moving = sitk.DICOMOrient(moving, "LPS")
     for volume, output in ((fixed, output_mr), (moving, output_ct)):
         write_image(volume, output)
-    if output_voxels:
-        write_json({"patient": patient, "mr": voxel_hash(fixed), "ct": voxel_hash(moving)}, output_voxels)
+    write_json({"patient": patient, "mr": voxel_hash(fixed), "ct": voxel_hash(moving)}, output_voxels)
 
 
 def voxel_hash(volume: sitk.Image) -> str:

@@ -1,8 +1,5 @@
 """The sample sheet: the user's patients, one in each row, with the paths of their scans (§4)."""
 
-import codecs
-import csv
-import io
 import itertools
 import os
 import re
@@ -12,20 +9,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-from regagent.files import UserError
+from regagent.files import UserError, read_rows
 
 COLUMNS = ("patient", "mr", "ct")
 OPTIONAL = ("transform", "set")
 FILES = ("mr", "ct", "transform")
 PATIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-
-UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-
-#: The first bytes of a spreadsheet's own file: .xlsx and .ods are zip archives, .xls is an OLE file.
-SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-
-#: What may stand between columns in place of tabs.
-SEPARATORS = {",": "commas", ";": "semicolons", " ": "spaces"}
 
 #: Forms of a path that no file here has, and what to do about each.
 NO_PATHS = {
@@ -129,10 +118,13 @@ def read_sheet(path: str | Path) -> list[SheetRow]:
             row = SheetRow.model_validate({"row": number, **record})
         except ValidationError as error:
             raise UserError(f"{where}: {error.errors()[0]['ctx']['error']}") from error
-        if row.patient in patients:
-            first = patients[row.patient].row
-            raise UserError(f"{where}: patient {row.patient} again, first named in row {first}")
-        patients[row.patient] = row
+        first = patients.setdefault(row.patient.casefold(), row)
+        if first is not row:
+            other = f" as {first.patient}; some disks take both for one folder"
+            raise UserError(
+                f"{where}: patient {row.patient} again, first named in row {first.row}"
+                f"{other if first.patient != row.patient else ''}"
+            )
     if not patients:
         raise UserError(f"{path}: no patients, only a header")
     _refuse_shared_files(patients.values(), path)
@@ -168,56 +160,17 @@ def absence(file: str | Path) -> str:
 
 def _filled_rows(path: Path) -> list[tuple[int, list[str]]]:
     """Return the rows that are not empty, with their numbers, as their cells without spaces at the ends."""
-    text = _text(path)
-    first = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
-    if "patient" in first.lower() and "\t" not in first:
-        for separator, name in SEPARATORS.items():
-            if separator in first:
-                raise UserError(
-                    f"{path}: the columns are separated by {name}, expected tabs;"
-                    " save the sheet as tab-separated text"
-                )
-    # With ``strict`` a quote that is never closed is an error, and does not swallow the rows below it.
-    reader = csv.reader(io.StringIO(text, newline=""), "excel-tab", strict=True)
-    rows: list[tuple[int, list[str]]] = []
-    number = 0
-    try:
-        for number, row in enumerate(reader, 1):
-            cells = [cell.strip() for cell in row]
-            if broken := next((cell for cell in cells if "\n" in cell or "\r" in cell), ""):
-                raise UserError(
-                    f"{path}, row {number}: a line break in the cell that begins with"
-                    f" {broken.splitlines()[0]!r}; delete it, or is a quote not closed?"
-                )
-            if any(cells):
-                rows.append((number, cells))
-    except csv.Error as error:
-        raise UserError(
-            f"{path}, row {number + 1}: not readable ({error}); a cell that begins with a quote must end with"
-            ' one, and quotes inside it are doubled: "a ""quoted"" name"'
-        ) from error
+    rows = []
+    for number, row in enumerate(read_rows(path, "\t"), 1):
+        cells = [cell.strip() for cell in row]
+        if broken := next((cell for cell in cells if "\n" in cell), ""):
+            raise UserError(
+                f"{path}, row {number}: a line break in the cell that begins with"
+                f" {broken.splitlines()[0]!r}; delete it, or is a quote not closed?"
+            )
+        if any(cells):
+            rows.append((number, cells))
     return rows
-
-
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such sample sheet") from error
-    except OSError as error:
-        raise UserError(f"{path}: not a readable sample sheet ({error.strerror})") from error
-    if content.startswith(SPREADSHEETS):
-        raise UserError(f"{path}: a spreadsheet itself, expected text; save the sheet as tab-separated text")
-    try:
-        text = content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: not {error.encoding.upper()} text (byte {error.start}); save the sheet as UTF-8,"
-            " tab-separated"
-        ) from error
-    if "\0" in text:
-        raise UserError(f"{path}: not UTF-8 text (it holds zeros); save the sheet as UTF-8, tab-separated")
-    return text
 
 
 def _check_header(header: list[str], path: Path) -> None:

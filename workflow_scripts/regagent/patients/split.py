@@ -1,14 +1,14 @@
 """The split of the patients into a training and a test set (§4)."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from regagent.files import UserError, write_table
-from regagent.patients.sheet import TWINS, SheetRow, read_sheet
+from regagent.patients.sheet import TWINS, naming_row, read_sheet
 from regagent.settings import Split
 
 
@@ -22,7 +22,7 @@ def split_patients(
     """Write the table (patient, set): about ``train_fraction`` of the patients train, the others test.
 
     Both sets get at least one patient. Patients that ``sheet`` puts into a set stay there, and the others are
-    assigned at random. ``voxels`` are the files that ``import_patient`` writes of the sheet's patients.
+    assigned at random. ``voxels`` are the files that ``import_patient`` writes.
     Raises ``UserError`` for fewer than two patients, for a name given twice, for a sheet that leaves a set
     without patients, and for two patients with the same MR or the same CT, voxel by voxel.
     """
@@ -32,7 +32,7 @@ def split_patients(
     if len(set(names)) < len(names):
         raise UserError("a patient is named twice")
     rows = {row.patient: row for row in read_sheet(sheet)} if sheet else {}
-    _refuse_twins(voxels, rows, sheet)
+    _refuse_twins(voxels, sheet)
     fixed = {name: rows[name].set for name in names if name in rows and rows[name].set}
     free = [name for name in names if name not in fixed]
     wanted = min(max(round(settings.train_fraction * len(names)), 1), len(names) - 1)
@@ -46,9 +46,7 @@ def split_patients(
     write_table(pd.DataFrame({"patient": names, "set": [sets[name] for name in names]}), output)
 
 
-def _refuse_twins(
-    voxels: Iterable[str | Path], rows: Mapping[str, SheetRow], sheet: str | Path | None
-) -> None:
+def _refuse_twins(voxels: Iterable[str | Path], sheet: str | Path | None) -> None:
     owners: dict[tuple[str, str], str] = {}
     for file in voxels:
         hashes = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -56,7 +54,8 @@ def _refuse_twins(
         for modality in ("mr", "ct"):
             owner = owners.setdefault((modality, hashes[modality]), patient)
             if owner != patient:
-                raise UserError(
-                    f"{sheet}, row {rows[patient].row}: patient {patient} has the same {modality.upper()},"
-                    f" voxel by voxel, as patient {owner} in row {rows[owner].row}; {TWINS}"
-                )
+                with naming_row(sheet, patient):
+                    raise UserError(
+                        f"patient {patient} has the same {modality.upper()}, voxel by voxel, as patient"
+                        f" {owner}; {TWINS}"
+                    )

@@ -148,7 +148,7 @@ def _message(fault: ErrorDetails) -> str:
         if fault["type"] == "string_type" and isinstance(fault["input"], types):
             return (
                 f"{where}: expected text, found the {kind} {fault['input']};"
-                " put it into quotes, in a settings file, as --config drops them"
+                " put it into quotes in a settings file (--config drops quotes)"
             )
     return f"{where}: {fault['msg']} (found {fault['input']!r})"
 

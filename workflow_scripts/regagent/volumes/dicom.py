@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.files import UserError
+from regagent.process import quiet_itk
 from regagent.volumes.checks import MISPLACED_MM, PLAUSIBLE_SPACING_MM, check_spacing, right_angled
 from regagent.volumes.dicom_headers import Slice, named, one_line, read_headers, slices_of
 
@@ -198,8 +199,7 @@ def _stored(file: Path, header: "Dataset", where: str) -> sitk.Image:
     kind = header.get("PhotometricInterpretation")
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
         raise UserError(f"{where}: its pixels are {kind}, expected grey values")
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # our own messages name the patient
-    with one_line(where), tempfile.TemporaryDirectory() as folder:
+    with quiet_itk(), one_line(where), tempfile.TemporaryDirectory() as folder:
         whole, copy = dcmread(file, force=True), Dataset()
         if _syntax(whole) == RLELossless:  # of which GDCM fails to read small images, and reads damaged ones
             whole.decompress()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
+import psutil
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
@@ -72,11 +73,7 @@ def read_nifti(path: str | Path, where: str) -> sitk.Image:
     where the header's statements place a corner more than ``MISPLACED_MM`` apart, and for a 2D image that is
     not axial.
     """
-    with _open(path) as file:
-        try:
-            content = file.read()  # to the end: the checksum of gzip is there
-        except (OSError, EOFError, zlib.error) as error:
-            raise UserError(f"{where}: damaged or cut off ({error}); copy or export it again") from error
+    content = read_content(path, where)  # to the end: the checksum of gzip is there
     header = _header(content, where)
     voxels = _voxels(content, header, where)
     del content  # which may be as large as the voxels
@@ -88,12 +85,11 @@ def read_nifti_grid(path: str | Path, where: str) -> sitk.Image:
 
     Of more dimensions the first three are read. Raises ``UserError`` as ``read_nifti`` does, but for voxels.
     """
-    try:
-        with _open(path) as file:
-            header = _header(file.read(LONGEST_HEADER), where)
-    except (EOFError, zlib.error) as error:
-        raise UserError(f"{where}: damaged or cut off ({error}); copy or export it again") from error
-    return _placed(sitk.Image(_shape(header, where)[:3], sitk.sitkUInt8), header, where)
+    header = _header(read_content(path, where, LONGEST_HEADER), where)
+    size = _shape(header, where)[:3]
+    if math.prod(size) > psutil.virtual_memory().total:
+        raise UserError(f"{where}: {' x '.join(map(str, size))} voxels, which the memory cannot hold")
+    return _placed(sitk.Image(size, sitk.sitkUInt8), header, where)
 
 
 def _placed(image: sitk.Image, header: "Nifti1Header", where: str) -> sitk.Image:
@@ -112,6 +108,18 @@ def _open(path: str | Path) -> BinaryIO:
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     return cast(BinaryIO, gzip.open(path, "rb")) if packed else open(path, "rb")
+
+
+def read_content(path: str | Path, where: str, count: int = -1) -> bytes:
+    """Return the first ``count`` bytes of a file, unpacked if it is packed by gzip, or all of them.
+
+    Raises ``UserError``, which begins with ``where``, for what is damaged or cut off.
+    """
+    with _open(path) as file:
+        try:
+            return file.read(count)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(f"{where}: damaged or cut off ({error}); copy or export it again") from error
 
 
 def _header(content: bytes, where: str) -> "Nifti1Header":

@@ -7,23 +7,31 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from regagent.files import UserError, itk_name, write_whole
-from regagent.volumes.nifti import NIFTI_SUFFIXES, read_nifti
+from regagent.files import UserError, itk_name, naming, write_whole
+from regagent.volumes.nifti import NIFTI_SUFFIXES, read_content
+
+#: Bytes before the voxels of a NIfTI file.
+HEADER = 352
 
 
 def write_image(image: sitk.Image, path: str | Path, compression_level: int = -1) -> None:
     """Write an image or volume whole, in the format of its suffix. Raises ``UserError``.
 
-    On a full disk ITK writes half a NIfTI file without an error, so the written file is checked.
+    On a full disk ITK writes half a NIfTI file without an error, so its bytes are counted.
     """
     itk_name(Path(path).parent)
     with write_whole(path) as temporary:
-        try:
+        with naming(f"{path}: cannot be written", RuntimeError):
             sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=compression_level)
-            if temporary.name.lower().endswith(NIFTI_SUFFIXES):
-                read_nifti(temporary, f"{path}")
-        except (RuntimeError, UserError) as error:
-            raise UserError(f"{path}: cannot be written whole; is the disk full?") from error
+        if temporary.name.endswith(NIFTI_SUFFIXES):
+            voxel = image.GetSizeOfPixelComponent() * image.GetNumberOfComponentsPerPixel()
+            expected = HEADER + voxel * image.GetNumberOfPixels()
+            try:
+                found = len(read_content(temporary, f"{path}"))
+            except UserError:  # cut off
+                found = 0
+            if found < expected:
+                raise UserError(f"{path}: cannot be written whole; is the disk full?")
 
 
 def write_png(pixels: NDArray[np.uint8], path: str | Path) -> None:
