@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import struct
 
 import nibabel
 import numpy as np
@@ -272,6 +273,43 @@ def test_a_place_without_numbers_is_refused(tmp_path, codes, start, numbers, mes
 
 
 # Sizes and values.
+
+
+def patched(path, place, layout, value):
+    """Change a number in a header."""
+    content = bytearray(path.read_bytes())
+    struct.pack_into(layout, content, place, value)
+    path.write_bytes(content)
+    return path
+
+
+def test_a_fourth_size_of_zero_is_one(tmp_path):
+    path = write(tmp_path / "a.nii", VALUES.reshape((*VALUES.shape, 1)))
+    assert_read(patched(patched(path, 40, "<h", 4), 48, "<h", 0))
+
+
+def test_voxels_never_begin_within_the_header(tmp_path):
+    assert_read(patched(write(tmp_path / "a.nii"), 108, "<f", 0.0))
+
+
+def test_a_type_that_is_too_small_for_the_file_is_noticed(tmp_path):
+    path = write(tmp_path / "a.nii", VALUES.astype(np.float32))
+    patched(patched(path, 70, "<h", 4), 72, "<h", 16)  # int16, it says
+    assert "bytes, 1008 more than its header says" in refusal(path)
+
+
+def test_an_extension_in_the_place_of_the_voxels_is_noticed(tmp_path):
+    image = nibabel.Nifti1Image(np.where(np.indices(VALUES.shape)[2] > 4, 0, VALUES), affine())
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"of another program"))
+    nibabel.save(image, tmp_path / "a.nii")
+    assert_read(tmp_path / "a.nii", np.asarray(image.dataobj))
+    assert "more than its header says" in refusal(patched(tmp_path / "a.nii", 108, "<f", 352.0))
+
+
+def test_zeros_behind_the_voxels_are_padding(tmp_path):
+    path = write(tmp_path / "a.nii")
+    path.write_bytes(path.read_bytes() + bytes(100))
+    assert_read(path)
 
 
 @pytest.mark.parametrize("shape", [(7, 8, 9, 1), (7, 8, 9, 1, 1)])

@@ -139,6 +139,7 @@ def _shape(header: "Nifti1Header", where: str) -> list[int]:
     """Return the number of voxels along each axis; those of one voxel behind the third are left out."""
     dimension, *shape = header["dim"].tolist()
     shape = shape[: max(dimension, 0)]
+    shape[3:] = [count or 1 for count in shape[3:]]
     if len(shape) < 2 or min(shape) < 1:
         raise UserError(f"{where}: size {tuple(shape)}, expected at least 1 voxel along each of 2 or 3 axes")
     while len(shape) > 3 and shape[-1] == 1:
@@ -167,11 +168,18 @@ def _voxels(content: bytes, header: "Nifti1Header", where: str) -> NDArray:
     if not 0 <= offset <= len(content):
         found = f"byte {offset:g} of {len(content)}"
         raise UserError(f"{where}: its header says that the voxels begin at {found}")
-    start, count = max(int(offset), header.sizeof_hdr), math.prod(shape)
+    # Behind the header are four bytes that announce an extension.
+    start, count = max(int(offset), header.sizeof_hdr + 4), math.prod(shape)
     expected = start + count * dtype.itemsize
     if len(content) < expected:
         raise UserError(
             f"{where}: cut off: holds {len(content)} bytes, expected {expected}; copy or export it again"
+        )
+    announced = content[header.sizeof_hdr : header.sizeof_hdr + 1] != b"\0"
+    if len(content) > expected and (announced or content.count(0, expected) < len(content) - expected):
+        raise UserError(
+            f"{where}: holds {len(content)} bytes, {len(content) - expected} more than its header says: the"
+            f" voxels are of another type or number, or begin behind byte {start}; export it again"
         )
     stored = np.frombuffer(content, dtype, count, start).reshape(shape[::-1])
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
