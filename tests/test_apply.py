@@ -334,6 +334,12 @@ def test_names_in_capitals_and_the_columns_of_ants(run, tmp_path):
     )
 
 
+def test_a_table_with_a_nameless_column_as_pandas_writes_it(run, tmp_path):
+    (tmp_path / "p.csv").write_text(",x,y,z,xy\n0,1,2,3,7\n")
+    assert run(POINTS.format("p.csv", "o.csv")) == (0, [])
+    assert (tmp_path / "o.csv").read_text().splitlines()[1] == "0,3.0,5.0,7.0,7"
+
+
 @pytest.mark.parametrize(
     ("columns", "given", "expected"),
     [("r,a,s", "-1,-2,3", [-3, -5, 7]), ("l,p,s", "1,2,3", [3, 5, 7]), ("R,A,S", "-1,-2,3", [-3, -5, 7])],
@@ -509,6 +515,8 @@ def test_a_fcsv_is_mapped_in_lps_and_kept_in_its_system(run, tmp_path, system, g
         ("1,2,3", "1,here,3", "p.fcsv, line 4: coordinates 1, here, 3, expected three numbers in mm"),
         ("1,2,3", "1,nan,3", "p.fcsv, line 4: coordinates 1, nan, 3"),
         ("0,1,2,3,0,0,0,1,1,1,0,F,,", "0,1,2", "p.fcsv, line 4: coordinates 1, 2, nothing"),
+        ("1,2,3", "1,5,2,5,3,5", "p.fcsv, line 4: 17 cells, expected 14 (decimal commas?)"),
+        ("# columns", "# CoordinateSystem = RAS\n# columns", "p.fcsv: states two coordinate systems"),
     ],
 )
 def test_faulty_fcsv_files_are_named(run, tmp_path, old, new, message):
@@ -712,6 +720,9 @@ EULER = "0 0 0.1 2 3 4"
         (itk_text("AffineTransform", "1 0 0 0 1 0 0 0 0 2 3 4"), "its AffineTransform is singular"),
         (itk_text("Similarity3DTransform", f"{EULER} 0"), "its Similarity3DTransform is singular"),
         (itk_text("AffineTransform", "1 0 0 0 1 0 0 0 1 2 3"), "AffineTransform with 11 Parameters"),
+        (itk_text("QuaternionRigidTransform", "0 0 0 1 2 3"), "QuaternionRigidTransform with 6 Parameters"),
+        (f"{HEADER}Transform: CompositeTransform_double_3_3\n", "cut off: a CompositeTransform of nothing"),
+        (itk_text("Euler3DTransform", EULER) + f"Parameters: {EULER}\n", "Parameters stands twice"),
         (SHIFT + SHIFT.replace(HEADER, "#Transform 1\n"), "holds several transforms that are not joined"),
     ],
 )

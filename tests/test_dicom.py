@@ -862,7 +862,7 @@ def test_secondary_captures_are_taken_where_values_are_trusted(pair, tmp_path):
     with pytest.raises(UserError, match="mr: is of modality OT, expected MR"):
         registration.read_pair(pair / "mr", pair / "ct")
     mr, _ = registration.read_pair(pair / "mr", pair / "ct", trust_values=True)
-    outputs = [tmp_path / "out" / name for name in ("mr.nii.gz", "ct.nii.gz")]
+    outputs = [tmp_path / "out" / name for name in ("mr.nii.gz", "ct.nii.gz", "voxels.json")]
     with pytest.raises(UserError, match="mr: is of modality OT, expected MR"):
         import_patient("P1", pair / "mr", pair / "ct", *outputs)
     import_patient("P1", pair / "mr", pair / "ct", *outputs, trust_values=True)

@@ -41,6 +41,7 @@ PARAMETERS = {
     "VersorTransform": (None, 3),
     "VersorRigid3DTransform": (None, 6),
     "Similarity3DTransform": (None, 7),
+    "QuaternionRigidTransform": (None, 7),
     "ScaleVersor3DTransform": (None, 9),
     "ComposeScaleSkewVersor3DTransform": (None, 12),
     "ScaleSkewVersor3DTransform": (None, 15),
@@ -181,12 +182,16 @@ def _check_text(text: str, where: str) -> None:
         name, _, value = line.partition(":")
         if name == "Transform":
             blocks.append({})
-        if blocks:
+        if blocks and name in blocks[-1]:
+            raise UserError(f"{where}: {name} stands twice in one transform, expected it once")
+        if blocks and not line.startswith("#"):
             blocks[-1][name] = value.strip()
     if not blocks:
         raise UserError(f"{where}: not a transform that ITK reads: it has no line 'Transform: ...'")
     if len(blocks) > 1 and not blocks[0]["Transform"].startswith("CompositeTransform"):
         raise UserError(f"{where}: {SEVERAL}")
+    if len(blocks) == 1 and blocks[0]["Transform"].startswith("CompositeTransform"):
+        raise UserError(f"{where}: cut off: a CompositeTransform of nothing")
     for block in blocks:
         kind, *_, dimension = (
             block["Transform"].replace("MatrixOffsetTransformBase", "AffineTransform").split("_")

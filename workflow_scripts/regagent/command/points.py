@@ -72,7 +72,7 @@ def _map_table(path: str | Path, mapping: PointMap, dimension: int) -> pd.DataFr
             f" {', '.join(expected)} in mm (LPS) for a {dimension}D transform"
         )
     letters = systems[0][:dimension]
-    axes = [name for name in table.columns if name.lower() in letters]
+    axes = [name for name in table.columns if name.lower() in list(letters)]
     others = [other for other in systems[1:] if letters[0] != "x" or set(other) <= set(names)]
     if others or len(axes) > dimension:
         raise UserError(f"{path}: several columns for one coordinate; found {', '.join(table.columns)}")
@@ -103,11 +103,11 @@ def _sign(system: object, path: str | Path) -> float:
 def _map_fcsv(path: str | Path, mapping: PointMap) -> tuple[pd.DataFrame, str]:
     """Return the table of the mapped points in LPS, and the whole text with them in its own system."""
     lines = read_text(path).split("\n")
-    stated = {
-        key.strip().lower(): value.strip()
-        for key, found, value in (line.lstrip("#").partition("=") for line in lines if line.startswith("#"))
-        if found
-    }
+    keys = [line.lstrip("#").partition("=") for line in lines if line.startswith("#")]
+    named = [(key.strip().lower(), value.strip()) for key, found, value in keys if found]
+    stated = dict(named)
+    if len({value for key, value in named if key == "coordinatesystem"}) > 1:
+        raise UserError(f"{path}: states two coordinate systems, expected LPS or RAS")
     sign = _sign(stated.get("coordinatesystem"), path)
     columns = [name.strip() for name in stated.get("columns", FCSV_COLUMNS).split(",")]
     if not {"x", "y", "z"} <= set(columns):
@@ -120,6 +120,10 @@ def _map_fcsv(path: str | Path, mapping: PointMap) -> tuple[pd.DataFrame, str]:
             rows.append(next(csv.reader([lines[number]])))
     values = np.empty((len(rows), 3))
     for row, cells in enumerate(rows):
+        if len(cells) > len(columns):
+            raise UserError(
+                f"{path}, line {numbers[row] + 1}: {len(cells)} cells, expected {len(columns)} (decimal commas?)"
+            )
         found = [cells[place].strip() if place < len(cells) else "" for place in places]
         values[row] = _position(found, f"{path}, line {numbers[row] + 1}")
     mapped = mapping(_turned(values, sign))
@@ -179,7 +183,7 @@ def _map_markup(markup: dict, points: list[dict], path: str | Path, mapping: Poi
 def _position(found: list, where: str) -> list[float]:
     """Return three finite numbers. Raises ``UserError``, which begins with ``where``."""
     try:
-        position = [float(coordinate) for coordinate in found]
+        position = [float(coordinate) for coordinate in found if not isinstance(coordinate, bool)]
     except (TypeError, ValueError):
         position = []
     if len(position) != 3 or not all(map(math.isfinite, position)):
