@@ -121,9 +121,8 @@ def _map_fcsv(path: str | Path, mapping: PointMap) -> tuple[pd.DataFrame, str]:
     values = np.empty((len(rows), 3))
     for row, cells in enumerate(rows):
         if len(cells) > len(columns):
-            raise UserError(
-                f"{path}, line {numbers[row] + 1}: {len(cells)} cells, expected {len(columns)} (decimal commas?)"
-            )
+            where = f"{path}, line {numbers[row] + 1}"
+            raise UserError(f"{where}: {len(cells)} cells, expected {len(columns)} (decimal commas?)")
         found = [cells[place].strip() if place < len(cells) else "" for place in places]
         values[row] = _position(found, f"{path}, line {numbers[row] + 1}")
     mapped = mapping(_turned(values, sign))
