@@ -328,7 +328,7 @@ WRONG_FILES = {
     respace_a_frame: "frame 2 has 8 x 7 pixels of 0.75 x 1.5 mm, but frame 1 has .* of 0.75 x 1.25 mm",
     stretch: r"unevenly spaced: frame 3 lies 1\.2 mm from where equal distances",
     coloured: "its pixels are RGB, expected grey values",
-    without_pixels: "not a readable DICOM file .*PixelData",
+    without_pixels: "its pixels are not stored as whole numbers",
     without_rows: "its header is damaged or cut off",
     cut_pixels: "cut off: 572 bytes of pixels, expected 672",
     not_a_number: r"ImagePositionPatient of frame 4 is \[.*nan.*\], expected 3 numbers",
@@ -685,6 +685,31 @@ def test_a_series_is_refused(series, fault):
     break_it, message = WRONG_SERIES[fault]
     break_it(series)
     refused(series, message)
+
+
+@pytest.mark.parametrize(("padding", "signed"), [(63536, False), (-2000, True), (63536, True), (4000, False)])
+def test_padding_becomes_the_lowest_value(series, truth, padding, signed):
+    """Beyond the circle of a tube: 63536 is -2000 stored without a sign, which would look like metal."""
+    expected = sitk.GetArrayFromImage(truth).copy()
+    corner = np.zeros(expected.shape, bool)
+    corner[:, :3, :3] = True
+    for path in all_files(series):
+        with edited(path) as file:
+            kind = np.int16 if signed else np.uint16
+            pixels = file.pixel_array.astype(int)
+            pixels[:3, :3] = padding - 2**16 if signed and padding > 0 else padding
+            file.PixelRepresentation = int(signed)
+            file.PixelData = pixels.astype(kind).tobytes()
+            file.add_new("PixelPaddingValue", "US" if padding > 0 else "SS", padding)
+    expected[corner] = expected[~corner].min()
+    assert np.array_equal(sitk.GetArrayFromImage(read_volume(series)), expected)
+
+
+def test_slices_of_two_patients_are_refused(series):
+    for number, path in enumerate(all_files(series)):
+        with edited(path) as file:
+            file.PatientID = "A" if number else "B"
+    refused(series, "its slices are of several patients .A, B.")
 
 
 def modality(value):

@@ -164,7 +164,7 @@ def _voxels(
     """Return the voxels (S, R, C) of slices in their order, each with its own slope and intercept.
 
     Whole numbers are int16, or int32 where one does not fit. Others are float32, or float64 where that would
-    lose digits.
+    lose digits. What pads the image gets the lowest of the other values.
     """
     with one_line(where):
         short = all(int(header.BitsAllocated) <= 16 for header in headers.values())
@@ -174,6 +174,7 @@ def _voxels(
     (columns, rows), limits = slices[0].size, np.iinfo(np.int16)
     kind = np.int16 if whole else np.float32 if short else np.float64
     voxels = np.empty((len(slices), rows, columns), kind)
+    padded = np.zeros(voxels.shape, bool)
     remaining = zip(slices, np.argsort(order), strict=True)
     for file, header in headers.items():
         stored = _stored(file, header, where)  # the array below is a view of it
@@ -183,7 +184,21 @@ def _voxels(
             if voxels.dtype == np.int16 and (scaled.min() < limits.min or scaled.max() > limits.max):
                 voxels = voxels.astype(np.int32)
             voxels[place] = scaled
+            padded[place] = _is_padding(values, header)
+    if padded.any() and not padded.all():
+        voxels[padded] = voxels[~padded].min()
     return voxels
+
+
+def _is_padding(values: NDArray, header: "Dataset") -> NDArray[np.bool_]:
+    """Return where stored values (R, C) only pad the image. Those of a CT may be a wrapped -2000."""
+    if "PixelPaddingValue" not in header:
+        return np.zeros(values.shape, bool)
+    first = int(header.PixelPaddingValue)
+    ends = [first, int(header.get("PixelPaddingRangeLimit", first))]
+    if values.min() < 0:  # some files state it without the sign that their pixels have
+        ends = [end - 2**16 if end >= 2**15 else end for end in ends]
+    return (values >= min(ends)) & (values <= max(ends))
 
 
 def _stored(file: Path, header: "Dataset", where: str) -> sitk.Image:
@@ -206,6 +221,8 @@ def _stored(file: Path, header: "Dataset", where: str) -> sitk.Image:
         for keyword in PIXELS:
             if keyword in whole:
                 copy[keyword] = whole[keyword]
+        if "PixelData" not in copy:
+            raise UserError(f"{where}: its pixels are not stored as whole numbers (PixelData)")
         copy.PhotometricInterpretation = "MONOCHROME2"  # the values of the other GDCM would turn upside down
         copy.SOPClassUID = MultiFrameGrayscaleWordSecondaryCaptureImageStorage
         copy.SOPInstanceUID = "1"

@@ -104,12 +104,16 @@ def read_headers(path: str | Path, where: str) -> dict[Path, "Dataset"]:
             f"{where}: {len(series)} DICOM series in one folder, expected one ({found});"
             " give each a folder of its own"
         )
+    files = next(iter(series.values()))
+    patients = {str(header.get("PatientID", "")) for header in files.values()}
+    if len(patients) > 1:
+        raise UserError(f"{where}: its slices are of several patients ({', '.join(sorted(patients))})")
     if others:
         logger.warning(
             "%s: files in it that are not DICOM are left out: %d (%s); is one of them a damaged slice?",
             where, len(others), ", ".join(others[:3]) + (", ..." if len(others) > 3 else ""),
         )  # fmt: skip
-    return next(iter(series.values()))
+    return files
 
 
 def _header(file: Path, where: str) -> "Dataset":
