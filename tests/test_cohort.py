@@ -1,3 +1,6 @@
+import os
+import unicodedata
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -342,3 +345,23 @@ def test_exchanged_modalities(volumes):
     with pytest.raises(UserError, match="patient P5: MR and CT are the same file"):
         bring(volumes, mr="ct.nrrd")
     assert not (volumes / "out/ct.nii.gz").exists()
+
+
+def test_names_that_look_alike_are_told(sheet, tmp_path):
+    name = unicodedata.normalize("NFD", "Ärzte.nii")
+    (tmp_path / name).touch()
+    for written, hint in (
+        (
+            unicodedata.normalize("NFC", name),
+            "does not exist; a file of this name in another form of Unicode",
+        ),
+        ("mr.nii\u200b.gz", "does not exist; its name has an invisible character"),
+    ):
+        with pytest.raises(UserError, match=hint):
+            read_sheet(sheet(f"{HEADER}P1\t{written}\tct.nii.gz\n"))
+
+
+def test_a_pipe_is_no_volume(sheet, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="mr file .*pipe is neither a file nor a folder"):
+        read_sheet(sheet(f"{HEADER}P1\tpipe\tct.nii.gz\n"))

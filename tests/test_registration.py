@@ -241,6 +241,16 @@ def test_a_refusal_far_from_the_centres_advises_to_start_there(agent, monkeypatc
         assert "--start" not in outcome_of(agent, monkeypatch, stopped, poses, apart_mm=near).refusal
 
 
+@pytest.mark.parametrize(
+    ("margin", "said"), [(0, ""), (30, ""), (45, "the head fills 46% of the MR's width")]
+)
+def test_a_head_that_fills_little_of_the_slices_is_told(margin, said):
+    images = np.zeros((2, 168, 168), np.float32)
+    images[:, margin : 168 - margin, margin + 20 : 148 - margin] = 0.5
+    placed = registration.Placed([1, 2], images, images, 1.5, np.zeros(3), np.eye(3), np.zeros(3), 0.0, 3)
+    assert said in registration._wide(placed) and bool(said) == bool(registration._wide(placed))
+
+
 def test_the_spread_is_that_of_what_is_reported(agent, monkeypatch):
     poses = [[3, 2, 10, scale] for scale in (0.96, 1.0, 1.04)]
     rigid, free = (outcome_of(agent, monkeypatch, [True] * 3, poses, rigid=kept) for kept in (True, False))

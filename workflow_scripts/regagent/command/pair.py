@@ -60,6 +60,11 @@ FAR_MM = 10.0
 #: A local refinement that ends farther from the agent's pose than this is not used.
 REFINEMENT_PX = 5.0
 
+#: A part of the MR's window that noise in the air hardly reaches.
+SEEN_SIGNAL = 0.2
+#: A head that fills less of the field of view is smaller in px than those that agents are trained on.
+NARROW_HEAD = 0.55
+
 #: The points (25, 2) px on which the distance of two poses is measured: the part that a head fills.
 GRID = np.stack(np.meshgrid(*2 * [np.linspace(-50.0, 50.0, 5)]), -1).reshape(-1, 2)
 
@@ -243,7 +248,7 @@ def register_pair(
     pose, spread = _agreement(found.pose, trusted)
     # Scales that differ from slice to slice tell of a shift across the slices, which a fixed scale hides.
     disagreement = max(float(np.median(distances[trusted])) for distances in (spread_seen, spread))
-    refusal = _refusal(agent, found, disagreement, seen[3] if rigid else 1.0, placed.apart_mm)
+    refusal = _refusal(agent, found, disagreement, seen[3] if rigid else 1.0, placed)
     return Outcome(found, threshold, pose, spread, float(seen[3]), rigid, refusal)
 
 
@@ -253,8 +258,17 @@ def _agreement(poses: Array, trusted: NDArray[np.bool_]) -> tuple[Array, Array]:
     return median, landmark_distance(poses, invert(median), GRID)
 
 
+def _wide(placed: Placed) -> str:
+    """Return an advice where the head fills little of the MR's slices, '' elsewhere."""
+    shown = placed.fixed.max(0) > SEEN_SIGNAL
+    filled = max(shown.any(0).mean(), shown.any(1).mean())
+    if filled > NARROW_HEAD:
+        return ""
+    return f"; the head fills {filled:.0%} of the MR's width, less than the agent has learned: crop the MR"
+
+
 def _refusal(
-    agent: TrainedAgent, found: Registrations, disagreement: float, scale: float, apart_mm: float
+    agent: TrainedAgent, found: Registrations, disagreement: float, scale: float, placed: Placed
 ) -> str | None:
     """Return why the pair counts as not registered, None if it is registered.
 
@@ -268,13 +282,13 @@ def _refusal(
             f" the threshold, {tested.stopped_within} ended within {tested.success_px:g} px of the truth"
         )
     count, reached = len(found.stopped), int(found.stopped.sum())
-    advice = _advice(apart_mm) if apart_mm > FAR_MM else ""
+    advice = _advice(placed.apart_mm) if placed.apart_mm > FAR_MM else ""
     if reached == 0 or reached < REGISTERED_FRACTION * count:
         where = f"in {count - reached} of {count} slices " if count > 1 else ""
         return (
             f"{where}the agent's value never reached the threshold {threshold:.2f}, only"
             f" {np.median(found.value[~found.stopped]):.2f} in {found.steps.max()} steps: it found no pose"
-            f" that it judged to be right{advice}"
+            f" that it judged to be right{advice}{_wide(placed)}"
         )
     if abs(scale - 1) > SCALE_TOLERANCE:
         size = "smaller" if scale > 1 else "larger"

@@ -3,6 +3,8 @@
 import itertools
 import os
 import re
+import stat
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,11 +149,18 @@ def _refuse_shared_files(rows: Iterable[SheetRow], path: Path) -> None:
 def absence(file: str | Path) -> str:
     """Return why a file or folder cannot be had, as the end of a sentence about it; '' if it is there."""
     try:
-        os.stat(file)
+        mode = os.stat(file).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            return "is neither a file nor a folder"
     except (FileNotFoundError, NotADirectoryError):
         if os.path.islink(file):
             return f"is a link to {os.readlink(file)}, which does not exist"
         hints = [hint for form, hint in NO_PATHS.items() if re.search(form, str(file))]
+        forms = {unicodedata.normalize(form, str(file)) for form in ("NFC", "NFD")}
+        if any(os.path.exists(form) for form in forms):
+            hints.append("a file of this name in another form of Unicode does; copy its name into the sheet")
+        if any(unicodedata.category(character) == "Cf" for character in str(file)):
+            hints.append("its name has an invisible character in the sheet; type it anew")
         return "; ".join(["does not exist", *hints[:1]])
     except OSError as error:
         return f"cannot be read: {error.strerror}"
