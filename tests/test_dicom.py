@@ -1,6 +1,5 @@
 """DICOM as scanners write it: the right voxels at the right place, or one line that says what is wrong."""
 
-import re
 import shutil
 
 import numpy as np
@@ -19,7 +18,6 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     LegacyConvertedEnhancedCTImageStorage,
     RLELossless,
-    RTDoseStorage,
     RTStructureSetStorage,
 )
 from scans import edited, groups, write_frames, write_series, write_slice
@@ -27,6 +25,8 @@ from scans import edited, groups, write_frames, write_series, write_slice
 from regagent.command import pair as registration
 from regagent.command.main import main
 from regagent.files import UserError
+from regagent.patients.importing import import_patient
+from regagent.volumes.dicom import PIXELS
 from regagent.volumes.reading import read_grid, read_image, read_volume
 
 SHUFFLED = [3, 0, 5, 1, 4, 2]
@@ -200,25 +200,6 @@ def test_parts_of_one_volume_in_two_files(tmp_path, truth):
     check_same(read_volume(tmp_path), truth)
 
 
-def test_a_radiation_dose(tmp_path):
-    values = np.random.default_rng(2).integers(1, 2**31, (6, 7, 8), dtype=np.uint32)
-    path = write_frames(oblique(), tmp_path / "dose.dcm", "RTDOSE")
-    with edited(path) as file:
-        (shared,) = file.SharedFunctionalGroupsSequence
-        for sequence in (shared.PixelMeasuresSequence, shared.PlaneOrientationSequence):
-            file.update(sequence[0])
-        file.update(position(file, 0))
-        del file.SharedFunctionalGroupsSequence, file.PerFrameFunctionalGroupsSequence
-        file.SOPClassUID = file.file_meta.MediaStorageSOPClassUID = RTDoseStorage
-        file.GridFrameOffsetVector = [0, 2.5, 5, 7.5, 10, 12.5]
-        file.DoseGridScaling = "2.5e-5"
-        file.BitsAllocated, file.BitsStored, file.HighBit = 32, 32, 31
-        file.PixelData = values.tobytes()
-    found = read_volume(path)
-    check_same_grid(found, oblique())
-    assert sitk.GetArrayFromImage(found) == pytest.approx(values * 2.5e-5, rel=1e-12)
-
-
 # Multi-frame files that are wrong ---------------------------------------------------------------------
 
 
@@ -321,6 +302,13 @@ def mosaic(file):
     file.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
 
 
+def dose(file):
+    """A file of one frame, whose values are a fraction of what is stored."""
+    file.NumberOfFrames, file.DoseGridScaling = 1, "2.5e-5"
+    file.PixelData = file.PixelData[: file.Rows * file.Columns * 2]
+    del per_frame(file)[1:]
+
+
 def unknown_syntax(file):
     file.compress(RLELossless)
     file.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.201"  # HTJ2K
@@ -346,6 +334,7 @@ WRONG_FILES = {
     not_a_number: r"ImagePositionPatient of frame 4 is \[.*nan.*\], expected 3 numbers",
     not_directions: "ImageOrientationPatient of frame 1 is .*, expected two directions at right angles",
     mosaic: "a mosaic, many slices in one image",
+    dose: "a radiation dose, which is not read here; convert it to NIfTI first",
     unknown_syntax: r"its pixels \(High-Throughput JPEG 2000 .*\) cannot be decoded; copy or convert",
 }
 
@@ -376,13 +365,30 @@ def test_another_modality(tmp_path, truth):
     refused(path, "is of modality CT, expected MR", "MR")
 
 
+#: Elements whose change may change the voxels or their place.
+TELLING = {
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ImagePositionPatient"),
+    *("ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", *PIXELS),
+}
+
+
+def telling(path):
+    """Return those elements as pydicom reads them, and how the pixels are coded; None if it fails."""
+    try:
+        file = dcmread(path, force=True)
+        return file.file_meta.TransferSyntaxUID, [element for element in file if element.keyword in TELLING]
+    except Exception:  # a damaged file makes pydicom raise errors of every kind
+        return None
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 1), st.integers(128, 1500), st.integers(0, 255))
-def test_a_header_with_one_wrong_byte_is_a_sound_volume_or_refused(tmp_path, truth, kind, place, value):
+def test_a_header_with_one_wrong_byte_is_the_same_volume_or_refused(tmp_path, truth, kind, place, value):
     path = write_frames(truth, tmp_path / "ct.dcm", "CT")
     if kind:
         path = write_series(truth, tmp_path / "series", "CT") / "1-003.dcm"
-    content = bytearray(path.read_bytes())
+    content, right = bytearray(path.read_bytes()), telling(path)
     assume(place < len(content) and content[place] != value)
     content[place] = value
     path.write_bytes(content)
@@ -392,7 +398,10 @@ def test_a_header_with_one_wrong_byte_is_a_sound_volume_or_refused(tmp_path, tru
     except UserError as error:
         assert str(error).startswith(str(given_path)) and "\n" not in str(error)
         return
-    assert found.GetDimension() == 3 and np.isfinite(sitk.GetArrayViewFromImage(found)).all()
+    if telling(path) == right:
+        check_same(found, truth)
+    else:
+        assert found.GetDimension() == 3 and np.isfinite(sitk.GetArrayViewFromImage(found)).all()
 
 
 # Series ---------------------------------------------------------------------------------------------
@@ -553,6 +562,29 @@ def test_whole_scales_that_differ_keep_whole_numbers(series, truth):
     assert np.array_equal(sitk.GetArrayFromImage(found), expected)
 
 
+@pytest.mark.parametrize("unsigned", [range(2, 5), range(1), range(5, 6)])
+def test_signed_and_unsigned_values_in_one_series(series, truth, unsigned):
+    """The stored values are signed, 1024 above those in HU; those of some files are none below zero."""
+    each(lambda file, number: setattr(file, "PixelRepresentation", int(number not in unsigned)))(series)
+    found = read_volume(series)
+    assert found.GetPixelID() == sitk.sitkInt16
+    check_same(found, truth)
+
+
+@pytest.mark.parametrize("intercept", [0, -1])
+def test_whole_numbers_that_fit_in_no_int16_are_int32(series, intercept):
+    def change(file, number):
+        large_values(file, number)
+        file.RescaleIntercept = intercept
+
+    one(lambda file: change(file, 4), 4)(series)
+    expected = sitk.GetArrayFromImage(oblique()).astype(int)
+    expected[4] = 60004 + intercept
+    found = read_volume(series)
+    assert found.GetPixelID() == sitk.sitkInt32
+    assert np.array_equal(sitk.GetArrayFromImage(found), expected)
+
+
 def large_values(file, number):
     file.PixelRepresentation = 0
     file.BitsStored, file.HighBit = 16, 15
@@ -655,6 +687,58 @@ def test_a_series_is_refused(series, fault):
     refused(series, message)
 
 
+def modality(value):
+    def change(file, number=0):
+        file.Modality = value
+        if value is None:
+            del file.Modality
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (one(modality("MR"), 2), "scan/1-002.dcm: is of modality MR, expected CT"),
+        (one(modality(None), 5), "scan/1-005.dcm: states no modality, expected CT"),
+        (each(modality(None)), "scan: states no modality, expected CT"),
+        (each(modality("OT")), r"scan: is of modality OT, expected CT \(trust_values takes any\)"),
+    ],
+)
+def test_each_file_must_be_of_the_modality(series, truth, change, message):
+    change(series)
+    refused(series, message, "CT")
+    check_same(read_volume(series), truth)
+
+
+def numbered(folder):
+    """Name the files of a series 0, 1, 2, ... as many exports do."""
+    for number, path in enumerate(all_files(folder)):
+        path.rename(folder / str(number))
+
+
+@pytest.mark.parametrize("as_it_stands", [True, False])
+def test_a_file_is_named_where_its_folder_ends_alike(tmp_path, truth, monkeypatch, as_it_stands):
+    folder = write_series(truth, tmp_path / "scan1", "CT")
+    numbered(folder)
+    (folder / "1").write_bytes((folder / "1").read_bytes()[:-20])
+    monkeypatch.chdir(tmp_path)
+    path = folder if as_it_stands else "./scan1"
+    assert f"{path}/1: cut off" in refused(path, "cut off")
+    assert f"{path}//1: cut off" in refused(f"{path}//1", "cut off")
+
+
+def test_files_that_are_not_dicom_are_told(series, caplog):
+    numbered(series)
+    read_volume(series)
+    assert caplog.text == ""
+    (series / "5").write_bytes(bytes(3000))
+    for read in (read_volume, read_grid):
+        caplog.clear()
+        assert read(series).GetDepth() == 5
+        assert "scan: files in it that are not DICOM are left out: 1 (5); is one of them a" in caplog.text
+
+
 def test_a_file_without_an_image(series):
     other_files(series)
     refused(series / "plan.dcm", "a DICOM file without an image; give the folder of a series")
@@ -675,6 +759,19 @@ def test_a_slice_is_a_2d_image(slice_file):
     found = read_image(slice_file, "CT")
     assert sitk.GetArrayFromImage(found).tolist() == np.arange(-944, -888).reshape(7, 8).tolist()
     assert found.GetSpacing() == (0.75, 1.25) and found.GetOrigin() == (-20.0, 30.0)
+
+
+@pytest.mark.parametrize(("stated", "taken"), [(5, 5), (None, 1), (0, 1), (100, 1)])
+def test_a_slice_is_as_thick_as_is_stated(slice_file, stated, taken):
+    with edited(slice_file) as file:
+        file.SliceThickness = stated
+    for found in (read_image(slice_file, constant_too=True, flat=False), read_grid(slice_file, flat=False)):
+        assert found.GetSpacing() == (0.75, 1.25, taken)
+
+
+def test_a_frame_is_as_thick_as_is_stated(tmp_path, truth):
+    path = write_frames(truth[:, :, 2:3], tmp_path / "ct.dcm", "CT")
+    assert read_grid(path, flat=False).GetSpacing() == (0.75, 1.25, 9)
 
 
 def test_a_slice_is_no_volume(slice_file):
@@ -761,8 +858,16 @@ def test_a_wrong_folder_is_one_line(pair, model, capsys, fixed, moving, message)
     assert not (pair / "t.tfm").exists()
 
 
-def test_the_help_says_that_folders_are_taken(capsys):
-    with pytest.raises(SystemExit):
-        main(["register", "--help"])
-    said = re.sub(r"\s+", " ", capsys.readouterr().out)
-    assert said.count("the folder of a DICOM series") == 2
+def test_secondary_captures_are_taken_where_values_are_trusted(pair, tmp_path):
+    for name in ("mr", "ct"):
+        for path in (pair / name).iterdir():
+            with edited(path) as file:
+                file.Modality = "OT"
+    with pytest.raises(UserError, match="mr: is of modality OT, expected MR"):
+        registration.read_pair(pair / "mr", pair / "ct")
+    mr, _ = registration.read_pair(pair / "mr", pair / "ct", trust_values=True)
+    outputs = [tmp_path / "out" / name for name in ("mr.nii.gz", "ct.nii.gz")]
+    with pytest.raises(UserError, match="mr: is of modality OT, expected MR"):
+        import_patient("P1", pair / "mr", pair / "ct", *outputs)
+    import_patient("P1", pair / "mr", pair / "ct", *outputs, trust_values=True)
+    assert np.array_equal(*(sitk.GetArrayFromImage(image) for image in (mr, sitk.ReadImage(outputs[0]))))

@@ -1,16 +1,19 @@
 import gzip
 import struct
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scans import write_frames
+from scipy.spatial.transform import Rotation
 
 from regagent.files import UserError
 from regagent.geometry import invert, transform
 from regagent.images import normalise, to_uint8, warp
-from regagent.volumes.reading import read_image, read_volume
+from regagent.volumes.reading import read_grid, read_image, read_volume
 from regagent.volumes.writing import write_image
 
 SIZE = 65
@@ -220,3 +223,80 @@ def test_a_faulty_2d_image_is_refused_as_a_volume_is(tmp_path, image, spacing, m
     sitk.WriteImage(image, str(tmp_path / "a.mha"))
     with pytest.raises(UserError, match=message):
         read_image(tmp_path / "a.mha")
+
+
+# A single slice as a 2D image.
+
+SLICE = np.arange(-1000, -1000 + 40 * 50, dtype=np.int16).reshape(40, 50)
+
+
+def write_single(path, kind, directions):
+    """Write one slice of 0.8 x 1.1 mm, whose directions (3, 3) are those of ITK's world, in a format."""
+    image = sitk.GetImageFromArray(SLICE[None])
+    image.SetSpacing((0.8, 1.1, 3.0))
+    image.SetOrigin((12.0, -30.0, 700.0))
+    image.SetDirection(np.ravel(directions).tolist())
+    if kind == "dcm":
+        return write_frames(image, path.with_suffix(".dcm"), "CT")
+    if kind != "flat.nii":
+        sitk.WriteImage(image, path := path.with_suffix(f".{kind}"))
+        return path
+    place = np.eye(4)  # the world of NIfTI has x and y the other way
+    place[:3, :3] = np.diag([-1, -1, 1]) @ directions * (0.8, 1.1, 3.0)
+    place[:3, 3] = -12, 30, 700
+    nibabel.save(nibabel.Nifti1Image(SLICE.T, place), path := path.with_suffix(".nii"))
+    return path
+
+
+FORMATS = ["mha", "nrrd", "nii.gz", "flat.nii", "dcm"]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    ("angles", "turned"),
+    [
+        ((15, 0, 0), 0),
+        ((-30, 0, 0), 0),
+        ((0, 20, 0), 0),
+        ((0, 0, 25), 25),
+        ((0, 20, 25), None),
+        ((180, 0, 0), 0),
+    ],
+)
+def test_the_pixels_of_a_tilted_slice_stay_as_far_apart_as_they_are(tmp_path, kind, angles, turned):
+    directions = Rotation.from_euler("ZYX", angles[::-1], degrees=True).as_matrix().round(12)
+    path = write_single(tmp_path / "a", kind, directions)
+    image, grid = read_image(path), read_grid(path)
+    assert np.array_equal(sitk.GetArrayFromImage(image), SLICE)
+    mirrored = -1 if directions[2, 2] < 0 else 1
+    for found in (image, grid):
+        axes = np.reshape(found.GetDirection(), (2, 2))
+        assert axes @ axes.T == pytest.approx(np.eye(2), abs=1e-9)
+        assert np.linalg.det(axes) == pytest.approx(mirrored)
+        corners = [found.TransformIndexToPhysicalPoint(index) for index in ((0, 0), (49, 39))]
+        assert corners[0] == pytest.approx((12.0, -30.0), abs=1e-4)
+        assert np.hypot(*np.subtract(*corners)) == pytest.approx(np.hypot(49 * 0.8, 39 * 1.1), abs=1e-3)
+        if turned is not None:
+            cos, sin = np.cos(np.deg2rad(turned)), np.sin(np.deg2rad(turned))
+            assert axes == pytest.approx(np.array([[cos, -sin * mirrored], [sin, cos * mirrored]]), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    ("directions", "tilt"),
+    [
+        ([[0, 0, -1], [1, 0, 0], [0, -1, 0]], 90),  # sagittal
+        ([[1, 0, 0], [0, 0, 1], [0, -1, 0]], 90),  # coronal
+        (Rotation.from_euler("x", 40, degrees=True).as_matrix(), 40),
+    ],
+)
+def test_a_slice_that_is_not_axial_is_no_2d_image(tmp_path, kind, directions, tilt):
+    path = write_single(tmp_path / "a", kind, np.array(directions, float))
+    for read in (read_image, read_grid):
+        with pytest.raises(
+            UserError, match=rf"a\..*: a 2D image whose plane is not axial \(tilted by {tilt} d"
+        ):
+            read(path)
+    if kind != "flat.nii":
+        volume = read_image(path, constant_too=True, flat=False)
+        assert volume.GetDirection() == pytest.approx(np.ravel(directions), abs=1e-6)

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from regagent.files import UserError
 from regagent.volumes.reading import read_grid, read_image, read_volume
+from regagent.volumes.writing import write_image
 
 VALUES = np.random.default_rng(0).integers(-1000, 2000, (7, 8, 9)).astype(np.int16)
 SPACING = (0.8, 1.1, 2.5)
@@ -164,6 +165,28 @@ def test_axes_that_are_sheared_by_less_than_can_be_seen_are_taken_as_right_angle
     volume = assert_read(write(tmp_path / "a.nii", place=place, codes=(0, 1)), place=place, atol=0.15)
     directions = np.reshape(volume.GetDirection(), (3, 3))
     assert np.allclose(directions @ directions.T, np.eye(3), atol=1e-12)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_other_formats_are_straightened_as_nifti_is(tmp_path, suffix):
+    """And as the same file is when it was written by ITK, which straightens by another rule."""
+    place = tilted(0.3)
+    expected = read_volume(write(tmp_path / "a.nii", place=place, codes=(0, 1)))
+    image = sitk.GetImageFromArray(VALUES.T)
+    steps = np.diag([-1, -1, 1]) @ place[:3, :3]
+    image.SetDirection((steps / np.linalg.norm(steps, axis=0)).ravel())
+    image.SetSpacing(np.linalg.norm(steps, axis=0).tolist())
+    image.SetOrigin((-OFFSET[0], -OFFSET[1], OFFSET[2]))
+    sitk.WriteImage(image, tmp_path / f"b{suffix}")
+    write_image(read_volume(tmp_path / f"b{suffix}"), tmp_path / "c.nii.gz")
+    for found in (
+        read_volume(tmp_path / f"b{suffix}"),
+        read_grid(tmp_path / f"b{suffix}"),
+        read_volume(tmp_path / "c.nii.gz"),
+    ):
+        assert found.GetDirection() == pytest.approx(expected.GetDirection(), abs=1e-6)
+        assert found.GetOrigin() == pytest.approx(expected.GetOrigin(), abs=1e-4)
+        assert found.GetSpacing() == pytest.approx(expected.GetSpacing(), abs=1e-6)
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])

@@ -97,11 +97,14 @@ def read_pair(
     """Read an MR and a CT, both 2D or both 3D.
 
     Raises ``UserError`` for a file that cannot be read, for images of different dimensions, and, without
-    ``trust_values``, for images that do not pass ``check_modalities``.
+    ``trust_values``, for images that do not pass ``check_modalities`` and DICOM of another modality.
     """
     if Path(fixed).resolve() == Path(moving).resolve():
         raise UserError(f"{fixed}: given as the fixed and as the moving image, expected an MR and a CT")
-    mr, ct = read_image(fixed, "MR"), read_image(moving, "CT")
+    mr, ct = (
+        read_image(path, None if trust_values else modality)
+        for path, modality in ((fixed, "MR"), (moving, "CT"))
+    )
     if mr.GetDimension() != ct.GetDimension():
         raise UserError(
             f"{fixed} is {mr.GetDimension()}D and {moving} is {ct.GetDimension()}D, expected both alike"

@@ -30,18 +30,19 @@ def import_patient(
     Each is a file (NIfTI, MetaImage, NRRD or another format of ITK) or the folder of a DICOM series. A small
     file ``output_voxels`` gets the ``voxel_hash`` of both, for ``split_patients``. Raises ``UserError``, with
     the patient's row in ``sheet``: for an unreadable or implausible volume, for one file as MR and CT, and,
-    without ``trust_values``, for volumes that do not pass ``check_modalities``.
+    without ``trust_values``, for volumes that do not pass ``check_modalities`` and DICOM of another modality.
     """
     with naming_row(sheet, patient):
         if Path(mr).resolve() == Path(ct).resolve():
             raise UserError(f"patient {patient}: MR and CT are the same file {mr}")
         with naming(mr):
-            fixed = read_volume(mr, patient, "MR")
+            fixed = read_volume(mr, patient, None if trust_values else "MR")
         with naming(ct):
-            moving = read_volume(ct, patient, "CT")
+            moving = read_volume(ct, patient, None if trust_values else "CT")
         if not trust_values:
             check_modalities(fixed, moving, mr, ct, f"patient {patient}: ", ADVICE)
-    fixed, moving = (sitk.DICOMOrient(volume, "LPS") for volume in (fixed, moving))
+    fixed = sitk.DICOMOrient(fixed, "LPS")  # one by one, as each is as large as what was read
+    moving = sitk.DICOMOrient(moving, "LPS")
     for volume, output in ((fixed, output_mr), (moving, output_ct)):
         write_image(volume, output)
     if output_voxels:
@@ -50,7 +51,8 @@ def import_patient(
 
 def voxel_hash(volume: sitk.Image) -> str:
     """Return a SHA-256 of a volume's size and voxels, which is the same for whatever type they have."""
-    values = np.add(sitk.GetArrayViewFromImage(volume), 0, dtype="<f4")  # of -0 it makes 0
+    values = sitk.GetArrayViewFromImage(volume)
     digest = hashlib.sha256(str(values.shape).encode())
-    digest.update(values)
+    for part in values:
+        digest.update(np.add(part, 0, dtype="<f4"))  # of -0 it makes 0
     return digest.hexdigest()

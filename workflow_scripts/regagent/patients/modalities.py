@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from regagent.anatomy import AIR_HU, SKULL_HU, TISSUE_HU
 from regagent.files import UserError
 
-#: Fewer voxels than this part of an image are outliers: undershoot of an interpolation, metal.
+#: Fewer voxels than this part of an image are outliers: undershoot of an interpolation, metal. A CT of a head
+#: has at least this part of air and of bone.
 OUTLIERS = 0.001
 
 #: Half of a head's voxels in a CT, those of fat, water, muscle and brain, lie within so many HU of water.

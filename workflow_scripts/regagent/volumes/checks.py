@@ -15,6 +15,9 @@ PLAUSIBLE_SPACING_MM = (0.05, 20.0)
 #: A file whose statements about a voxel's place differ by more than this is refused.
 MISPLACED_MM = 1.0
 
+#: A slice that is tilted against the axial plane by more than this is not taken as a 2D image.
+TILT_DEGREES = 35.0
+
 
 def check_components(components: int, dimension: int, where: str) -> None:
     """Check that a voxel is one number. Raises ``UserError``, which begins with ``where``."""
@@ -63,16 +66,21 @@ def farthest_mm(one: ArrayLike, other: ArrayLike, size: Sequence[int]) -> float:
     return float(np.linalg.norm(corners @ difference.T, axis=1).max())
 
 
-def check_grid(image: sitk.Image, where: str) -> None:
-    """Check that each voxel is one number, the spacing, and the right angles of an image or volume.
+def in_plane(directions: ArrayLike, where: str) -> NDArray[np.float64]:
+    """Return the directions (2, 2) of an axial slice in its own plane, given those (3, 3) of its volume.
 
-    Raises ``UserError``, which begins with ``where``.
+    They are the rotation, in which a reflection may be, that comes nearest to what x and y show of a slice
+    that is tilted: a distance in the plane stays as it is. Raises ``UserError``, which begins with ``where``,
+    if the slice is tilted by more than ``TILT_DEGREES``.
     """
-    dimension, spacing = image.GetDimension(), image.GetSpacing()
-    check_components(image.GetNumberOfComponentsPerPixel(), dimension, where)
-    check_spacing(spacing[:2] if image.GetSize()[2:] == (1,) else spacing, where)
-    axes = np.reshape(image.GetDirection(), (dimension, dimension)) * spacing
-    right_angled(axes, image.GetSize(), where)
+    left, cosines, right = np.linalg.svd(np.reshape(directions, (3, 3))[:2, :2])
+    tilt = np.degrees(np.arccos(min(cosines.min(), 1.0)))
+    if tilt > TILT_DEGREES:
+        raise UserError(
+            f"{where}: a 2D image whose plane is not axial (tilted by {tilt:.0f} degrees), so that x and y do"
+            " not tell its place; give an axial slice"
+        )
+    return left @ right
 
 
 def check_voxels(image: sitk.Image, where: str) -> None:

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.files import UserError
-from regagent.volumes.checks import MISPLACED_MM, check_spacing
+from regagent.volumes.checks import MISPLACED_MM, PLAUSIBLE_SPACING_MM, check_spacing, right_angled
 from regagent.volumes.dicom_headers import Slice, named, one_line, read_headers, slices_of
 
 if TYPE_CHECKING:
@@ -26,35 +26,33 @@ logger = logging.getLogger("regagent")
 
 #: What GDCM needs to decode the pixels of a file.
 PIXELS = (
-    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
-    *("BitsStored", "HighBit", "PixelRepresentation", "PixelData"),
-)
+    "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated",
+    "BitsStored", "HighBit", "PixelRepresentation", "PixelData",
+)  # fmt: skip
 
 #: Spacings that differ by less than this part, and cosines by less than this, are the same one, rounded.
 ROUNDING = 1e-3
 #: Two slices lie at one place if they are less than this apart.
 SAME_MM = 1e-3
-#: Distances of slices differ by less than this part of their median, as positions are rounded. Where a slice
-#: is missing, one is doubled.
+#: Positions are rounded, so distances may differ by this part of their median; a missing slice doubles one.
 UNEVEN = 0.25
 
 
 def read_dicom(path: str | Path, where: str, modality: str | None = None) -> sitk.Image:
     """Read a file, or the one series of a folder, as a 3D volume in the units of its slopes and intercepts.
 
-    A file of one slice gives a volume of one slice. ``modality`` is the one that must be stated, MR or CT;
-    None takes any. Raises ``UserError``, which begins with ``where``: for no series or several, for another
-    modality, for pixels that are damaged or not grey, and for a slice whose place is not stated, or that is
-    missing, doubled, turned, shifted, or of another size or spacing.
+    A file of one slice gives a volume of one slice, as thick as is stated, or else 1 mm. ``modality`` is the
+    one that each file must state, MR or CT; None takes any. Raises ``UserError``, which begins with
+    ``where``: for no series or several, for another modality, for pixels that are damaged or not grey, and
+    for a slice whose place is not stated, or that is missing, doubled, turned, shifted, or of another size or
+    spacing.
     """
     headers = read_headers(path, where)
-    found = next(iter(headers.values())).get("Modality")
-    if modality and found != modality:
-        raise UserError(f"{where}: is of modality {found}, expected {modality}")
+    if modality:
+        _check_modality(headers, modality, where)
     slices = slices_of(headers, where)
     order = _checked_order(slices, Path(path).is_dir(), where)
-    stored = np.concatenate([_stored(file, header, where) for file, header in headers.items()])
-    image = sitk.GetImageFromArray(_scaled(stored, slices)[order])
+    image = sitk.GetImageFromArray(_voxels(headers, slices, order, where))
     return _placed(image, [slices[index] for index in order], where)
 
 
@@ -69,16 +67,32 @@ def read_dicom_grid(path: str | Path, where: str) -> sitk.Image:
     return _placed(image, [slices[index] for index in order], where)
 
 
+def _check_modality(headers: dict[Path, "Dataset"], modality: str, where: str) -> None:
+    """Check that each file is of the modality. Raises ``UserError``, which names a file where others are."""
+    stated = {file: header.get("Modality") for file, header in headers.items()}
+    wrong = [file for file, found in stated.items() if found != modality]
+    if wrong:
+        which = where if len(wrong) == len(headers) else named(where, wrong[0])
+        found = f"is of modality {stated[wrong[0]]}" if stated[wrong[0]] else "states no modality"
+        raise UserError(f"{which}: {found}, expected {modality} (trust_values takes any)")
+
+
 def _checked_order(slices: list[Slice], series: bool, where: str) -> NDArray[np.intp]:
     """Return the order of slices (S,) along their normal, checked to be those of one regular volume."""
-    first, names = slices[0], [one.name for one in slices]
     if len(slices) == 1 and not series:
         return np.array([0])
     if len(slices) == 1:
         raise UserError(
-            f"{where}: one slice only ({first.name}), expected a series of at least 2; of a 2D image give the"
-            " file, not its folder"
+            f"{where}: one slice only ({slices[0].name}), expected a series of at least 2; of a 2D image give"
+            " the file, not its folder"
         )
+    _check_alike(slices, where)
+    return _order_along_normal(slices, where)
+
+
+def _check_alike(slices: list[Slice], where: str) -> None:
+    """Check that slices state their places, and have one size, one spacing and one direction."""
+    first = slices[0]
     for one in slices:
         if np.isnan(one.position).any() or np.isnan(one.axes).any():
             raise UserError(
@@ -95,7 +109,12 @@ def _checked_order(slices: list[Slice], series: bool, where: str) -> NDArray[np.
                 f"{where}: {one.name} is turned against {first.name} (a localizer among the slices?); keep"
                 " the slices of one direction only"
             )
-    positions, normal = np.array([one.position for one in slices]), _normal(first.axes)
+
+
+def _order_along_normal(slices: list[Slice], where: str) -> NDArray[np.intp]:
+    """Return the order of slices (S,) along their normal, checked to be evenly spaced and not shifted."""
+    names = [one.name for one in slices]
+    positions, normal = np.array([one.position for one in slices]), _normal(slices[0].axes)
     heights = positions @ normal
     order = np.argsort(heights, kind="stable")
     steps = np.diff(heights[order])
@@ -138,8 +157,36 @@ def _normal(axes: NDArray[np.float64]) -> NDArray[np.float64]:
     return normal / np.linalg.norm(normal)
 
 
-def _stored(file: Path, header: "Dataset", where: str) -> NDArray:
-    """Return the stored values (F, R, C) of the pixels of a file's frames, before slope and intercept.
+def _voxels(
+    headers: dict[Path, "Dataset"], slices: list[Slice], order: NDArray[np.intp], where: str
+) -> NDArray:
+    """Return the voxels (S, R, C) of slices in their order, each with its own slope and intercept.
+
+    Whole numbers are int16, or int32 where one does not fit. Others are float32, or float64 where that would
+    lose digits.
+    """
+    with one_line(where):
+        short = all(int(header.BitsAllocated) <= 16 for header in headers.values())
+    whole = short and all(
+        number.is_integer() and abs(number) < 2**15 for one in slices for number in (one.slope, one.intercept)
+    )
+    (columns, rows), limits = slices[0].size, np.iinfo(np.int16)
+    kind = np.int16 if whole else np.float32 if short else np.float64
+    voxels = np.empty((len(slices), rows, columns), kind)
+    remaining = zip(slices, np.argsort(order), strict=True)
+    for file, header in headers.items():
+        stored = _stored(file, header, where)  # the array below is a view of it
+        for values in sitk.GetArrayViewFromImage(stored).reshape(-1, rows, columns):
+            one, place = next(remaining)
+            scaled = values * one.slope + one.intercept
+            if voxels.dtype == np.int16 and (scaled.min() < limits.min or scaled.max() > limits.max):
+                voxels = voxels.astype(np.int32)
+            voxels[place] = scaled
+    return voxels
+
+
+def _stored(file: Path, header: "Dataset", where: str) -> sitk.Image:
+    """Return the stored values of the pixels of a file's F frames, before slope and intercept.
 
     GDCM decodes them from a copy that holds nothing else, so that it scales nothing itself.
     """
@@ -172,12 +219,16 @@ def _stored(file: Path, header: "Dataset", where: str) -> NDArray:
             )
         path = Path(folder) / "pixels.dcm"
         copy.save_as(path, enforce_file_format=True)
+        del whole, copy  # which hold the pixels once more
         try:
-            return sitk.GetArrayFromImage(sitk.ReadImage(str(path))).reshape(shape)
+            image = sitk.ReadImage(str(path))
+            if image.GetNumberOfPixels() != math.prod(shape):
+                raise RuntimeError(f"size {image.GetSize()}, expected {shape[::-1]}")
         except RuntimeError as error:
             raise UserError(
                 f"{where}: its pixels ({syntax.name}) cannot be decoded; copy or convert it again"
             ) from error
+        return image
 
 
 def _syntax(whole: "Dataset") -> "UID":
@@ -189,28 +240,11 @@ def _syntax(whole: "Dataset") -> "UID":
     return whole.file_meta.get("TransferSyntaxUID", plain)
 
 
-def _scaled(stored: NDArray, slices: list[Slice]) -> NDArray:
-    """Return stored values (S, R, C) with the slope and the intercept of each slice.
-
-    Whole numbers stay so, as int16 or int32. Others are float32, or float64 where that would lose digits.
-    """
-    if all((one.slope, one.intercept) == (1, 0) for one in slices):
-        return stored
-    short = stored.dtype.itemsize < 4
-    whole = short and all(
-        number.is_integer() and abs(number) < 2**15 for one in slices for number in (one.slope, one.intercept)
-    )
-    scaled = np.empty(stored.shape, np.int32 if whole else np.float32 if short else np.float64)
-    for values, one, into in zip(stored, slices, scaled, strict=True):
-        into[:] = values * one.slope + one.intercept
-    limits = np.iinfo(np.int16)
-    fits = whole and limits.min <= scaled.min() and scaled.max() <= limits.max
-    return scaled.astype(np.int16) if fits else scaled
-
-
 def _placed(image: sitk.Image, slices: list[Slice], where: str) -> sitk.Image:
     """Return the image with the spacing, origin and directions of its ordered slices."""
-    first, distance = slices[0], 1.0  # of one slice nothing need be said across it
+    first = slices[0]
+    low, high = PLAUSIBLE_SPACING_MM
+    distance = first.thickness if low <= first.thickness <= high else 1.0
     position, axes = first.position, first.axes
     if len(slices) > 1:
         distance = float((slices[-1].position - position) @ _normal(first.axes)) / (len(slices) - 1)
@@ -225,5 +259,6 @@ def _placed(image: sitk.Image, slices: list[Slice], where: str) -> sitk.Image:
     check_spacing(spacing, where)
     image.SetSpacing(spacing)
     image.SetOrigin(position.tolist())
-    image.SetDirection(np.column_stack([*axes, _normal(axes)]).ravel().tolist())
+    steps = np.column_stack([*axes, _normal(axes)]) * spacing
+    image.SetDirection(right_angled(steps, image.GetSize(), where).ravel().tolist())
     return image

@@ -1,5 +1,6 @@
 """What DICOM headers state: which files make a series, and the place, size and scale of each slice."""
 
+import logging
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
@@ -16,11 +17,14 @@ from regagent.files import UserError, reason
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+logger = logging.getLogger("regagent")
+
 #: Where each value of a frame stands in its functional groups. That of a single slice stands in the header.
 GROUPS = {
     "ImagePositionPatient": "PlanePositionSequence",
     "ImageOrientationPatient": "PlaneOrientationSequence",
     "PixelSpacing": "PixelMeasuresSequence",
+    "SliceThickness": "PixelMeasuresSequence",
     "RescaleSlope": "PixelValueTransformationSequence",
     "RescaleIntercept": "PixelValueTransformationSequence",
 }
@@ -37,9 +41,8 @@ class Slice:
     size: tuple[int, int]  # columns, rows
     spacing: NDArray[np.float64]  # (2,) mm from column to column and from row to row
     position: NDArray[np.float64]  # (3,) mm, of the first pixel; NaN if not stated
-    axes: NDArray[
-        np.float64
-    ]  # (2, 3) directions from column to column and from row to row; NaN if not stated
+    axes: NDArray[np.float64]  # (2, 3) directions of the rows and of the columns; NaN if not stated
+    thickness: float  # mm; NaN if not stated
     slope: float  # from stored values to those of the image
     intercept: float
 
@@ -63,8 +66,8 @@ def _begins_as_dicom(path: str | Path) -> bool:
 def read_headers(path: str | Path, where: str) -> dict[Path, "Dataset"]:
     """Return the files of an image, each with its header: one file, or those of the one series of a folder.
 
-    Other files in the folder are left out, and so are DICOM files without an image. Raises ``UserError``,
-    which begins with ``where``: for no series or several, and for files that are damaged.
+    DICOM files without an image are left out, and so are other files, of which the log tells. Raises
+    ``UserError``, which begins with ``where``: for no series or several, and for files that are damaged.
     """
     if not Path(path).is_dir():
         header = _header(Path(path), where)
@@ -72,7 +75,7 @@ def read_headers(path: str | Path, where: str) -> dict[Path, "Dataset"]:
             raise UserError(f"{where}: a DICOM file without an image; give the folder of a series")
         return {Path(path): header}
     series: dict[str, dict[Path, Dataset]] = defaultdict(dict)
-    inside = sorted(Path(path).iterdir())
+    inside, others = sorted(Path(path).iterdir()), []
     for file in inside:
         if not file.is_file() or file.name.startswith("."):
             continue
@@ -84,6 +87,8 @@ def read_headers(path: str | Path, where: str) -> dict[Path, "Dataset"]:
             raise UserError(
                 f"{named(where, file)}: no DICOM file, in spite of its name; copy or export it again"
             )
+        else:
+            others.append(file.name)
     if not series:
         folders = ", ".join(file.name for file in inside if file.is_dir())
         raise UserError(
@@ -99,6 +104,11 @@ def read_headers(path: str | Path, where: str) -> dict[Path, "Dataset"]:
             f"{where}: {len(series)} DICOM series in one folder, expected one ({found});"
             " give each a folder of its own"
         )
+    if others:
+        logger.warning(
+            "%s: files in it that are not DICOM are left out: %d (%s); is one of them a damaged slice?",
+            where, len(others), ", ".join(others[:3]) + (", ..." if len(others) > 3 else ""),
+        )  # fmt: skip
     return next(iter(series.values()))
 
 
@@ -127,7 +137,7 @@ def _label(header: "Dataset") -> str:
 
 def named(where: str, file: Path) -> str:
     """Return what an error about a file begins with; ``where`` names the file or its folder."""
-    return where if where.endswith(file.name) else f"{where}/{file.name}"
+    return where if str(Path(where)).endswith(str(file)) else f"{where}/{file.name}"
 
 
 @contextmanager
@@ -167,11 +177,10 @@ def _frames(header: "Dataset", where: str) -> list[Any]:
     """Return the functional groups of each frame; those of a single slice may be empty."""
     if "MOSAIC" in (header.get("ImageType") or []):
         raise UserError(f"{where}: a mosaic, many slices in one image; convert it to NIfTI first")
+    if "DoseGridScaling" in header:
+        raise UserError(f"{where}: a radiation dose, which is not read here; convert it to NIfTI first")
     count = int(header.get("NumberOfFrames") or 1)
-    if "GridFrameOffsetVector" in header:
-        frames = _dose_frames(header)
-    else:
-        frames = list(header.get("PerFrameFunctionalGroupsSequence") or [{}] * count)
+    frames = list(header.get("PerFrameFunctionalGroupsSequence") or [{}] * count)
     if len(frames) != count:
         raise UserError(f"{where}: holds {count} frames, but describes {len(frames)}; export it again")
     if count > 1 and not all("PlanePositionSequence" in frame for frame in frames):
@@ -180,21 +189,6 @@ def _frames(header: "Dataset", where: str) -> list[Any]:
             " single slices"
         )
     return frames
-
-
-def _dose_frames(header: "Dataset") -> list[Any]:
-    """Return what the header of a radiation dose says of its frames, as functional groups would say it."""
-    normal = np.cross(*np.reshape(np.array(header.ImageOrientationPatient, float), (2, 3)))
-    offsets = np.array(header.GridFrameOffsetVector, float).reshape(-1)
-    places = np.array(header.ImagePositionPatient, float) + np.outer(offsets - offsets[0], normal)
-    scale = {"RescaleSlope": header.get("DoseGridScaling")}
-    return [
-        {
-            "PlanePositionSequence": [{"ImagePositionPatient": place}],
-            "PixelValueTransformationSequence": [scale],
-        }
-        for place in places.tolist()
-    ]
 
 
 def _slice(name: str, frame: Any, header: "Dataset", where: str) -> Slice:
@@ -230,6 +224,7 @@ def _slice(name: str, frame: Any, header: "Dataset", where: str) -> Slice:
         spacing=spacing[::-1],
         position=stated("ImagePositionPatient", 3, np.nan),
         axes=axes / np.linalg.norm(axes, axis=1, keepdims=True),
+        thickness=stated("SliceThickness", 1, np.nan).item(),
         slope=stated("RescaleSlope", 1, 1.0).item(),
         intercept=stated("RescaleIntercept", 1, 0.0).item(),
     )

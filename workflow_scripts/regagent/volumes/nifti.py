@@ -22,6 +22,7 @@ from regagent.volumes.checks import (
     check_components,
     check_spacing,
     farthest_mm,
+    in_plane,
     right_angled,
 )
 
@@ -68,7 +69,8 @@ def read_nifti(path: str | Path, where: str) -> sitk.Image:
     If sform, qform and spacing of the header differ, the log says by how much, and that the sform is taken.
     Raises ``UserError``, which begins with ``where``: for a file that is damaged, cut off or no NIfTI file,
     for voxels of several numbers or in more dimensions, for an implausible spacing, for sheared axes, and
-    where the header's statements place a corner more than ``MISPLACED_MM`` apart.
+    where the header's statements place a corner more than ``MISPLACED_MM`` apart, and for a 2D image that is
+    not axial.
     """
     with _open(path) as file:
         try:
@@ -76,7 +78,9 @@ def read_nifti(path: str | Path, where: str) -> sitk.Image:
         except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"{where}: damaged or cut off ({error}); copy or export it again") from error
     header = _header(content, where)
-    return _placed(sitk.GetImageFromArray(_voxels(content, header, where)), header, where)
+    voxels = _voxels(content, header, where)
+    del content  # which may be as large as the voxels
+    return _placed(sitk.GetImageFromArray(voxels), header, where)
 
 
 def read_nifti_grid(path: str | Path, where: str) -> sitk.Image:
@@ -96,12 +100,7 @@ def _placed(image: sitk.Image, header: "Nifti1Header", where: str) -> sitk.Image
     """Return the image with spacing, origin and directions of the header."""
     dimension, size = image.GetDimension(), (*image.GetSize(), 1)[:3]
     spacing, first, directions = _grid(header, size, where)
-    axes = directions[:dimension, :dimension]
-    if abs(np.linalg.det(axes)) < 0.5:
-        raise UserError(
-            f"{where}: a 2D image whose plane is not axial, so that x and y do not tell its place; store it"
-            " as a volume of one slice"
-        )
+    axes = in_plane(directions, where) if dimension == 2 else directions
     image.SetSpacing(spacing[:dimension].tolist())
     image.SetOrigin(first[:dimension].tolist())
     image.SetDirection(axes.ravel().tolist())
@@ -169,8 +168,11 @@ def _voxels(content: bytes, header: "Nifti1Header", where: str) -> NDArray:
     stored = np.frombuffer(content, dtype, count, start).reshape(shape[::-1])
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
     if slope != 0 and math.isfinite(slope) and (slope, inter) != (1, 0):
-        return (stored * slope + inter).astype(np.float32 if dtype.itemsize <= 4 else float)
-    return stored.astype(float if dtype.itemsize > 8 else dtype.newbyteorder("="))
+        scaled = np.empty(stored.shape, np.float32 if dtype.itemsize <= 4 else float)
+        for values, into in zip(stored, scaled, strict=True):
+            into[:] = values * slope + inter
+        return scaled
+    return stored.astype(float if dtype.itemsize > 8 else dtype.newbyteorder("="), copy=False)
 
 
 def _grid(header: "Nifti1Header", size: tuple[int, ...], where: str) -> tuple[Array, Array, Array]:
