@@ -93,8 +93,8 @@ def _stated(fields: dict[str, str], keys: tuple[str, ...], where: str) -> str | 
 def _grid(fields: dict[str, str], where: str) -> Grid:
     """Return the grid in ITK's world, which is MetaImage's too."""
     count = len(size := sizes(fields.get("DimSize", ""), None, "DimSize", where))
-    if fields["NDims"] != f"{count}" or count < 2:
-        raise UserError(f"{where}: its header states NDims {fields['NDims']!r} and DimSize {size}")
+    if fields.get("NDims") != f"{count}" or count < 2:
+        raise UserError(f"{where}: its header states NDims {fields.get('NDims')!r} and DimSize {size}")
     unit = UNITS_MM.get(fields.get("DistanceUnits", "mm"))
     if unit is None:
         raise UserError(f"{where}: its header states DistanceUnits {fields['DistanceUnits']!r}, expected mm")

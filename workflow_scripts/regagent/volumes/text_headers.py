@@ -136,7 +136,9 @@ def _content(path: Path, stored: Stored, where: str) -> bytes:
         raise UserError(
             f"{where}: its data file {path} is absent; it must lie beside the header as named there"
         )
-    content = path.read_bytes()[stored.begin :]
+    with path.open("rb") as file:
+        file.seek(stored.begin)
+        content = file.read()
     for _ in range(stored.lines):
         content = content.partition(b"\n")[2]
     return content
