@@ -204,9 +204,9 @@ def test_images_that_are_not_scalar_volumes_are_one_line(run):
     nifti("r.nii.gz", labels())
     nifti("i.nii.gz", np.zeros((6, 5, 4, 7), np.int16))
     assert run(IMAGE) == (1, ["error: i.nii.gz: 4D image, expected a 3D volume"])
-    sitk.WriteImage(sitk.Image([6, 5], sitk.sitkVectorUInt8, 3), "i.png")
-    code, (line,) = run(IMAGE.replace("i.nii.gz", "i.png"))
-    assert code == 1 and line == "error: i.png: 3 values a pixel, expected one"
+    sitk.WriteImage(sitk.Image([6, 5], sitk.sitkVectorUInt8, 3), "v.mha")
+    code, (line,) = run(IMAGE.replace("i.nii.gz", "v.mha"))
+    assert code == 1 and line == "error: v.mha: 3 values a pixel, expected one"
     nifti("i.nii.gz", np.full((6, 5, 4), np.nan, np.float32))
     code, (line,) = run(IMAGE)
     assert code == 1 and line.startswith("error: i.nii.gz: holds NaN or infinite voxels")

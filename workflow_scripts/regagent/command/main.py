@@ -107,8 +107,7 @@ def parser() -> argparse.ArgumentParser:
         "--fixed",
         required=True,
         metavar="MR",
-        help="the MR: NIfTI, MetaImage, NRRD or another format that ITK reads, a DICOM file, or the folder of"
-        " a DICOM series",
+        help="the MR: NIfTI, MetaImage, NRRD, a DICOM file, or the folder of a DICOM series",
     )
     add(
         "--moving",

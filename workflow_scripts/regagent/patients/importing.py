@@ -28,7 +28,7 @@ def import_patient(
 ) -> None:
     """Read a patient's MR and CT, check them and write them in LPS orientation without resampling.
 
-    Each is a file (NIfTI, MetaImage, NRRD or another format of ITK) or the folder of a DICOM series. A small
+    Each is a file (NIfTI, MetaImage, NRRD or DICOM) or the folder of a DICOM series. A small
     file ``output_voxels`` gets the ``voxel_hash`` of both, for ``split_patients``. Raises ``UserError``, with
     the patient's row in ``sheet``: for an unreadable or implausible volume, for one file as MR and CT, and,
     without ``trust_values``, for volumes that do not pass ``check_modalities`` and DICOM of another modality.

@@ -1,24 +1,19 @@
 """Volumes and images read from files, or from the folder of a DICOM series, and checked."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 
-from regagent.files import UserError, itk_name, reason
-from regagent.volumes.checks import (
-    check_components,
-    check_finite,
-    check_spacing,
-    check_voxels,
-    in_plane,
-    right_angled,
-)
+from regagent.files import UserError, naming
+from regagent.volumes.checks import check_finite, check_voxels, in_plane
 from regagent.volumes.dicom import read_dicom, read_dicom_grid
 from regagent.volumes.dicom_headers import is_dicom
+from regagent.volumes.metaimage import is_metaimage, read_metaimage, read_metaimage_grid
 from regagent.volumes.nifti import PAIR, is_nifti, read_nifti, read_nifti_grid
+from regagent.volumes.nrrd import is_nrrd, read_nrrd, read_nrrd_grid
+
+Reader = Callable[[str | Path, str], sitk.Image]
 
 PAIR_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
 
@@ -68,8 +63,8 @@ def read_grid(path: str | Path, flat: bool = True) -> sitk.Image:
     elif is_nifti(path):
         image = read_nifti_grid(path, where)
     else:
-        with _naming(where):
-            image = _grid_of(path, where)
+        with naming(path):
+            image = _text_header(path, where)[1](path, where)
     return _flat(image, where) if flat else image
 
 
@@ -79,12 +74,20 @@ def _read(path: str | Path, where: str, modality: str | None) -> sitk.Image:
         return read_dicom(path, where, modality)
     if is_nifti(path):
         return read_nifti(path, where)
-    with _naming(where):
-        header = _information(path, where)
-        if header.GetDimension() not in (2, 3):
-            raise UserError(f"{where}: {header.GetDimension()}D image, expected a 3D volume")
-        check_components(header.GetNumberOfComponents(), header.GetDimension(), where)
-        return _straight(header.Execute(), where)
+    with naming(path):
+        return _text_header(path, where)[0](path, where)
+
+
+def _text_header(path: str | Path, where: str) -> tuple[Reader, Reader]:
+    """Return what reads a file with a header in text, and what reads its grid."""
+    if is_metaimage(path):
+        return read_metaimage, read_metaimage_grid
+    if is_nrrd(path):
+        return read_nrrd, read_nrrd_grid
+    raise UserError(
+        f"{where}: not a readable volume by its content; give NIfTI, DICOM, MetaImage or NRRD, as ITK does"
+        " not notice when a file of another format is cut off"
+    )
 
 
 def _check_name(path: str | Path, where: str) -> None:
@@ -92,44 +95,6 @@ def _check_name(path: str | Path, where: str) -> None:
         raise UserError(f"{where}: no such file")
     if str(path).lower().endswith(PAIR_SUFFIXES):
         raise UserError(f"{where}: {PAIR}")
-
-
-@contextmanager
-def _naming(where: str) -> Iterator[None]:
-    """Tell an error of ITK in one line."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise UserError(f"{where}: not a readable volume ({reason(error)})") from error
-
-
-def _information(path: str | Path, where: str) -> sitk.ImageFileReader:
-    """Return ITK's reader of a file, with its header read and the spacing of up to three axes checked."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(itk_name(path))
-    reader.ReadImageInformation()
-    check_spacing(reader.GetSpacing()[: 2 if reader.GetSize()[2:] == (1,) else 3], where)
-    return reader
-
-
-def _grid_of(path: str | Path, where: str) -> sitk.Image:
-    """Return an image of zeros on the grid that ITK finds in a file, along its first three axes."""
-    header = _information(path, where)
-    dimension = header.GetDimension()
-    known = min(3, dimension)
-    directions = np.reshape(header.GetDirection(), (dimension, dimension))
-    image = sitk.Image(header.GetSize()[:known], sitk.sitkUInt8)
-    image.SetSpacing(header.GetSpacing()[:known])
-    image.SetOrigin(header.GetOrigin()[:known])
-    image.SetDirection(directions[:known, :known].ravel().tolist())
-    return _straight(image, where)
-
-
-def _straight(image: sitk.Image, where: str) -> sitk.Image:
-    """Return an image of ITK with its axes at right angles, as the other readers give it."""
-    axes = np.reshape(image.GetDirection(), 2 * [image.GetDimension()]) * image.GetSpacing()
-    image.SetDirection(right_angled(axes, image.GetSize(), where).ravel().tolist())
-    return image
 
 
 def _flat(image: sitk.Image, where: str) -> sitk.Image:
