@@ -134,6 +134,25 @@ def test_a_ct_that_is_not_in_hounsfield_units_is_noticed(make):
         check_modalities(MR, like(CT, make(values_of(CT))), "a", "b", "", "")
 
 
-@pytest.mark.parametrize("make", [np.array, bed, padded, windowed])
+def masked(values):
+    return np.where(values < -300, -2048, values)
+
+
+def masked_far_below(values):
+    return np.where(values < -300, -10000, values)
+
+
+def cut_within_the_head(values):
+    inside = values[:, 20:-20, 15:-15]
+    inside[:, :6, :6] = -3024
+    return inside
+
+
+@pytest.mark.parametrize("make", [np.array, bed, padded, windowed, masked, masked_far_below])
 def test_a_ct_in_hounsfield_units_is_taken(make):
     check_modalities(MR, like(CT, make(values_of(CT))), "a", "b", "", "")
+
+
+def test_a_ct_that_is_cut_within_the_head_is_taken():
+    inside = sitk.GetImageFromArray(cut_within_the_head(values_of(CT)))
+    check_modalities(MR, inside, "a", "b", "", "")

@@ -32,7 +32,7 @@ whole volume; --slice takes one slice alone. Volumes that are tilted against eac
 or shifted across the slices, must be aligned in 3D first, by any rigid registration.
 
 Scale: a head has one size in mm, so the scale of volumes is fixed at 1: the result is a
-shift and a rotation. A 2D image may be a picture without true mm, so its scale is free:
+shift and a rotation. A 2D image may lack its true mm, so its scale is free:
 the agent looks for it too. --scale fixed and --scale free choose for either kind.
 
 Result: for 2D images a Similarity2DTransform, for volumes an AffineTransform that moves

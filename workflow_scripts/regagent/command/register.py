@@ -39,7 +39,7 @@ def register_files(
     the pair is not registered, none is written without ``force``. ``number`` and ``start`` are those of
     ``place``, ``trust_values`` is that of ``read_pair``; with ``refine`` Elastix refines the agent's poses.
     The scale is 1 if it is ``fixed``, by default that of volumes, whose voxels have a size in mm; 2D images
-    may be pictures that have none. Raises ``UserError`` for a fault in a file, ``UsageError`` for an
+    may lack their true one. Raises ``UserError`` for a fault in a file, ``UsageError`` for an
     unsuitable name of an output.
     """
     check_outputs(

@@ -40,11 +40,13 @@ def check_modalities(
             f" the rest within {SOFT_TISSUE_HU:g} of 0){also}; {advice}"
         )
     air, tissue = hounsfield[hounsfield < TISSUE_HU], hounsfield[hounsfield > TISSUE_HU]
-    at_air, middle = np.abs(air - AIR_HU) < AIR_WIDTH_HU, np.median(tissue) if len(tissue) else np.nan
+    scanned = air[air > air.min()] if len(air) else air  # the lowest value may fill what was not scanned
+    at_air, few = np.abs(scanned - AIR_HU) < AIR_WIDTH_HU, len(scanned) < OUTLIERS * hounsfield.size
+    middle = np.median(tissue) if len(tissue) else np.nan
     for there, what in (
         (len(air) >= OUTLIERS * hounsfield.size, f"air below {TISSUE_HU:g}"),
         ((hounsfield > SKULL_HU).mean() >= OUTLIERS, f"bone above {SKULL_HU:g}"),
-        (at_air.sum() >= AIR_FRACTION * len(air), f"air at about {AIR_HU:g}"),
+        (few or at_air.mean() >= AIR_FRACTION, f"air at about {AIR_HU:g}"),
         (
             abs(middle) < SOFT_TISSUE_HU,
             f"most tissue within {SOFT_TISSUE_HU:g} of 0 (its median is {middle:g})",
