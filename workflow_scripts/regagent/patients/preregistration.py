@@ -110,7 +110,7 @@ def preregister_patient(
 
 
 def _check_size(transform: sitk.Transform, mr: sitk.Image, what: str) -> None:
-    """Check that a transform mirrors, scales and shears no head. Raises ``UserError``, which begins with ``what``."""
+    """Check that a transform does not mirror, scale or shear; ``what`` begins the ``UserError``."""
     centre = np.array(mr.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in mr.GetSize()]))
     ends = centre + 50.0 * np.vstack([np.eye(3), -np.eye(3)])  # over 100 mm, which averages a deformation
     there = np.array([transform.TransformPoint(end) for end in ends.tolist()])
