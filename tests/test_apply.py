@@ -14,6 +14,7 @@ from markers import make_volumes, turned
 from scans import write_series
 
 from regagent.command.main import main
+from regagent.files import UserError
 from regagent.transforms import read_transform
 
 #: Of a voxel (i, j, k): 2, 3 and 4 mm to the patient's left, back and head, from (10, 20, 30) mm on.
@@ -384,6 +385,10 @@ def test_no_points_are_an_empty_table(run, tmp_path, name):
         ("x,y,z\n1,2,3\n\n4,5,6\n", "p.csv, row 3: 0 cells, expected 3 as in the header"),
         ("x,y,z\n10,20,30,40\n", "p.csv, row 2: 4 cells, expected 3 as in the header"),
         ("x,y,z,\n10,20,30,40\n", "p.csv, row 2: 4 cells, expected 3 as in the header"),
+        ("x,y,z\n1_0,2,3\n", "p.csv, row 2: coordinates 1_0, 2, 3, expected numbers in mm"),
+        ("x,y,z,space\n1,2,3,LPS\n1,2,3,RAS\n", "p.csv, row 3: column 'space' states RAS, but"),
+        ("x,y,z,coordinateSystem\n1,2,3,0\n", "p.csv, row 2: column 'coordinateSystem' states RAS, but"),
+        ("r,a,s,space\n1,2,3,lps\n", "p.csv, row 2: column 'space' states LPS, but the names of the coord"),
         (",,\n1,2,3\n", "p.csv, row 2: 3 cells, expected 0"),
         (",,\n", "p.csv: not a readable table (it is empty)"),
     ],
@@ -513,6 +518,7 @@ def test_a_fcsv_is_mapped_in_lps_and_kept_in_its_system(run, tmp_path, system, g
         ("= LPS", "= IJK", "p.fcsv: its coordinate system is IJK, expected LPS or RAS"),
         ("id,x,y,z", "id,x,y", "p.fcsv: its columns are id, x, y, ow"),
         ("1,2,3", "1,here,3", "p.fcsv, line 4: coordinates 1, here, 3, expected three numbers in mm"),
+        ("1,2,3", "1_0,2,3", "p.fcsv, line 4: coordinates 1_0, 2, 3, expected three numbers in mm"),
         ("1,2,3", "1,nan,3", "p.fcsv, line 4: coordinates 1, nan, 3"),
         ("0,1,2,3,0,0,0,1,1,1,0,F,,", "0,1,2", "p.fcsv, line 4: coordinates 1, 2, nothing"),
         ("1,2,3", "1,5,2,5,3,5", "p.fcsv, line 4: 17 cells, expected 14 (decimal commas?)"),
@@ -588,6 +594,12 @@ def test_measurements_that_are_not_mapped_are_told(run, said, tmp_path):
             "point 'a': coordinates 1, 2, nan, expected three",
         ),
         (markups("LPS", point("a", [1, "b", 3])), "point 'a': coordinates 1, b, 3, expected three"),
+        (
+            markups("LPS", point("a", [True, 10, -20, 30])),
+            "point 'a': coordinates True, 10, -20, 30, expected",
+        ),
+        (markups("LPS", point("a", [True, 2, 3])), "point 'a': coordinates True, 2, 3, expected three"),
+        (markups("LPS", point("a", ["1_0", 2, 3])), "point 'a': coordinates 1_0, 2, 3, expected three"),
         (markups("LPS", point("a", "left")), "coordinates l, e, f, t, expected three"),
         (markups("LPS", coordinateUnits=[]), "not the markups of 3D Slicer"),
         (markups("LPS", 7), "not the markups of 3D Slicer"),
@@ -711,6 +723,7 @@ EULER = "0 0 0.1 2 3 4"
         (itk_text("Euler3DTransform", "0 0 0 2 inf 4"), "Parameters of Euler3DTransform hold 'inf'"),
         (itk_text("Euler3DTransform", "0 0 0 2,5 3 4"), "Parameters of Euler3DTransform hold '2,5'"),
         (itk_text("Euler3DTransform", EULER, "0 nan 0"), "FixedParameters of Euler3DTransform hold 'nan'"),
+        (itk_text("Euler3DTransform", "0 0 0 1_0 3 4"), "Parameters of Euler3DTransform hold '1_0'"),
         (itk_text("Euler3DTransform", "0 0 0 2 3"), "Euler3DTransform with 5 Parameters, expected 6"),
         (itk_text("Euler3DTransform", f"{EULER} 5"), "Euler3DTransform with 7 Parameters, expected 6"),
         (itk_text("Euler3DTransform", EULER, "0 0"), "not a transform that ITK reads"),
@@ -723,6 +736,14 @@ EULER = "0 0 0.1 2 3 4"
         (itk_text("QuaternionRigidTransform", "0 0 0 1 2 3"), "QuaternionRigidTransform with 6 Parameters"),
         (f"{HEADER}Transform: CompositeTransform_double_3_3\n", "cut off: a CompositeTransform of nothing"),
         (itk_text("Euler3DTransform", EULER) + f"Parameters: {EULER}\n", "Parameters stands twice"),
+        (itk_text("QuaternionRigidTransform", "0.6 0 0 1.9 2 3 4"), "a quaternion of norm 1.992, expected 1"),
+        (itk_text("QuaternionRigidTransform", "0 0 0 0 2 3 4"), "a quaternion of norm 0, expected 1"),
+        (itk_text("VersorRigid3DTransform", "1.05 0 0 2 3 4"), "a versor of norm 1.05, expected 1 at most"),
+        (itk_text("VersorTransform", "0.9 0.8 0"), "VersorTransform with a versor of norm 1.204"),
+        (itk_text("Similarity3DTransform", "0 1.1 0 2 3 4 1"), "a versor of norm 1.1, expected 1 at most"),
+        (itk_text("Euler3DTransform", "0 0 30 2 3 4"), "an angle of 30; degrees? expected radians"),
+        (itk_text("Euler2DTransform", "-30 2 3", "0 0").replace("3_3", "2_2"), "an angle of -30; degrees?"),
+        (itk_text("Similarity2DTransform", "1 30 2 3", "0 0").replace("3_3", "2_2"), "an angle of 30; degr"),
         (SHIFT + SHIFT.replace(HEADER, "#Transform 1\n"), "holds several transforms that are not joined"),
     ],
 )
@@ -732,6 +753,63 @@ def test_a_damaged_transform_is_refused(run, tmp_path, text, message):
     (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
     code, (line,) = run("--transform t.tfm --points p.csv --out o.csv")
     assert code == 1 and line.startswith("error: t.tfm: ") and message in line
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters"),
+    [
+        ("QuaternionRigidTransform", "0.29552 0 0 0.95534 2 3 4"),  # rounded
+        ("VersorRigid3DTransform", "0.6 0.8000004 0 2 3 4"),  # half a turn, rounded
+        ("Euler3DTransform", "0 6.28 -6.28 2 3 4"),
+    ],
+)
+def test_rounded_rotations_are_read(tmp_path, kind, parameters):
+    (tmp_path / "t.tfm").write_text(itk_text(kind, parameters))
+    corners = [read_transform(tmp_path / "t.tfm").TransformPoint(p) for p in np.eye(4, 3, -1).tolist()]
+    turn = np.subtract(corners[1:], corners[0])
+    assert turn @ turn.T == pytest.approx(np.eye(3), abs=1e-4) and corners[0] == pytest.approx((2, 3, 4))
+
+
+def affine():
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix([1, 0.1, 0.2, 0, 0.9, 0.1, 0.05, 0, 1.1])
+    transform.SetTranslation((3, 4, 5))
+    transform.SetCenter((10, 20, 30))
+    return transform
+
+
+def test_a_mat_that_is_cut_off_is_refused(tmp_path):
+    """ITK reads one without its last bytes, and takes any numbers for the centre."""
+    path = tmp_path / "t.mat"
+    sitk.WriteTransform(affine(), str(path))
+    content = path.read_bytes()
+    assert read_transform(path).TransformPoint((1.0, 2.0, 3.0)) == affine().TransformPoint((1.0, 2.0, 3.0))
+    path.write_bytes(content[:-40])
+    assert sitk.ReadTransform(str(path)).GetFixedParameters() != affine().GetFixedParameters()
+    for damaged in (*(content[:-count] for count in range(1, len(content))), content + b"\0"):
+        path.write_bytes(damaged)
+        with pytest.raises(
+            UserError, match=r"t\.mat: (cut off or damaged|empty|not a transform that ITK reads)"
+        ):
+            read_transform(path)
+
+
+@pytest.mark.parametrize(("order", "code"), [("<", 0), (">", 1000)])
+@pytest.mark.parametrize(("letter", "single"), [("d", 0), ("f", 10)])
+def test_a_mat_of_any_byte_order_and_precision_is_told_apart(tmp_path, order, code, letter, single):
+    parts = []
+    for name, numbers in (("Euler3DTransform_double_3_3", [0, 0, 30, 2, 3, 4]), ("fixed", [0, 0, 0])):
+        parts.append(struct.pack(f"{order}5i", code + single, len(numbers), 1, 0, len(name) + 1))
+        parts.append(name.encode() + b"\0" + struct.pack(f"{order}{len(numbers)}{letter}", *numbers))
+    (tmp_path / "t.mat").write_bytes(b"".join(parts))
+    with pytest.raises(UserError, match="an angle of 30; degrees"):
+        read_transform(tmp_path / "t.mat")
+
+
+def test_a_turn_in_degrees_in_hdf5_is_refused(tmp_path):
+    sitk.WriteTransform(sitk.Euler3DTransform((0, 0, 0), 0, 0, 30), str(tmp_path / "t.h5"))
+    with pytest.raises(UserError, match="an angle of 30; degrees"):
+        read_transform(tmp_path / "t.h5")
 
 
 def field(value=0.0):

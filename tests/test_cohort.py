@@ -254,9 +254,16 @@ def test_one_file_of_two_patients(sheet, tmp_path, way, columns):
         read_sheet(path)
 
 
-def test_one_transform_of_two_patients(sheet, tmp_path):
-    (tmp_path / "identity.tfm").touch()
-    rows = "".join(f"P{k}\tmr{k}.nii.gz\tct{k}.nii.gz\tidentity.tfm\n" for k in (1, 2))
+@pytest.mark.parametrize("way", ["same", "symbolic link", "hard link", "dots"])
+def test_one_transform_of_two_patients(sheet, tmp_path, way):
+    (tmp_path / "t.tfm").touch()
+    names = ("t.tfm", link_to(tmp_path / "t.tfm", way))
+    rows = "".join(f"P{k}\tmr{k}.nii.gz\tct{k}.nii.gz\t{names[k - 1]}\n" for k in (1, 2))
+    message = r"row 3: patient P2: .* is also a file of patient P1 in row 2; each patient has a transform of"
+    with pytest.raises(UserError, match=message):
+        read_sheet(sheet(HEADER[:-1] + "\ttransform\n" + rows))
+    (tmp_path / "copy.tfm").touch()
+    rows = "P1\tmr1.nii.gz\tct1.nii.gz\tt.tfm\nP2\tmr2.nii.gz\tct2.nii.gz\tcopy.tfm\n"
     assert len(read_sheet(sheet(HEADER[:-1] + "\ttransform\n" + rows))) == 2
 
 

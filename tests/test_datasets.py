@@ -109,6 +109,43 @@ def test_rire_cut_off_or_strange(tmp_path, scans):
         write_sheet("rire", tmp_path / "rire", tmp_path / "patients.tsv")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("Rows := 5", "Rows := 5\nRows := 4", "rows is both '5' and '4', expected one value"),
+        ("Columns := 4", "Columns := 5\nColumns := 4", "columns is both '5' and '4'"),
+        (
+            "thickness := 4.0",
+            "thickness := 4.0\nSlice thickness := 3",
+            "slice thickness is both '4.0' and '3'",
+        ),
+        ("Columns := 4", "Columns := 4.9", "columns is '4.9', expected a whole number"),
+        ("Columns := 4", "Columns := inf", "columns is 'inf', expected a whole number"),
+        ("Columns := 4", "Columns := 0_4", "columns is '0_4', expected a number"),
+        ("Rows := 5", "Rows := 5:4", "rows is '5:4', expected a number"),
+        (":= 4.0", ":= 4.0 : 5.0", "slice thickness is '4.0 : 5.0', expected a number"),
+        ("1.25 : 1.25", "1.25", "pixel size is '1.25', expected two numbers"),
+        ("Rows := 5", "Rows := 5\nRows := 5", None),
+        ("Rows := 5", "Rows := 5.0\nModality := a\nModality := b", None),
+    ],
+)
+def test_a_rire_header_states_each_number_once(tmp_path, old, new, message):
+    text = HEADER.format(modality="ct", spacing=(1.25, 1.25, 4.0), size=(4, 5, 3), slices="H")
+    text = text.replace("1.250000", "1.25").replace("4.000000", "4.0")
+    assert old in text
+    header = tmp_path / "header.ascii"
+    header.write_text(text.replace(old, new))
+    voxels = np.arange(60, dtype=">i2").reshape(3, 5, 4)
+    voxels.tofile(tmp_path / "image.bin")
+    if message:
+        with pytest.raises(UserError, match=re.escape(f"{header}: {message}")):
+            write_rire_header(header, tmp_path / "ct.mhd")
+        return
+    image = sitk.ReadImage(str(write_rire_header(header, tmp_path / "ct.mhd")))
+    assert image.GetSpacing() == (1.25, 1.25, 4.0)
+    assert np.array_equal(sitk.GetArrayFromImage(image), voxels)
+
+
 def test_incomplete_patients_are_named(tmp_path, scans, caplog):
     write_rire(tmp_path / "rire", scans)
     (tmp_path / "rire" / "patient_002" / "ct").mkdir(parents=True)

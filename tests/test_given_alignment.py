@@ -49,15 +49,27 @@ def test_a_given_transform_maps_mr_points_to_ct_points(moved, tmp_path):
     )
 
 
-def test_a_transform_that_mirrors_or_scales_is_refused(moved, tmp_path):
+SHEAR = [[1, 0.15, 0], [0, 1, 0], [0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (np.diag([-1, 1, 1]), "exchanges left and right"),
+        (np.diag([1.1, 1.1, 1.1]), "scales by 1.10, expected"),
+        (np.diag([1, 1 / 1.12, 1.12]), "scales by 1.12 in one direction"),  # the volume stays
+        (np.diag([1, 1, 0.9]), "scales by 0.90 in one direction"),
+        (np.array(SHEAR), "scales by 1.08 in one direction"),
+    ],
+)
+def test_a_transform_that_mirrors_scales_or_shears_is_refused(moved, tmp_path, change, message):
     mr, ct, truth = moved
-    for sizes, message in (((-1, 1, 1), "exchanges left and right"), ((1.1, 1.1, 1.1), "scales by 1.10")):
-        affine = sitk.AffineTransform(3)
-        affine.SetMatrix((np.reshape(truth.GetMatrix(), (3, 3)) * np.array(sizes)).ravel().tolist())
-        affine.SetTranslation(truth.GetTranslation())
-        sitk.WriteTransform(affine, str(tmp_path / "given.tfm"))
-        with pytest.raises(UserError, match=f"patient P1: the transform .transform. {message}"):
-            align(tmp_path, mr, ct, transform=tmp_path / "given.tfm")
+    affine = sitk.AffineTransform(3)
+    affine.SetMatrix((np.reshape(truth.GetMatrix(), (3, 3)) @ change).ravel().tolist())
+    affine.SetTranslation(truth.GetTranslation())
+    sitk.WriteTransform(affine, str(tmp_path / "given.tfm"))
+    with pytest.raises(UserError, match=f"patient P1: the transform .transform. {message}"):
+        align(tmp_path, mr, ct, transform=tmp_path / "given.tfm")
     assert not (tmp_path / "aligned.nii.gz").exists()
 
 
@@ -75,8 +87,45 @@ def test_a_transform_that_is_worse_than_none_is_told(tmp_path, caplog):
         with caplog.at_level(logging.WARNING, "regagent"):
             align(tmp_path, mr, ct, transform=tmp_path / "given.tfm")
         messages.append(caplog.text)
-    assert "share less information" not in messages[0]
-    assert "share less information aligned (transform, " in messages[1] and "in ITK's LPS" in messages[1]
+    assert "more information" not in messages[0]
+    assert "with the CT 8 mm further right than aligned (transform)" in messages[1]
+    assert "in ITK's LPS" in messages[1]
+
+
+@pytest.mark.parametrize(
+    ("shift", "place"),
+    [
+        ((8, 0, 0), "8 mm further right"),
+        ((-8, 0, 0), "8 mm further left"),
+        ((0, 8, 0), "8 mm further front"),
+        ((0, -8, 0), "8 mm further back"),
+        ((0, 0, 8), "8 mm further down"),
+        ((0, 0, -8), "8 mm further up"),
+        ((0, 0, 0), None),
+    ],
+)
+def test_scans_that_lie_apart_are_told(tmp_path, caplog, shift, place):
+    """The head in the CT lies aside by ``shift``, in mm to the left, the back and the head."""
+    truth = sitk.Euler3DTransform()
+    truth.SetTranslation([float(step) for step in shift])
+    mr, ct, _ = head(truth=truth)
+    with caplog.at_level(logging.WARNING, "regagent"):
+        _, report = align(tmp_path, mr, ct)
+    assert report["overlap"] > 0.92
+    told = [message for message in caplog.messages if "more information" in message]
+    assert len(told) == bool(place)
+    if place:
+        assert f"with the CT {place} than aligned (none): look at" in told[0] and "LPS" not in told[0]
+
+
+def test_a_ct_of_a_part_of_the_head_is_not_told(tmp_path, caplog):
+    """Moved along z such a CT shows other tissues, which have more information or less."""
+    mr, ct, _ = head()
+    for first, last in ((0, 35), (20, 50), (35, 70)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "regagent"):
+            align(tmp_path, mr, ct[:, :, first:last], minimum_overlap=0.1)
+        assert "more information" not in caplog.text
 
 
 def test_the_overlap_that_is_asked_for_decides(moved, tmp_path):

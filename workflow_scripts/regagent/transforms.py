@@ -7,6 +7,7 @@ patient's left, y to the back, z to the head (LPS).
 import math
 import os
 import re
+import struct
 import tempfile
 from pathlib import Path
 
@@ -46,6 +47,17 @@ PARAMETERS = {
     "ComposeScaleSkewVersor3DTransform": (None, 12),
     "ScaleSkewVersor3DTransform": (None, 15),
 }
+
+#: The first of the angles among the Parameters, and their number.
+ANGLES = {
+    "Euler2DTransform": (0, 1),
+    "Rigid2DTransform": (0, 1),
+    "Similarity2DTransform": (1, 1),
+    "Euler3DTransform": (0, 3),
+}
+
+#: How far the norm of a rounded quaternion or versor may lie from what it must be.
+NORM_TOLERANCE = 1e-3
 
 #: A matrix whose smallest singular value is less than this part of its largest is taken as singular.
 SINGULAR = 1e-6
@@ -116,6 +128,8 @@ def _read(path: Path, where: str) -> sitk.Transform:
             known.write_text(text.replace("MatrixOffsetTransformBase_", "AffineTransform_"), encoding="utf-8")
         else:
             content = path.read_bytes()
+            if path.suffix.lower() == ".mat":
+                _check_mat(content, where)
             if max(map(content.count, MARKS)) > 1 and b"CompositeTransform" not in content:
                 raise UserError(f"{where}: {SEVERAL}")
             suffix = ".h5" if start.startswith(HDF5) else path.suffix.lower()
@@ -204,15 +218,58 @@ def _check_text(text: str, where: str) -> None:
             for word in block[name].split():
                 if not _is_finite(word):
                     raise UserError(f"{where}: {name} of {kind} hold {word!r}, expected finite numbers (1.5)")
-        expected = PARAMETERS.get(kind, (None, None))[dimension == "3"]
-        found = len(block["Parameters"].split())
-        if expected and found != expected:
-            raise UserError(f"{where}: {kind} with {found} Parameters, expected {expected}")
+        _check_parameters(kind, dimension, [float(word) for word in block["Parameters"].split()], where)
+
+
+def _check_mat(content: bytes, where: str) -> None:
+    """Check that pairs of matrices of MATLAB 4, Parameters and fixed, fill a file to its end."""
+    found: list[tuple[str, list[float]]] = []
+    place = 0
+    try:
+        while place < len(content):
+            # Thousands of the first word are 1 in a file whose bytes are big-endian.
+            order = ">" if struct.unpack_from(">i", content, place)[0] // 1000 == 1 else "<"
+            kind, rows, columns, imaginary, length = struct.unpack_from(f"{order}5i", content, place)
+            name = struct.unpack_from(f"{length}s", content, place + 20)[0].split(b"\0")[0].decode("latin-1")
+            layout = f"{order}{rows * columns}{'f' if kind // 10 % 10 else 'd'}"
+            found.append((name, list(struct.unpack_from(layout, content, place + 20 + length))))
+            place += 20 + length + struct.calcsize(layout) * (2 if imaginary else 1)
+    except struct.error as error:
+        if not found:
+            raise RuntimeError("no matrix of MATLAB 4") from error
+        place = -1
+    if place != len(content) or {name for name, _ in found[1::2]} != {"fixed"} or len(found) % 2:
+        raise UserError(
+            f"{where}: cut off or damaged: its matrices do not fill its {len(content)} bytes, expected pairs"
+            " of Parameters and fixed"
+        )
+    for name, numbers in found[::2]:
+        kind_of, *_, dimension = name.split("_")
+        _check_parameters(kind_of, dimension, numbers, where)
+
+
+def _check_parameters(kind: str, dimension: str, numbers: list[float], where: str) -> None:
+    """Check the number of Parameters, and the rotation that they state. ITK makes a wrong one another."""
+    expected = PARAMETERS.get(kind, (None, None))[dimension == "3"]
+    if expected and len(numbers) != expected:
+        raise UserError(f"{where}: {kind} with {len(numbers)} Parameters, expected {expected}")
+    first, count = ANGLES.get(kind, (0, 0))
+    for angle in numbers[first : first + count]:
+        if abs(angle) > 2 * math.pi:
+            raise UserError(f"{where}: {kind} with an angle of {angle:g}; degrees? expected radians")
+    if kind == "QuaternionRigidTransform":
+        norm = math.hypot(*numbers[:4])
+        if abs(norm - 1) > NORM_TOLERANCE:
+            raise UserError(f"{where}: {kind} with a quaternion of norm {norm:.4g}, expected 1")
+    elif "Versor" in kind or kind == "Similarity3DTransform":
+        norm = math.hypot(*numbers[:3])
+        if norm > 1 + NORM_TOLERANCE:
+            raise UserError(f"{where}: {kind} with a versor of norm {norm:.4g}, expected 1 at most")
 
 
 def _is_finite(word: str) -> bool:
     try:
-        return math.isfinite(float(word))
+        return math.isfinite(float(word)) and "_" not in word  # Python takes 1_0 for 10
     except ValueError:
         return False
 
@@ -235,6 +292,7 @@ def _check_numbers(transform: sitk.Transform, where: str) -> None:
                 f"{where}: its {part.GetName()} holds NaN or infinite numbers, expected finite ones"
             )
         if part.IsLinear():
+            _check_parameters(part.GetName(), str(part.GetDimension()), list(part.GetParameters()), where)
             size = part.GetDimension()
             corners = [part.TransformPoint(point) for point in np.eye(size + 1, size, -1).tolist()]
             values = np.linalg.svd(np.subtract(corners[1:], corners[0]), compute_uv=False)

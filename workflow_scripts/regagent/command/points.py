@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,12 @@ COLUMNS = {"xyz": 1.0, "lps": 1.0, "ras": -1.0}
 
 #: The names of Slicer for coordinate systems. Before version 4.11 they were numbers.
 SYSTEMS = {"LPS": 1.0, "1": 1.0, "RAS": -1.0, "0": -1.0}
+
+#: A column with one of these names states the coordinate system of its row.
+SYSTEM_COLUMNS = ("space", "system", "coordinatesystem", "coordinate_system", "coordinate system")
+
+#: A number as programs write it. Python's own reading takes 1_0 for 10.
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 #: The columns of a .fcsv that does not name them.
 FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
@@ -76,6 +83,7 @@ def _map_table(path: str | Path, mapping: PointMap, dimension: int) -> pd.DataFr
     others = [other for other in systems[1:] if letters[0] != "x" or set(other) <= set(names)]
     if others or len(axes) > dimension:
         raise UserError(f"{path}: several columns for one coordinate; found {', '.join(table.columns)}")
+    _check_system(table, COLUMNS[systems[0]], path)
     axes.sort(key=lambda name: letters.index(name.lower()))
     values = table[axes].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
     faulty = np.flatnonzero(~np.isfinite(values).all(1))
@@ -84,6 +92,21 @@ def _map_table(path: str | Path, mapping: PointMap, dimension: int) -> pd.DataFr
         raise UserError(f"{path}, row {faulty[0] + 2}: coordinates {found}, expected numbers in mm")
     mapped = _turned(mapping(_turned(values, COLUMNS[systems[0]])), COLUMNS[systems[0]])
     return table.assign(**dict(zip(axes, mapped.T, strict=True)))
+
+
+def _check_system(table: pd.DataFrame, sign: float, path: str | Path) -> None:
+    """Check that no cell states another coordinate system than that of the columns' names."""
+    for name in table.columns:
+        if name.lower() not in SYSTEM_COLUMNS:
+            continue
+        for row, cell in table[name].items():
+            if SYSTEMS.get(cell.strip().upper(), sign) != sign:
+                other, own = ("RAS", "LPS") if sign > 0 else ("LPS", "RAS")
+                columns = "r, a, s" if other == "RAS" else "l, p, s"
+                raise UserError(
+                    f"{path}, row {row + 2}: column {name!r} states {other}, but the names of the coordinates"
+                    f" {own}; name them {columns}"
+                )
 
 
 def _turned(values: Array, sign: float) -> Array:
@@ -181,11 +204,14 @@ def _map_markup(markup: dict, points: list[dict], path: str | Path, mapping: Poi
 
 def _position(found: list, where: str) -> list[float]:
     """Return three finite numbers. Raises ``UserError``, which begins with ``where``."""
-    try:
-        position = [float(coordinate) for coordinate in found if not isinstance(coordinate, bool)]
-    except (TypeError, ValueError):
-        position = []
-    if len(position) != 3 or not all(map(math.isfinite, position)):
+    position = [float(coordinate) for coordinate in found if _is_number(coordinate)]
+    if not len(position) == len(found) == 3 or not all(map(math.isfinite, position)):
         shown = ", ".join(str(coordinate) or "nothing" for coordinate in found)
         raise UserError(f"{where}: coordinates {shown}, expected three numbers in mm")
     return position
+
+
+def _is_number(coordinate: object) -> bool:
+    if isinstance(coordinate, str):
+        return NUMBER.fullmatch(coordinate.strip()) is not None
+    return isinstance(coordinate, int | float) and not isinstance(coordinate, bool)

@@ -21,6 +21,9 @@ DIRECTIONS: dict[str, tuple[int, ...]] = {
     "L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1),
 }  # fmt: skip
 
+#: The keys of a RIRE header that are read.
+USED_KEYS = ("columns", "rows", "slices", "pixel size", "slice thickness", "patient orientation")
+
 
 def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
     """Write the sample sheet of a data set's patients in ``folder``; ``kind`` is a key of ``LAYOUTS``.
@@ -87,12 +90,9 @@ def write_rire_header(header: str | Path, output: str | Path) -> Path:
     header, output = Path(header), Path(output)
     with naming(header):
         text = header.read_text(encoding="latin-1")
-    lines = (line.partition(":=") for line in text.splitlines())
-    keys = {name.strip().lower(): value.strip() for name, _, value in lines}
-    size = [int(_number(keys, name, header)[0]) for name in ("columns", "rows", "slices")]
-    spacing = [*_number(keys, "pixel size", header), *_number(keys, "slice thickness", header)]
-    if len(spacing) != 3:
-        raise UserError(f"{header}: pixel size is {keys['pixel size']!r}, expected two numbers")
+    keys = _keys(text, header)
+    size = [_count(keys, name, header) for name in ("columns", "rows", "slices")]
+    spacing = [*_numbers(keys, "pixel size", 2, header), *_numbers(keys, "slice thickness", 1, header)]
     image = Path(os.path.realpath(header.with_name("image.bin")))
     if not image.exists():
         raise UserError(f"{image}: no such file; unpack it first if it ends in .Z or .gz")
@@ -140,13 +140,35 @@ def _axes(orientation: str, header: Path) -> list[tuple[int, ...]]:
     return axes
 
 
-def _number(keys: dict[str, str], name: str, header: Path) -> list[float]:
+def _keys(text: str, header: Path) -> dict[str, str]:
+    """Return the values of a header by their names in lower case; one that is used has one value."""
+    keys: dict[str, str] = {}
+    for line in text.splitlines():
+        name, _, value = (part.strip() for part in line.partition(":="))
+        first = keys.setdefault(name.lower(), value)
+        if first != value and name.lower() in USED_KEYS:
+            raise UserError(f"{header}: {name.lower()} is both {first!r} and {value!r}, expected one value")
+    return keys
+
+
+def _numbers(keys: dict[str, str], name: str, count: int, header: Path) -> list[float]:
+    if name not in keys:
+        raise UserError(f"{header}: no {name!r}, expected a header of RIRE")
     try:
-        return [float(part) for part in keys[name].split(":")]
-    except KeyError as error:
-        raise UserError(f"{header}: no {name!r}, expected a header of RIRE") from error
-    except ValueError as error:
-        raise UserError(f"{header}: {name} is {keys[name]!r}, expected a number") from error
+        found = [float(part) for part in keys[name].split(":")]
+    except ValueError:
+        found = []
+    if len(found) != count or "_" in keys[name]:  # Python takes 1_0 for 10
+        expected = ("a number", "two numbers")[count - 1]
+        raise UserError(f"{header}: {name} is {keys[name]!r}, expected {expected}")
+    return found
+
+
+def _count(keys: dict[str, str], name: str, header: Path) -> int:
+    (found,) = _numbers(keys, name, 1, header)
+    if not found.is_integer():
+        raise UserError(f"{header}: {name} is {keys[name]!r}, expected a whole number")
+    return int(found)
 
 
 def _joined(values: Iterable[object]) -> str:

@@ -12,6 +12,16 @@ from regagent.images import normalise, square, to_uint8
 from regagent.mutual_information import mutual_information
 from regagent.transforms import read_transform
 
+#: Stands for the value of a CT where it has no voxel.
+OUTSIDE = -1e6
+
+#: Where an alignment is compared with its surroundings: along these directions in LPS, so many mm away.
+SIDES = {
+    "left": (1, 0, 0), "right": (-1, 0, 0), "back": (0, 1, 0), "front": (0, -1, 0), "up": (0, 0, 1),
+    "down": (0, 0, -1),
+}  # fmt: skip
+SHIFTS_MM = (4, 8)
+
 
 def quality(
     mr: sitk.Image,
@@ -88,18 +98,47 @@ def _field_of_view(ct: sitk.Image, mr: sitk.Image, transform: sitk.Transform) ->
     return sitk.Resample(ones, mr, transform, sitk.sitkNearestNeighbor, 0)
 
 
+def better_places(mr: sitk.Image, ct: sitk.Image, transform: sitk.Transform) -> dict[str, float]:
+    """Return by how much (0.02 is 2 %) the mutual information is greater with the CT in other places.
+
+    The places are those 4 and 8 mm from the aligned one along each axis, and that of the scanners'
+    coordinates. Each is compared over the voxels that lie in the CT in both places; one that leaves less than
+    half of them is not in the result.
+    """
+    coarse, moving = sitk.Cast(mr, sitk.sitkFloat32)[::4, ::4, ::4], sitk.Cast(ct, sitk.sitkFloat32)
+    intensity, aligned = sitk.GetArrayFromImage(coarse), _density(coarse, moving, transform)
+    places: dict[str, sitk.Transform] = {"as the scanners' coordinates place it": sitk.Euler3DTransform()}
+    for side, direction in SIDES.items():
+        for step in SHIFTS_MM:
+            back = sitk.TranslationTransform(3, [-step * part for part in direction])
+            places[f"{step} mm further {side}"] = sitk.CompositeTransform([transform, back])
+    gains = {}
+    for name, place in places.items():
+        density = _density(coarse, moving, place)
+        common = (aligned != OUTSIDE) & (density != OUTSIDE)
+        if common.sum() <= (aligned != OUTSIDE).sum() / 2:
+            continue
+        here = _information(intensity[common], aligned[common])
+        if here > 0:
+            gains[name] = _information(intensity[common], density[common]) / here - 1
+    return gains
+
+
 def _mutual_information(mr: sitk.Image, ct: sitk.Image, transform: sitk.Transform) -> float:
     """Return the mutual information in nats over every fourth voxel of the MR that lies in the CT."""
     coarse = sitk.Cast(mr, sitk.sitkFloat32)[::4, ::4, ::4]
-    outside = -1e6
-    moved = sitk.Resample(
-        sitk.Cast(ct, sitk.sitkFloat32), coarse, transform, sitk.sitkNearestNeighbor, outside
-    )
-    density = sitk.GetArrayFromImage(moved)
-    inside = density != outside
-    if not inside.any():
-        return 0.0
-    joint, _, _ = np.histogram2d(sitk.GetArrayFromImage(coarse)[inside], density[inside], bins=32)
+    density = _density(coarse, sitk.Cast(ct, sitk.sitkFloat32), transform)
+    inside = density != OUTSIDE
+    return _information(sitk.GetArrayFromImage(coarse)[inside], density[inside]) if inside.any() else 0.0
+
+
+def _density(coarse: sitk.Image, ct: sitk.Image, transform: sitk.Transform) -> NDArray:
+    """Return the CT's values on the grid of ``coarse``, ``OUTSIDE`` where the CT has none."""
+    return sitk.GetArrayFromImage(sitk.Resample(ct, coarse, transform, sitk.sitkNearestNeighbor, OUTSIDE))
+
+
+def _information(intensity: NDArray, density: NDArray) -> float:
+    joint, _, _ = np.histogram2d(intensity, density, bins=32)
     return float(mutual_information(joint / joint.sum()))
 
 

@@ -27,6 +27,9 @@ NO_PATHS = {
 #: Why two patients may not share an image, and what to do.
 TWINS = "one image under two names may be in both sets, train and test; delete one of the rows"
 
+#: Why two patients may not share a transform, and what to do.
+SHARED_TRANSFORM = "each patient has a transform of its own; give a copy if both truly have the same"
+
 
 class SheetRow(BaseModel):
     """A patient of a sample sheet.
@@ -136,13 +139,14 @@ def read_sheet(path: str | Path) -> list[SheetRow]:
 def _refuse_shared_files(rows: Iterable[SheetRow], path: Path) -> None:
     owners: dict[tuple[int, int], SheetRow] = {}
     for row in rows:
-        for file in (row.mr, row.ct):
+        for file in filter(None, (row.mr, row.ct, row.transform)):
             status = os.stat(file)
             owner = owners.setdefault((status.st_dev, status.st_ino), row)  # the same by links and ../ too
             if owner is not row:
                 raise UserError(
                     f"{path}, row {row.row}: patient {row.patient}: {file} is also a file of patient"
-                    f" {owner.patient} in row {owner.row}; {TWINS}"
+                    f" {owner.patient} in row {owner.row};"
+                    f" {SHARED_TRANSFORM if file == row.transform else TWINS}"
                 )
 
 
