@@ -205,9 +205,14 @@ def _all_scaled(slices: list[Slice], where: str) -> list[Slice]:
             raise UserError(
                 f"{where}: {lacking[0]} states no {keyword}, but others state {others[0]:g}; export it again"
             )
-        if lacking:
-            slices = [replace(one, **{key: plain}) if np.isnan(getattr(one, key)) else one for one in slices]
-    return slices
+    return [
+        replace(
+            one,
+            slope=1.0 if np.isnan(one.slope) else one.slope,
+            intercept=0.0 if np.isnan(one.intercept) else one.intercept,
+        )
+        for one in slices
+    ]
 
 
 def _frames(header: "Dataset", where: str) -> list[Any]:
