@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from markers import CENTRE, make_volumes, perfect_register
 from pydicom import Dataset, dcmread
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.fileset import FileSet
 from pydicom.uid import (
     CTImageStorage,
@@ -687,7 +688,10 @@ def test_a_series_is_refused(series, fault):
     refused(series, message)
 
 
-@pytest.mark.parametrize(("padding", "signed"), [(63536, False), (-2000, True), (63536, True), (4000, False)])
+@pytest.mark.parametrize(
+    ("padding", "signed"),
+    [(63536, False), (-2000, True), (63536, True), (4000, False), (-2000, False), (0, False)],
+)
 def test_padding_becomes_the_lowest_value(series, truth, padding, signed):
     """Beyond the circle of a tube: 63536 is -2000 stored without a sign, which would look like metal."""
     expected = sitk.GetArrayFromImage(truth).copy()
@@ -697,12 +701,25 @@ def test_padding_becomes_the_lowest_value(series, truth, padding, signed):
         with edited(path) as file:
             kind = np.int16 if signed else np.uint16
             pixels = file.pixel_array.astype(int)
-            pixels[:3, :3] = padding - 2**16 if signed and padding > 0 else padding
+            pixels[:3, :3] = (
+                padding - 2**16 * signed if padding > 0 else padding + 2**16 * (not signed and padding < 0)
+            )
             file.PixelRepresentation = int(signed)
             file.PixelData = pixels.astype(kind).tobytes()
-            file.add_new("PixelPaddingValue", "US" if padding > 0 else "SS", padding)
+            file.add_new("PixelPaddingValue", "US" if padding >= 0 else "SS", padding)
     expected[corner] = expected[~corner].min()
     assert np.array_equal(sitk.GetArrayFromImage(read_volume(series)), expected)
+
+
+@pytest.mark.parametrize("keyword", ["PixelPaddingValue", "PixelPaddingRangeLimit"])
+def test_padding_that_is_named_but_not_stated(series, truth, keyword):
+    each(lambda file, number: file.add_new(keyword, "US", None))(series)
+    check_same(read_volume(series), truth)
+
+
+def test_padding_of_two_values_is_refused(series):
+    one(lambda file: file.add_new("PixelPaddingValue", "US", [0, 1]))(series)
+    refused(series, r"scan/1-003.dcm: PixelPaddingValue is \[0, 1\], expected one whole number")
 
 
 def test_slices_of_two_patients_are_refused(series):
@@ -710,6 +727,111 @@ def test_slices_of_two_patients_are_refused(series):
         with edited(path) as file:
             file.PatientID = "A" if number else "B"
     refused(series, "its slices are of several patients .A, B.")
+
+
+@pytest.mark.parametrize("identity", ["", "7"])
+def test_slices_of_two_names_are_refused(series, truth, identity):
+    def name(file, number):
+        file.PatientID, file.PatientName = identity + " " * number, ("X^Y", "X^Y^^", "")[number % 3]
+
+    each(name)(series)
+    check_same(read_volume(series), truth)
+    one(lambda file: setattr(file, "PatientName", "Other^One"))(series)
+    refused(series, r"its slices are of several patients \(Other\^One, X\^Y\)")
+
+
+def test_slices_of_two_frames_of_reference_are_refused(series, truth):
+    each(lambda file, number: setattr(file, "FrameOfReferenceUID", "1.2.3" if number else ""))(series)
+    check_same(read_volume(series), truth)
+    one(lambda file: setattr(file, "FrameOfReferenceUID", "1.2.4"))(series)
+    refused(series, r"its slices have several FrameOfReferenceUIDs \(1.2.3, 1.2.4\)")
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+def test_a_slice_without_the_scale_of_the_others(series, truth, keyword):
+    each(lambda file, number: setattr(file, "RescaleSlope", 2))(series)
+    found = sitk.GetArrayFromImage(read_volume(series))
+    assert np.array_equal(found, 2 * (sitk.GetArrayFromImage(truth).astype(int) + 1024) - 1024)
+    lose(keyword)(series)
+    refused(series, f"1-003.dcm states no {keyword}, but others state")
+
+
+def test_a_slice_without_a_scale_among_plain_ones(series, truth):
+    lose("RescaleSlope")(series)
+    check_same(read_volume(series), truth)
+
+
+def twice_as_long(file):
+    file.PixelData += file.PixelData
+
+
+def half_the_rows(file):
+    file.Rows = 3
+
+
+def of_single_precision(file):
+    file.PixelData = file.pixel_array.astype("<f4").tobytes()
+
+
+def left_aligned(file):
+    file.PixelData = (file.pixel_array.astype(np.uint16) << 4).astype("<u2").tobytes()
+    file.BitsStored, file.HighBit = 12, 15
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (twice_as_long, "/1-000.dcm: 224 bytes of pixels, expected 112 of the Rows, Columns, frames and"),
+        (half_the_rows, "/1-000.dcm: 112 bytes of pixels, expected 48"),
+        (of_single_precision, "/1-000.dcm: 224 bytes of pixels, expected 112"),
+        (left_aligned, "/1-000.dcm: BitsStored 12 of 16 and HighBit 15, expected HighBit 11"),
+        (lambda file: setattr(file, "RescaleSlope", 0), ": RescaleSlope of 1-000.dcm is 0"),
+        (
+            lambda file: setattr(file, "AnatomicalOrientationType", "QUADRUPED"),
+            "/1-000.dcm: AnatomicalOrientationType is QUADRUPED",
+        ),
+    ],
+)
+def test_what_pixels_contradict_is_refused(series, change, message):
+    each(lambda file, number: change(file))(series)
+    refused(series, f"scan{message}")
+
+
+def test_a_pad_byte_is_no_pixel(tmp_path):
+    values = np.arange(3 * 3 * 5, dtype=np.int16).reshape(3, 3, 5)
+    folder = write_series(sitk.GetImageFromArray(values), tmp_path / "scan", "MR")
+    for layer, path in zip(values, all_files(folder), strict=True):
+        with edited(path) as file:
+            file.BitsAllocated = file.BitsStored = 8
+            file.HighBit, file.PixelRepresentation = 7, 0
+            file.PixelData = layer.astype(np.uint8).tobytes() + b"\0"
+    assert np.array_equal(sitk.GetArrayFromImage(read_volume(folder)), values)
+
+
+def test_more_frames_than_are_stated(tmp_path, truth):
+    path = write_frames(truth, tmp_path / "ct.dcm", "CT")
+    with edited(path) as file:
+        file.NumberOfFrames = 4
+        file.PerFrameFunctionalGroupsSequence = per_frame(file)[:4]
+    refused(path, "ct.dcm: 672 bytes of pixels, expected 448")
+
+
+@pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000"])
+def test_more_compressed_frames_than_are_stated(tmp_path, compressor):
+    writer = sitk.ImageFileWriter()
+    writer.UseCompressionOn()
+    writer.SetCompressor(compressor)
+    values = np.random.default_rng(3).integers(0, 2000, (64, 64), dtype=np.int16)
+    path = tmp_path / "a.dcm"
+    write_slice(writer, sitk.GetImageFromArray(values), path)
+    with edited(path) as file:
+        (frame,) = generate_frames(file.PixelData, number_of_frames=1)
+        file.PixelSpacing = [1, 1]
+        file.PixelData = encapsulate([frame], fragments_per_frame=2)
+    assert np.array_equal(sitk.GetArrayFromImage(read_image(path)), values)
+    with edited(path) as file:
+        file.PixelData = encapsulate([frame, frame])
+    refused(path, "a.dcm: 2 frames of pixels, expected 1")
 
 
 def modality(value):

@@ -284,3 +284,44 @@ def test_another_format_of_itk_is_refused(tmp_path, suffix):
     assert "not a readable volume by its content; give NIfTI, DICOM, MetaImage or NRRD" in said
     with pytest.raises(UserError, match="give NIfTI"):
         read_grid(tmp_path / f"a.{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("ElementSpacing = 4 1.5 2.5", "ElementSpacing twice, as 2 1.5 2.5 and 4 1.5 2.5"),
+        ("Offset = 0 0 0", "Offset twice, as -11 -12 -8 and 0 0 0"),
+        ("TransformMatrix = -1 0 0 0 -1 0 0 0 1", "TransformMatrix twice, as 1 0 0 0 1 0 0 0 1 and -1 0"),
+        ("DimSize = 5 6 4", "DimSize twice, as 6 5 4 and 5 6 4"),
+        ("ElementType = MET_USHORT", "ElementType twice, as MET_SHORT and MET_USHORT"),
+        ("ElementDataFile = v.raw", "ElementDataFile twice, as v.raw and other.raw"),
+    ],
+)
+@pytest.mark.parametrize("first", [False, True])
+def test_a_key_that_is_stated_twice(tmp_path, line, said, first):
+    (tmp_path / "v.raw").write_bytes(RAW)
+    (tmp_path / "other.raw").write_bytes(RAW[::-1])
+    path = write(tmp_path / "a.mhd", b"", file="v.raw")
+    text = path.read_text()
+    if line.startswith("ElementDataFile"):
+        path.write_text(text + ("ElementDataFile = other.raw\n" if first else "\nElementDataFile=other.raw"))
+        assert f"states {said}; remove the wrong line" in refusal(path)
+        path.write_text(f"{text}{line}\n")
+    else:
+        path.write_text(
+            f"{line}\n{text}" if first else text.replace("ElementDataFile", f"{line}\nElementDataFile")
+        )
+        assert f"states {line.split()[0]} twice" in refusal(path) and (first or said in refusal(path))
+        key = line.split()[0]
+        path.write_text(text.replace("ElementDataFile", f"{key} =  {HEADER[key]}\nElementDataFile"))
+    check(path)
+
+
+def test_comments_may_differ(tmp_path):
+    path = write(tmp_path / "a.mha", Comment="Offset = 1 1 1")
+    path.write_bytes(b"Comment = another\n" + path.read_bytes())
+    check(path)
+
+
+def test_the_size_of_an_element_may_differ_from_its_spacing(tmp_path):
+    check(write(tmp_path / "a.mha", ElementSize="1 1 1"))

@@ -116,13 +116,117 @@ def test_units(tmp_path, unit, mm):
     units = f'"{unit}" "{unit}" "{unit}"'
     changes = {"space units": units, "space directions": f"({x},0,0) (0,{y},0) (0,0,{z})"}
     check(write(tmp_path / "a.nrrd", changes=changes | {"space origin": f"({','.join(map(str, first))})"}))
+    bare = changes | {"space units": units.replace('"', "")}
+    check(write(tmp_path / "c.nrrd", changes=bare | {"space origin": f"({','.join(map(str, first))})"}))
     changes = {"units": units, "spacings": f"{x} {y} {z}"}
     check(write(tmp_path / "b.nrrd", without=NO_SPACE, changes=changes), first=(0, 0, 0))
 
 
-@pytest.mark.parametrize("units", ['"inch" "inch" "inch"', '"mm" "mm" "cm"'])
-def test_other_units_are_refused(tmp_path, units):
-    assert "expected mm" in refusal(write(tmp_path / "a.nrrd", changes={"space units": units}))
+@pytest.mark.parametrize(
+    ("units", "said"),
+    [
+        ('"inch" "inch" "inch"', "expected mm"),
+        ("inch inch inch", "expected mm"),
+        ('"mm" "mm" "cm"', "expected mm"),
+        ('"cm" "" ""', "expected mm"),
+        ('"cm"', "expected 3 of them"),
+    ],
+)
+def test_other_units_are_refused(tmp_path, units, said):
+    assert said in refusal(write(tmp_path / "a.nrrd", changes={"space units": units}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"units": '"cm" "cm" "cm"'},
+        {"units": "cm cm cm"},
+        {"spacings": "2 1.5 5"},
+        {"spacings": "nan nan 5"},
+        {"axis mins": "0 0 0"},
+        {"axismaxs": "9 9 9"},
+    ],
+)
+def test_axes_that_have_directions_state_nothing_else(tmp_path, changes):
+    (key,) = changes
+    said = refusal(write(tmp_path / "a.nrrd", changes=changes))
+    assert f"its header states {key.replace('axism', 'axis m')} '{changes[key]}' of axes that have" in said
+
+
+def test_what_is_named_but_not_stated_is_no_statement(tmp_path):
+    nothing = {"spacings": "nan NaN nan", "axis mins": "nan nan nan", "units": '"" "" ""', "old min": "nan"}
+    check(write(tmp_path / "a.nrrd", changes=nothing | {"old max": "NaN", "thicknesses": "2 nan 5"}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("space", "left-posterior-superior"),
+        ("space", "RAS"),
+        ("space origin", "(1,2,3)"),
+        ("space units", '"cm" "cm" "cm"'),
+        ("space units", "cm cm cm"),
+    ],
+)
+def test_a_space_in_which_no_directions_are_stated(tmp_path, key, value):
+    changes = SPACINGS | {key: value}
+    path = write(tmp_path / "a.nrrd", without={*NO_SPACE} - {key}, changes=changes)
+    assert f"its header states {key} {value!r}, but spacings instead of space directions" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "without", "changes"),
+    [
+        ("vector domain domain", (), {}),
+        ("domain domain RGB-color", (), {}),
+        ("domain domain time", (), {}),
+        ("domain domain time", NO_SPACE, {"spacings": "2 1.5 2.5"}),
+    ],
+)
+def test_an_axis_in_space_of_another_kind_is_refused(tmp_path, kinds, without, changes):
+    path = write(tmp_path / "a.nrrd", without=without, changes=changes | {"kinds": kinds})
+    assert "expected domain or space there" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "line", ["spacing directions: 1", "space unit: cm", "spacings 4 4 4", "origin: (1,2,3)"]
+)
+def test_a_line_that_is_no_field_is_refused(tmp_path, line):
+    path = write(tmp_path / "a.nrrd")
+    path.write_bytes(path.read_bytes().replace(b"endian", line.encode() + b"\nendian", 1))
+    assert f"has a line '{line}', which is no field of NRRD" in refusal(path)
+
+
+def test_a_key_of_the_owner_is_no_field(tmp_path):
+    path = write(tmp_path / "a.nrrd")
+    keys = b"DICOM_0008:0020:=1\nspace:=RAS\nsizes:= 1 1 1\nwindow:=1: 2\n"
+    path.write_bytes(path.read_bytes().replace(b"endian", keys + b"content: a:=b\nendian", 1))
+    check(path)
+
+
+@pytest.mark.parametrize(
+    ("space", "x", "y"),
+    [
+        ("right-anterior-superior-time", -1, -1),
+        ("RAST", -1, -1),
+        ("left-anterior-superior-time", 1, -1),
+        ("LPST", 1, 1),
+    ],
+)
+def test_a_space_with_time(tmp_path, caplog, space, x, y):
+    changes = {
+        "dimension": "4",
+        "sizes": "6 5 4 1",
+        "kinds": "domain domain domain time",
+        "space": space,
+        "space directions": f"({2 * x},0,0,0) (0,{1.5 * y},0,0) (0,0,2.5,0) (0,0,0,1)",
+        "space origin": f"({-11 * x},{-12 * y},-8,0)",
+        "space units": '"mm" "mm" "mm" "s"',
+    }
+    check(write(tmp_path / "a.nrrd", changes=changes))
+    assert not caplog.records
+    mixed = changes | {"space directions": changes["space directions"].replace("2.5,0", "2.5,1")}
+    assert "through space and time at once" in refusal(write(tmp_path / "b.nrrd", changes=mixed))
 
 
 TEXT = b"\n".join(b"%d" % value for value in VALUES.flat)
@@ -234,9 +338,12 @@ def test_a_slice_in_a_world_of_three_axes(tmp_path):
         ([], {"space directions": "(2,0,0) (0,nan,0) (0,0,2.5)"}, "spacing (2.0, nan, 2.5) mm"),
         ([], {"space directions": "(2,0,0) (0,1.5,0)"}, "are not of 3 axes"),
         ([], {"space directions": "(2,0,0) (0,1.5,0) 1"}, "expected vectors as (1,0,0)"),
-        ([], {"space directions": "(2,0) (0,1.5) (0,2.5)"}, "do not fit one another"),
+        ([], {"space directions": "(2,0) (0,1.5) (0,2.5)"}, "a space of other axes"),
         ([], {"space directions": "(2,0,0) (2,0,0) (0,0,2.5)"}, "sheared"),
         ([], {"space origin": "(1,2)"}, "do not fit one another"),
+        ([], {"space origin": "(1,2,3) (4,5,6)"}, "do not fit one another"),
+        ([], {"space": "RAST"}, "vectors of 3 numbers, but a space of other axes"),
+        (["space"], {"space dimension": "2"}, "vectors of 3 numbers, but a space of other axes"),
         ([], {"space origin": "(1,nan,2)"}, "places the first voxel at [1.0, nan, 2.0] mm"),
         ([], {"type": "block"}, "unknown type of voxels, 'block'"),
         ([], {"encoding": "zip"}, "encoding 'zip'"),

@@ -184,21 +184,59 @@ def _voxels(
             if voxels.dtype == np.int16 and (scaled.min() < limits.min or scaled.max() > limits.max):
                 voxels = voxels.astype(np.int32)
             voxels[place] = scaled
-            padded[place] = _is_padding(values, header)
+            padded[place] = _is_padding(values, header, named(where, file))
     if padded.any() and not padded.all():
         voxels[padded] = voxels[~padded].min()
     return voxels
 
 
-def _is_padding(values: NDArray, header: "Dataset") -> NDArray[np.bool_]:
+def _is_padding(values: NDArray, header: "Dataset", where: str) -> NDArray[np.bool_]:
     """Return where stored values (R, C) only pad the image. Those of a CT may be a wrapped -2000."""
-    if "PixelPaddingValue" not in header:
-        return np.zeros(values.shape, bool)
-    first = int(header.PixelPaddingValue)
-    ends = [first, int(header.get("PixelPaddingRangeLimit", first))]
-    if values.min() < 0:  # some files state it without the sign that their pixels have
-        ends = [end - 2**16 if end >= 2**15 else end for end in ends]
+    ends = []
+    for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        found = header.get(keyword)
+        if found not in (None, "", []):
+            if not isinstance(found, int):
+                raise UserError(f"{where}: {keyword} is {found}, expected one whole number")
+            ends.append(found)
+        elif not ends:
+            return np.zeros(values.shape, bool)
+    if header.BitsAllocated == 16:  # some files state it with another sign than their pixels have
+        lowest = -(2**15) if header.get("PixelRepresentation") else 0
+        ends = [(end - lowest) % 2**16 + lowest for end in ends]
     return (values >= min(ends)) & (values <= max(ends))
+
+
+def _check_sound(copy: "Dataset", frames: int, expected: int, compressed: bool, where: str) -> None:
+    """Check that the bits of a pixel and the pixels stored are those that a header states.
+
+    ``expected`` is the bytes of pixels that are not compressed. Raises ``UserError``.
+    """
+    from pydicom.encaps import generate_fragments
+
+    allocated, stored = int(copy.BitsAllocated), int(copy.BitsStored)
+    highest = int(copy.get("HighBit", stored - 1))
+    if highest != stored - 1 or stored > allocated:
+        raise UserError(
+            f"{where}: BitsStored {stored} of {allocated} and HighBit {highest}, expected HighBit"
+            f" {stored - 1}; export it again"
+        )
+    if compressed:
+        begins = (b"\xff\xd8", b"\xff\x4f\xff\x51")  # of an image of JPEG and JPEG-LS, and of JPEG 2000
+        found = sum(part.startswith(begins) for part in generate_fragments(copy.PixelData))
+        if found > frames:
+            raise UserError(f"{where}: {found} frames of pixels, expected {frames}; export it again")
+        return
+    found = len(copy.PixelData)
+    if found < expected:  # GDCM would fill up with what its memory holds
+        raise UserError(
+            f"{where}: cut off: {found} bytes of pixels, expected {expected}; copy or export it again"
+        )
+    if found > expected + expected % 2:
+        raise UserError(
+            f"{where}: {found} bytes of pixels, expected {expected} of the Rows, Columns, frames and"
+            " BitsAllocated that it states; export it again"
+        )
 
 
 def _stored(file: Path, header: "Dataset", where: str) -> sitk.Image:
@@ -229,11 +267,8 @@ def _stored(file: Path, header: "Dataset", where: str) -> sitk.Image:
         copy.file_meta = FileMetaDataset()
         copy.file_meta.TransferSyntaxUID = syntax = _syntax(whole)
         shape = (int(header.get("NumberOfFrames") or 1), int(header.Rows), int(header.Columns))
-        expected, found = math.prod(shape) * int(copy.BitsAllocated) // 8, len(copy.PixelData)
-        if found < expected and not syntax.is_compressed:  # GDCM would fill up with what its memory holds
-            raise UserError(
-                f"{where}: cut off: {found} bytes of pixels, expected {expected}; copy or export it again"
-            )
+        expected = math.prod(shape) * int(copy.BitsAllocated) // 8
+        _check_sound(copy, shape[0], expected, syntax.is_compressed, where)
         path = Path(folder) / "pixels.dcm"
         copy.save_as(path, enforce_file_format=True)
         del whole, copy  # which hold the pixels once more

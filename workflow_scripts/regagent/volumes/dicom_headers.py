@@ -5,7 +5,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,15 +105,32 @@ def read_headers(path: str | Path, where: str) -> dict[Path, "Dataset"]:
             " give each a folder of its own"
         )
     files = next(iter(series.values()))
-    patients = {str(header.get("PatientID", "")) for header in files.values()}
-    if len(patients) > 1:
-        raise UserError(f"{where}: its slices are of several patients ({', '.join(sorted(patients))})")
+    _check_of_one_patient(list(files.values()), where)
     if others:
         logger.warning(
             "%s: files in it that are not DICOM are left out: %d (%s); is one of them a damaged slice?",
             where, len(others), ", ".join(others[:3]) + (", ..." if len(others) > 3 else ""),
         )  # fmt: skip
     return files
+
+
+def _check_of_one_patient(headers: list["Dataset"], where: str) -> None:
+    """Check that the files of a series are of one patient in one position. Raises ``UserError``."""
+    patients = {str(header.get("PatientID") or "").strip() for header in headers}
+    if len(patients) == 1:
+        patients = _stated(headers, "PatientName")
+    if len(patients) > 1:
+        raise UserError(f"{where}: its slices are of several patients ({', '.join(sorted(patients))})")
+    if len(places := _stated(headers, "FrameOfReferenceUID")) > 1:
+        raise UserError(
+            f"{where}: its slices have several FrameOfReferenceUIDs ({', '.join(sorted(places))}), so that"
+            " the patient may have moved between them; keep the slices of one only"
+        )
+
+
+def _stated(headers: list["Dataset"], keyword: str) -> set[str]:
+    """Return the different values of a keyword in those headers that state it."""
+    return {str(header.get(keyword) or "").strip(" ^") for header in headers} - {""}
 
 
 def _header(file: Path, where: str) -> "Dataset":
@@ -163,7 +180,8 @@ def slices_of(headers: dict[Path, "Dataset"], where: str) -> list[Slice]:
     """Return what headers state of the slices of all files, frame by frame as they are stored.
 
     Raises ``UserError``, which begins with ``where``: for a spacing that is not stated, for frames whose
-    positions are not stated, and for values that are no numbers or no directions at right angles.
+    positions are not stated, for values that are no numbers or no directions at right angles, and for a
+    scale that some slices state and others do not.
     """
     slices = []
     for file, header in headers.items():
@@ -174,7 +192,27 @@ def slices_of(headers: dict[Path, "Dataset"], where: str) -> list[Slice]:
                 of = f" of {file.name}" if len(headers) > 1 else ""
                 names = [f"frame {number}{of}" for number in range(1, len(frames) + 1)]
             slices += [_slice(*of_frame, header, where) for of_frame in zip(names, frames, strict=True)]
-    return slices
+    return _all_scaled(slices, where)
+
+
+def _all_scaled(slices: list[Slice], where: str) -> list[Slice]:
+    """Return slices with slope 1 and intercept 0 where none is stated, if others state nothing else."""
+    for key, keyword, plain in (("slope", "RescaleSlope", 1.0), ("intercept", "RescaleIntercept", 0.0)):
+        values = [getattr(one, key) for one in slices]
+        lacking = [one.name for one, value in zip(slices, values, strict=True) if np.isnan(value)]
+        others = [value for value in values if not np.isnan(value) and value != plain]
+        if lacking and others:
+            raise UserError(
+                f"{where}: {lacking[0]} states no {keyword}, but others state {others[0]:g}; export it again"
+            )
+    return [
+        replace(
+            one,
+            slope=1.0 if np.isnan(one.slope) else one.slope,
+            intercept=0.0 if np.isnan(one.intercept) else one.intercept,
+        )
+        for one in slices
+    ]
 
 
 def _frames(header: "Dataset", where: str) -> list[Any]:
@@ -183,6 +221,10 @@ def _frames(header: "Dataset", where: str) -> list[Any]:
         raise UserError(f"{where}: a mosaic, many slices in one image; convert it to NIfTI first")
     if "DoseGridScaling" in header:
         raise UserError(f"{where}: a radiation dose, which is not read here; convert it to NIfTI first")
+    if header.get("AnatomicalOrientationType") == "QUADRUPED":
+        raise UserError(
+            f"{where}: AnatomicalOrientationType is QUADRUPED, whose axes are not a human's; expected BIPED"
+        )
     count = int(header.get("NumberOfFrames") or 1)
     frames = list(header.get("PerFrameFunctionalGroupsSequence") or [{}] * count)
     if len(frames) != count:
@@ -222,6 +264,9 @@ def _slice(name: str, frame: Any, header: "Dataset", where: str) -> Slice:
             f"{where}: ImageOrientationPatient of {name} is {axes.ravel().tolist()}, expected two directions"
             " at right angles"
         )
+    slope = stated("RescaleSlope", 1, np.nan).item()
+    if slope == 0:
+        raise UserError(f"{where}: RescaleSlope of {name} is 0, which leaves no image; export it again")
     return Slice(
         name,
         size=(int(header.Columns), int(header.Rows)),
@@ -229,6 +274,6 @@ def _slice(name: str, frame: Any, header: "Dataset", where: str) -> Slice:
         position=stated("ImagePositionPatient", 3, np.nan),
         axes=axes / np.linalg.norm(axes, axis=1, keepdims=True),
         thickness=stated("SliceThickness", 1, np.nan).item(),
-        slope=stated("RescaleSlope", 1, 1.0).item(),
-        intercept=stated("RescaleIntercept", 1, 0.0).item(),
+        slope=slope,
+        intercept=stated("RescaleIntercept", 1, np.nan).item(),
     )

@@ -27,6 +27,9 @@ from regagent.volumes.text_headers import (
 #: The line that all headers have.
 NDIMS = re.compile(rb"^\s*NDims\s*[=:]", re.MULTILINE)
 
+#: The line with which a header ends.
+LAST_LINE = rb"^[ \t]*ElementDataFile[ \t]*[=:][^\n]*(\n|\Z)"
+
 #: Types of a voxel. A LONG has 4 bytes in this format.
 TYPES = {
     "CHAR": "i1",
@@ -73,12 +76,23 @@ def _fields(path: str | Path, where: str) -> tuple[dict[str, str], bytes, int]:
     """Return the keys of the header, what stands behind it, and how many bytes the header has."""
     with open(path, "rb") as file:
         content = file.read(LONGEST_HEADER)
-    last = re.search(rb"^[ \t]*ElementDataFile[ \t]*[=:][^\n]*(\n|\Z)", content, re.MULTILINE)
+    last = re.search(LAST_LINE, content, re.MULTILINE)
     if not last or not NDIMS.search(content[: last.end()]):
         raise UserError(f"{where}: not a readable volume (its MetaImage header has no line ElementDataFile)")
     lines = decoded(content[: last.end()]).split("\n")
-    found = (re.match(r"\s*([^\s=:]+)\s*[=:](.*)", line) for line in lines)
-    fields = {match[1]: match[2].strip() for match in found if match}
+    if again := re.match(LAST_LINE, content[last.end() :].lstrip()):
+        lines.append(decoded(again[0]))
+    fields: dict[str, str] = {}
+    for line in lines:
+        found = re.match(r"\s*([^\s=:]+)\s*[=:](.*)", line)
+        if not found or found[1] == "Comment":
+            continue
+        key, value = found[1], found[2].strip()
+        if fields.setdefault(key, value).split() != value.split():
+            raise UserError(
+                f"{where}: its header states {key} twice, as {fields[key][:60]} and {value[:60]}; remove the"
+                " wrong line"
+            )
     return fields, content[last.end() :], last.end()
 
 

@@ -2,10 +2,12 @@
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from regagent.files import UserError
 from regagent.volumes.checks import check_spacing
@@ -52,6 +54,7 @@ TO_LPS = {
     "left-anterior-superior": (1, -1, 1),
 }
 SPACES = {"lps": "left-posterior-superior", "ras": "right-anterior-superior", "las": "left-anterior-superior"}
+SPACES |= {f"{short}t": f"{space}-time" for short, space in SPACES.items()}
 
 UNITS_MM = {
     "": 1.0,
@@ -63,6 +66,14 @@ UNITS_MM = {
     "µm": 0.001,
     "μm": 0.001,
 }
+
+#: All fields of the format, as ``_fields`` names them.
+FIELDS = {
+    "content", "number", "type", "blocksize", "dimension", "space", "spacedimension", "sizes", "spacings",
+    "thicknesses", "axismins", "axismaxs", "centers", "centerings", "labels", "units", "kinds", "min", "max",
+    "oldmin", "oldmax", "datafile", "endian", "encoding", "lineskip", "byteskip", "sampleunits", "spaceunits",
+    "spaceorigin", "spacedirections", "measurementframe",
+}  # fmt: skip
 
 #: Kinds of an axis along which voxels lie; along another lie the numbers of a voxel.
 SPATIAL_KINDS = ("domain", "space", "time", "???", "none")
@@ -98,18 +109,24 @@ def _fields(path: str | Path, where: str) -> tuple[dict[str, str], bytes, int]:
     header = content[: listed.end() if listed else end]
     fields: dict[str, str] = {}
     for line in decoded(header).split("\n")[1:]:
-        found = re.match(r"([^#:][^:]*):(?!=)(.*)", line)
-        if found:
-            key = found[1].strip().lower().replace(" ", "")
-            if key in fields:
-                raise UserError(f"{where}: its header states {found[1]!r} twice")
-            fields[key] = found[2].strip()
+        if not line.strip() or line.startswith("#") or re.match(r"((?!: ).)*:=", line):
+            continue  # a blank line, a comment, or a key of the file's owner
+        name, _, value = line.partition(":")
+        key = name.strip().lower().replace(" ", "")
+        if key not in FIELDS:
+            raise UserError(
+                f"{where}: its header has a line {line.strip()[:60]!r}, which is no field of NRRD; correct"
+                " its name, or remove it"
+            )
+        if key in fields:
+            raise UserError(f"{where}: its header states {name!r} twice")
+        fields[key] = value.strip()
     return fields, content[listed.end() : end] if listed else b"", end
 
 
 def _grid(fields: dict[str, str], where: str) -> Grid:
     """Return the grid in ITK's world."""
-    if fields.get("oldmin") or fields.get("oldmax"):
+    if any(_given(fields, key, 1, where).any() for key in ("oldmin", "oldmax")):
         raise UserError(
             f"{where}: its values are coarse steps from old min to old max, which ITK leaves out; store the"
             " values that are meant"
@@ -125,12 +142,19 @@ def _grid(fields: dict[str, str], where: str) -> Grid:
         inside = [axis for axis, vector in enumerate(vectors) if vector is not None]
     else:
         inside = [axis for axis, kind in enumerate(kinds) if kind in SPATIAL_KINDS]
+    for axis in inside:
+        if kinds[axis] not in SPATIAL_KINDS or (kinds[axis] == "time" and axis in inside[:3]):
+            raise UserError(
+                f"{where}: its header states kinds {fields['kinds']!r}, but places axis {axis + 1} in space;"
+                " expected domain or space there"
+            )
     components = math.prod(count for axis, count in enumerate(size) if axis not in inside)
     kept = spatial([size[axis] for axis in inside])
     if len(kept) < 2:
         raise UserError(f"{where}: size {kept}, expected at least 2 axes in space")
     if vectors:
         steps, first = _placed([vector for vector in vectors if vector is not None][:3], fields, where)
+        _check_states_no_more(fields, inside, len(size), where)
     else:
         steps, first = _spaced(len(size), inside[:3], fields, where)
     if steps.shape == (3, 2):  # an image in a world of three axes: a volume of one slice, 1 mm thick
@@ -144,13 +168,23 @@ def _placed(vectors: list[Array], fields: dict[str, str], where: str) -> tuple[A
     """Return the steps (W, D) and the first voxel (W,) in mm in ITK's world, which has W axes."""
     stated = fields.get("space", "").lower()
     space = SPACES.get(stated, stated)
-    unit = _unit(fields.get("spaceunits", ""), where)
-    steps = np.column_stack(vectors)[:3]
+    axes = len(vectors[0])
+    expected = 3 + space.endswith("-time") if space.removesuffix("-time") in TO_LPS else axes
+    if expected != axes or fields.get("spacedimension", f"{axes}") != f"{axes}":
+        raise UserError(f"{where}: its header states vectors of {axes} numbers, but a space of other axes")
+    space = space.removesuffix("-time")
+    unit = _unit(fields, "spaceunits", range(axes)[:3], axes, where)
+    steps = np.column_stack(vectors)
+    if steps[3:].any():
+        raise UserError(f"{where}: its header's space directions lead through space and time at once")
+    steps = steps[:3]
     origin = [
         place for place in _vectors(fields.get("spaceorigin", ""), "space origin", where) if place is not None
     ]
+    if origin and (len(origin) != 1 or len(origin[0]) != axes):
+        raise UserError(f"{where}: its header's space directions and origin do not fit one another")
     first = origin[0][:3] if origin else np.zeros(len(steps))
-    if len(first) != len(steps) or steps.shape not in ((2, 2), (3, 2), (3, 3)):
+    if steps.shape not in ((2, 2), (3, 2), (3, 3)):
         raise UserError(f"{where}: its header's space directions and origin do not fit one another")
     known = space in TO_LPS or steps.shape == (2, 2)
     lacks = f"space {stated}" if stated else "no space"
@@ -165,7 +199,15 @@ def _spaced(count: int, inside: list[int], fields: dict[str, str], where: str) -
         raise UserError(
             f"{where}: its header states no space directions or spacings, so that its size in mm is unknown"
         )
-    unit = _unit(fields.get("units", ""), where)
+    for key, name in (
+        ("space", "space"), ("spaceorigin", "space origin"), ("spaceunits", "space units"),
+    ):  # fmt: skip
+        if fields.get(key, "").strip(' "'):
+            raise UserError(
+                f"{where}: its header states {name} {fields[key]!r}, but spacings instead of space"
+                " directions, so that its place in that space is unknown; state space directions"
+            )
+    unit = _unit(fields, "units", inside, count, where)
     spacings = unit * numbers(fields["spacings"], count, "spacings", where)[inside]
     check_spacing(spacings.tolist(), where)
     tell_what_is_assumed("no space directions", "no space origin", where)
@@ -183,12 +225,43 @@ def _vectors(text: str, key: str, where: str) -> list[Array | None]:
     return vectors
 
 
-def _unit(text: str, where: str) -> float:
-    """Return the length in mm of the unit of all axes, of which a field has one each in quotes."""
-    units = {unit.strip() for unit in re.findall(r'"([^"]*)"', text)} - {""} or {"mm"}
-    if len(units) > 1 or not units <= set(UNITS_MM):
+def _check_states_no_more(fields: dict[str, str], inside: list[int], count: int, where: str) -> None:
+    """Check that nothing else is stated of axes that have a direction. Raises ``UserError``."""
+    found = [
+        (key, fields[key])
+        for key in ("spacings", "axismins", "axismaxs")
+        if _given(fields, key, count, where)[inside].any()
+    ]
+    if any(_units(fields.get("units", ""), count, where)[axis] for axis in inside):
+        found.append(("units", fields["units"]))
+    for key, value in found:
+        raise UserError(
+            f"{where}: its header states {key.replace('axis', 'axis ')} {value!r} of axes that have space"
+            " directions; remove what does not hold (the unit of directions is that of space units)"
+        )
+
+
+def _given(fields: dict[str, str], key: str, count: int, where: str) -> NDArray[np.bool_]:
+    """Return which of the numbers (count,) of a field are stated; NaN is none."""
+    text = fields.get(key)
+    return ~np.isnan(numbers(text, count, key, where)) if text else np.zeros(count, bool)
+
+
+def _units(text: str, count: int, where: str) -> list[str]:
+    """Return the units (count,) of a field, with or without quotes; "" is one that is not stated."""
+    units = [(quoted or bare).strip() for quoted, bare in re.findall(r'"([^"]*)"|([^\s"]+)', text)]
+    if units and len(units) != count:
+        raise UserError(f"{where}: its header states units {text}, expected {count} of them")
+    return units or [""] * count
+
+
+def _unit(fields: dict[str, str], key: str, axes: Sequence[int], count: int, where: str) -> float:
+    """Return the length in mm of the unit of axes, of which a field states the units (count,)."""
+    text = fields.get(key, "")
+    units = [_units(text, count, where)[axis] for axis in axes]
+    if not set(units) <= set(UNITS_MM) or len(lengths := {UNITS_MM[unit] for unit in units}) != 1:
         raise UserError(f"{where}: its header states units {text}, expected mm")
-    return UNITS_MM[units.pop()]
+    return lengths.pop()
 
 
 def _stored(fields: dict[str, str], behind: bytes, end: int, path: Path, where: str) -> Stored:
