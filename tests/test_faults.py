@@ -358,10 +358,10 @@ SHEETS = {
         "patient\tmr\tct\n" + "P1\tmr.nii.gz\tct.nii.gz\n" * 2,
         "row 3: patient P1 again, first named in row 2",
     ),
-    "in Latin-1": ("patient\tmr\tct\nJörg\tmr.nii.gz\tct.nii.gz\n".encode("latin-1"), "not UTF-8 text"),
+    "in Latin-1": ("patient\tmr\tct\nJörg\tmr.nii.gz\tct.nii.gz\n".encode("latin-1"), "not a text in UTF-8"),
     "in UTF-16 without its mark": (
         "patient\tmr\tct\nP1\tmr.nii.gz\tct.nii.gz\n".encode("utf-16-le"),
-        "not UTF-8 text",
+        "not a text in UTF-8",
     ),
 }
 
