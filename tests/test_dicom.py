@@ -16,6 +16,7 @@ from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     LegacyConvertedEnhancedCTImageStorage,
     RLELossless,
@@ -707,6 +708,7 @@ def test_padding_becomes_the_lowest_value(series, truth, padding, signed):
             file.PixelRepresentation = int(signed)
             file.PixelData = pixels.astype(kind).tobytes()
             file.add_new("PixelPaddingValue", "US" if padding >= 0 else "SS", padding)
+            file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian  # which keeps that it is US or SS
     expected[corner] = expected[~corner].min()
     assert np.array_equal(sitk.GetArrayFromImage(read_volume(series)), expected)
 
