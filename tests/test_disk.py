@@ -306,3 +306,11 @@ def test_a_run_without_room_says_so_and_keeps_what_was_there(folder, options, me
     assert checksum in said
     left = said.partition("ended with")[2]
     assert f"{VOLUMES}/P002/mr.nii.gz" not in left and PARTIAL not in left
+
+
+def test_what_a_fault_names_never_breaks_its_line():
+    assert (
+        str(UserError("a.dcm: is of modality C\r\nT, expected CT"))
+        == "a.dcm: is of modality C T, expected CT"
+    )
+    assert str(UserError("key a: 1", "key b: 2")) == "key a: 1\nkey b: 2"

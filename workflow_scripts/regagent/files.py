@@ -32,7 +32,13 @@ SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", " ": "spaces"}
 
 
 class UserError(Exception):
-    """A fault in the user's input: names the patient, file or key, what was found and what was expected."""
+    """A fault in the user's input: names the patient, file or key, what was found and what was expected.
+
+    Each argument is a line. A line break in what was found, as in a damaged header, becomes a space.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]+", " ", str(line)) for line in self.args)
 
 
 def reason(error: BaseException) -> str:

@@ -114,7 +114,7 @@ def load(config: dict) -> Settings:
     try:
         settings = Settings.model_validate(config)
     except ValidationError as error:
-        raise UserError("\n".join(map(_message, error.errors()))) from error
+        raise UserError(*map(_message, error.errors())) from error
     return _deterministic(settings) if settings.deterministic else settings
 
 
