@@ -74,9 +74,9 @@ def preregister_patient(
                     f"patient {patient}: Elastix could not register {ct} to {mr} ({error});"
                     " check that both show the head of one patient"
                 ) from error
+        _check_size(found, fixed, f"patient {patient}: the transform ({method})")
         aligned = resample(in_plane(moving, settings.thick_slice_mm), fixed, found)
         measured = quality(fixed, moving, aligned, found, truth)
-        _check_size(found, fixed, f"patient {patient}: the transform ({method})")
         if measured["overlap"] < settings.minimum_overlap:
             raise UserError(
                 f"patient {patient}: the alignment failed ({method}): the heads in {mr} and {ct} overlap by"

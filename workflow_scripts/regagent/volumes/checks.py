@@ -83,6 +83,14 @@ def in_plane(directions: ArrayLike, where: str) -> NDArray[np.float64]:
     return left @ right
 
 
+def on_grid(image: sitk.Image, spacing: ArrayLike, first: ArrayLike, directions: ArrayLike) -> sitk.Image:
+    """Return the image (D axes) with its spacing (D,) and first voxel (D,) in mm, and directions (D, D)."""
+    image.SetSpacing(np.asarray(spacing).tolist())
+    image.SetOrigin(np.asarray(first).tolist())
+    image.SetDirection(np.ravel(directions).tolist())
+    return image
+
+
 def check_voxels(image: sitk.Image, where: str) -> None:
     """Check that an image or volume has 2 voxels or more along each axis, all finite and not all the same.
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from regagent.files import UserError
 from regagent.process import quiet_itk
-from regagent.volumes.checks import MISPLACED_MM, PLAUSIBLE_SPACING_MM, check_spacing, right_angled
+from regagent.volumes.checks import MISPLACED_MM, PLAUSIBLE_SPACING_MM, check_spacing, on_grid, right_angled
 from regagent.volumes.dicom_headers import Slice, named, one_line, read_headers, slices_of
 
 if TYPE_CHECKING:
@@ -309,8 +309,5 @@ def _placed(image: sitk.Image, slices: list[Slice], where: str) -> sitk.Image:
         position, axes = np.zeros(3), np.eye(3)[:2]
     spacing = (*first.spacing.tolist(), distance)
     check_spacing(spacing, where)
-    image.SetSpacing(spacing)
-    image.SetOrigin(position.tolist())
     steps = np.column_stack([*axes, _normal(axes)]) * spacing
-    image.SetDirection(right_angled(steps, image.GetSize(), where).ravel().tolist())
-    return image
+    return on_grid(image, spacing, position, right_angled(steps, image.GetSize(), where))

@@ -24,6 +24,7 @@ from regagent.volumes.checks import (
     check_spacing,
     farthest_mm,
     in_plane,
+    on_grid,
     right_angled,
 )
 
@@ -97,10 +98,7 @@ def _placed(image: sitk.Image, header: "Nifti1Header", where: str) -> sitk.Image
     dimension, size = image.GetDimension(), (*image.GetSize(), 1)[:3]
     spacing, first, directions = _grid(header, size, where)
     axes = in_plane(directions, where) if dimension == 2 else directions
-    image.SetSpacing(spacing[:dimension].tolist())
-    image.SetOrigin(first[:dimension].tolist())
-    image.SetDirection(axes.ravel().tolist())
-    return image
+    return on_grid(image, spacing[:dimension], first[:dimension], axes)
 
 
 def _open(path: str | Path) -> BinaryIO:

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.files import UserError
-from regagent.volumes.checks import check_components, check_spacing, right_angled
+from regagent.volumes.checks import check_components, check_spacing, on_grid, right_angled
 
 logger = logging.getLogger("regagent")
 
@@ -94,12 +94,12 @@ def volume_of(grid: Grid, stored: Stored, where: str) -> sitk.Image:
     if dimension > 3:
         raise UserError(f"{where}: {dimension}D image, expected a 3D volume")
     place = _place(grid, where)
-    return _placed(sitk.GetImageFromArray(_voxels(grid, stored, where)), place)
+    return on_grid(sitk.GetImageFromArray(_voxels(grid, stored, where)), *place)
 
 
 def zeros_on(grid: Grid, where: str) -> sitk.Image:
     """Return an image of zeros on a grid, of which up to three axes count. Raises ``UserError``."""
-    return _placed(sitk.Image(grid.size[:3], sitk.sitkUInt8), _place(grid, where))
+    return on_grid(sitk.Image(grid.size[:3], sitk.sitkUInt8), *_place(grid, where))
 
 
 def _place(grid: Grid, where: str) -> tuple[Array, Array, Array]:
@@ -111,14 +111,6 @@ def _place(grid: Grid, where: str) -> tuple[Array, Array, Array]:
         check_spacing(spacing.tolist(), where)
     check_spacing(spacing[: 2 if grid.size[2:] == (1,) else 3].tolist(), where)
     return spacing, grid.first, right_angled(grid.steps, grid.size[:3], where)
-
-
-def _placed(image: sitk.Image, place: tuple[Array, Array, Array]) -> sitk.Image:
-    spacing, first, directions = place
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(first.tolist())
-    image.SetDirection(directions.ravel().tolist())
-    return image
 
 
 def _voxels(grid: Grid, stored: Stored, where: str) -> NDArray:
