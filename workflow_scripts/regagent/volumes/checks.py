@@ -34,6 +34,14 @@ def check_spacing(spacing: Sequence[float], where: str) -> None:
         )
 
 
+def spatial(size: Sequence[int]) -> tuple[int, ...]:
+    """Return a size without the axes of one voxel behind the third."""
+    kept = len(size)
+    while kept > 3 and size[kept - 1] == 1:
+        kept -= 1
+    return tuple(size[:kept])
+
+
 def right_angled(axes: ArrayLike, size: Sequence[int], where: str) -> NDArray[np.float64]:
     """Return the directions of a grid as a rotation (D, D), in which a reflection may be.
 

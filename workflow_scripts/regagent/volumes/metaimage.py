@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from regagent.files import UserError
-from regagent.volumes.checks import check_spacing
+from regagent.volumes.checks import check_spacing, spatial
 from regagent.volumes.text_headers import (
     LONGEST_HEADER,
     Grid,
@@ -17,7 +17,6 @@ from regagent.volumes.text_headers import (
     directions_of_length_one,
     numbers,
     sizes,
-    spatial,
     tell_what_is_assumed,
     volume_of,
     whole,

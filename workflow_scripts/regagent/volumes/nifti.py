@@ -26,6 +26,7 @@ from regagent.volumes.checks import (
     in_plane,
     on_grid,
     right_angled,
+    spatial,
 )
 
 if TYPE_CHECKING:
@@ -140,9 +141,7 @@ def _shape(header: "Nifti1Header", where: str) -> list[int]:
     shape[3:] = [count or 1 for count in shape[3:]]
     if len(shape) < 2 or min(shape) < 1:
         raise UserError(f"{where}: size {tuple(shape)}, expected at least 1 voxel along each of 2 or 3 axes")
-    while len(shape) > 3 and shape[-1] == 1:
-        shape.pop()
-    return shape
+    return list(spatial(shape))
 
 
 def _voxels(content: bytes, header: "Nifti1Header", where: str) -> NDArray:

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.files import UserError
-from regagent.volumes.checks import check_spacing
+from regagent.volumes.checks import check_spacing, spatial
 from regagent.volumes.text_headers import (
     LONGEST_HEADER,
     Array,
@@ -20,7 +20,6 @@ from regagent.volumes.text_headers import (
     decoded,
     numbers,
     sizes,
-    spatial,
     tell_what_is_assumed,
     volume_of,
     whole,

@@ -198,14 +198,6 @@ def decoded(content: bytes) -> str:
     return content.decode("utf-8", "surrogateescape")
 
 
-def spatial(size: Sequence[int]) -> tuple[int, ...]:
-    """Return a size without the axes of one voxel behind the third."""
-    kept = len(size)
-    while kept > 3 and size[kept - 1] == 1:
-        kept -= 1
-    return tuple(size[:kept])
-
-
 def numbers(text: str, count: int | None, key: str, where: str) -> Array:
     """Return the numbers (count,) that a header states for a key. Raises ``UserError``."""
     try:
