@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from heads import head
+from pydicom import dcmread
 from scans import write_series
 
+from regagent.command.pair import read_pair
 from regagent.files import UserError, read_table
 from regagent.patients.importing import import_patient
 from regagent.patients.sheet import read_sheet
@@ -110,6 +112,21 @@ def test_one_image_in_two_files_of_two_patients(tmp_path, scans, same):
 def test_patients_who_differ_in_a_voxel(tmp_path, scans):
     table = split_two(tmp_path, scans, {name: another(image) for name, image in scans.items()})
     assert table.to_dict("list") == {"patient": ["P1", "P2"], "set": ["train", "test"]}
+
+
+@pytest.mark.parametrize("other", ["A", "A ", "", "B"])
+def test_two_scans_that_state_two_patients_are_told(tmp_path, scans, caplog, other):
+    for (name, image), identity in zip(scans.items(), ("A", other), strict=True):
+        for file in write_series(image, tmp_path / name, name.upper()).iterdir():
+            header = dcmread(file)
+            header.PatientID = identity
+            header.save_as(file)
+    files = [tmp_path / name for name in MODALITIES]
+    read_pair(*files)
+    outputs = [tmp_path / name for name in ("mr.nii.gz", "ct.nii.gz", "voxels.json")]
+    import_patient("P1", *files, *outputs)
+    said = f"PatientID is A in {files[0]} and B in {files[1]}; are these of one head?"
+    assert caplog.messages == ([said, f"patient P1: {said}"] if other == "B" else [])
 
 
 @pytest.mark.parametrize("named", ["nii", "nii.gz"])

@@ -156,3 +156,36 @@ def test_a_ct_in_hounsfield_units_is_taken(make):
 def test_a_ct_that_is_cut_within_the_head_is_taken():
     inside = sitk.GetImageFromArray(cut_within_the_head(values_of(CT)))
     check_modalities(MR, inside, "a", "b", "", "")
+
+
+def from_zero(values):
+    """The intercept of one slice was not applied."""
+    values[len(values) // 2] += 1024
+    return values
+
+
+def twice_lowered(values):
+    """The intercept of the upper slices was applied twice."""
+    values[len(values) // 2 :] -= 1024
+    return values
+
+
+@pytest.mark.parametrize("make", [from_zero, twice_lowered])
+def test_slices_of_a_ct_that_do_not_go_with_the_others_are_told(caplog, make):
+    check_modalities(MR, like(CT, make(values_of(CT))), "a", "b", "patient P1: ", "")
+    (said,) = caplog.messages
+    middle = CT.GetDepth() // 2
+    assert said.startswith("patient P1: b: ") and f"of slice {middle - 1} and" in said
+    assert f"of slice {middle} are above -500 HU; were slope and intercept" in said
+
+
+def slab(values):
+    """Beyond the scanned part a grid holds nothing."""
+    values[:6], values[-6:] = -1024, -1024
+    return values
+
+
+@pytest.mark.parametrize("make", [np.array, bed, padded, windowed, masked, slab])
+def test_the_slices_of_a_sound_ct_go_with_each_other(caplog, make):
+    check_modalities(MR, like(CT, make(values_of(CT))), "a", "b", "", "")
+    assert not caplog.messages

@@ -259,12 +259,14 @@ def test_the_spread_is_that_of_what_is_reported(agent, monkeypatch):
     assert free.slices.pose == pytest.approx(np.array(poses)) and free.spread_px[[0, 2]].min() > 1
 
 
-def test_slices_of_different_scales_do_not_agree_even_where_the_scale_is_fixed(agent, monkeypatch):
+@pytest.mark.parametrize("rigid", [True, False])
+def test_slices_of_different_scales_are_refused(agent, monkeypatch, rigid):
     """As in volumes that are shifted across the slices: towards the vertex the CT's slices are too large."""
-    poses = [[0, 0, 0, scale] for scale in (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)]
-    outcome = outcome_of(agent, monkeypatch, [True] * 7, poses)
-    assert outcome.spread_px == pytest.approx(np.zeros(7))
-    assert outcome.refusal.startswith("the slices do not agree on one transform: half of them lie 4.7 px")
+    poses = [[0, 0, 0, scale] for scale in (0.96, 0.98, 0.99, 1.0, 1.01, 1.02, 1.04)]
+    refusal = outcome_of(agent, monkeypatch, [True] * 7, poses, rigid=rigid).refusal
+    assert refusal.startswith("the scales of a quarter of the slices lie 3.0% or more from their median")
+    one_apart = [[0, 0, 0, scale] for scale in (1.0, 1.002, 1.002, 1.002, 1.05)]
+    assert outcome_of(agent, monkeypatch, [True] * 5, one_apart, rigid=rigid).refusal is None
 
 
 @pytest.mark.parametrize(("scale", "said"), [(1 / 1.1, "10% larger"), (1.25, "20% smaller")])

@@ -90,7 +90,7 @@ def test_a_pair_is_registered_without_home_and_input_in_an_ascii_locale(folder):
         sitk.WriteImage(image, place / f"{name}é.mha")
     export(place)
     outputs = ["--transform-out=Jörg/ü.tfm", "--warped-out=Jörg/ü.nii.gz", "--report=Jörg/ü.png"]
-    words = ["--fixed=Jörg/mré.mha", "--moving=Jörg/cté.mha", "--model=Jörg/agent.pt", *outputs]
+    words = ["--fixed=Jörg/mré.mha", "--moving=Jörg/cté.mha", "--model=Jörg/agent.pt", "--slice=6", *outputs]
     done = regagent(folder, "register", *words, **ASCII, **HOMELESS)
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
     assert b"Success estimate of a slice" in done.stdout

@@ -17,7 +17,9 @@ import SimpleITK as sitk
 from regagent.files import UserError, itk_name, naming, write_whole
 from regagent.process import quiet_itk
 
-TRANSFORM_SUFFIXES = (".tfm", ".txt", ".h5")
+#: Transforms are written as text only: where a disk is full, HDF5 makes ITK crash as the program ends.
+WRITTEN_SUFFIXES = (".tfm", ".txt")
+READ_SUFFIXES = (*WRITTEN_SUFFIXES, ".h5")
 
 #: What the content of ITK's text and of HDF5 begins with.
 TEXT, HDF5 = b"#Insight Transform File", b"\x89HDF"
@@ -93,13 +95,13 @@ def read_transform(
     where = f"patient {patient}: transform {path}" if patient else f"{path}"
     itk_name(path)
     if not Path(path).exists():
-        raise UserError(f"{where}: no such file, expected a transform ({', '.join(TRANSFORM_SUFFIXES)})")
+        raise UserError(f"{where}: no such file, expected a transform ({', '.join(READ_SUFFIXES)})")
     try:
         with naming(where):
             transform = _read(Path(path), where)
     except (RuntimeError, MemoryError) as error:
         lacking = re.search(r"Could not create an instance of (\S+)", str(error))
-        known = f"{', '.join(TRANSFORM_SUFFIXES)}, or a .mat of ANTs"
+        known = f"{', '.join(READ_SUFFIXES)}, or a .mat of ANTs"
         raise UserError(
             f"{where}: not a transform that ITK reads ({known}), or a damaged one"
             f"{': ITK knows no ' + lacking[1] if lacking else ''}"

@@ -121,9 +121,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="AGENT",
         help="the agent: a file agent.pt, the model.pt beside it, or their folder",
     )
-    add(
-        "--transform-out", required=True, metavar="TFM", help="the file for the transform (.tfm, .txt or .h5)"
-    )
+    add("--transform-out", required=True, metavar="TFM", help="the file for the transform (.tfm or .txt)")
     add(
         "--warped-out",
         metavar="IMAGE",

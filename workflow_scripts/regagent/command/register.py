@@ -15,7 +15,7 @@ from regagent.figures.overlays import tissue_levels
 from regagent.files import STYLE, parameter_map
 from regagent.patients.preregistration import resample
 from regagent.settings import Baselines
-from regagent.transforms import TRANSFORM_SUFFIXES, write_transform
+from regagent.transforms import WRITTEN_SUFFIXES, write_transform
 from regagent.volumes.writing import write_image
 
 
@@ -44,7 +44,7 @@ def register_files(
     """
     check_outputs(
         [fixed, moving, model],
-        [(transform_out, TRANSFORM_SUFFIXES), (warped_out, IMAGE_SUFFIXES), (report, FIGURE_SUFFIXES)],
+        [(transform_out, WRITTEN_SUFFIXES), (warped_out, IMAGE_SUFFIXES), (report, FIGURE_SUFFIXES)],
     )
     refinement = parameter_map(Baselines().refinement_parameter_map) if refine else None
     torch.set_num_threads(1)

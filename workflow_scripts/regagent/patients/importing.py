@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from regagent.files import UserError, naming, write_json
 from regagent.patients.modalities import check_modalities
 from regagent.patients.sheet import naming_row
+from regagent.volumes.dicom_headers import warn_of_two_patients
 from regagent.volumes.reading import read_volume
 from regagent.volumes.writing import write_image
 
@@ -40,6 +41,7 @@ def import_patient(
             fixed = read_volume(mr, patient, None if trust_values else "MR")
         with naming(ct):
             moving = read_volume(ct, patient, None if trust_values else "CT")
+        warn_of_two_patients(mr, ct, f"patient {patient}: ")
         if not trust_values:
             check_modalities(fixed, moving, mr, ct, f"patient {patient}: ", ADVICE)
     fixed = sitk.DICOMOrient(fixed, "LPS")  # one by one, as each is as large as what was read

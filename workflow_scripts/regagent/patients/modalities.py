@@ -1,5 +1,6 @@
 """Whether an MR and a CT are what they are named: judged by the distribution of their values."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,15 @@ from numpy.typing import NDArray
 from regagent.anatomy import AIR_HU, SKULL_HU, TISSUE_HU
 from regagent.files import UserError
 
+logger = logging.getLogger("regagent")
+
 #: Fewer voxels than this part of an image are outliers: undershoot of an interpolation, metal. A CT of a head
 #: has at least this part of air and of bone.
 OUTLIERS = 0.001
+
+#: From one slice of a CT to the next the part of tissue changes less than this. In simulated heads it is
+#: at most 0.04 at 3 mm, and as much more as slices are thicker.
+TISSUE_JUMP = 0.2
 
 #: Air in a CT lies within so many HU of ``AIR_HU``: at least this part of what lies below ``TISSUE_HU``. What
 #: is beyond the scanner's circle may be lower, and the head's own cavities are higher.
@@ -28,7 +35,8 @@ def check_modalities(
 
     Raises ``UserError``, which begins with ``where``: where both are the same image, where the MR looks like
     a CT, and where the CT shows no air, no bone, or a head whose soft tissue is not that of Hounsfield units.
-    It ends with ``advice`` unless both are the same: what to do if the check is wrong.
+    It ends with ``advice`` unless both are the same: what to do if the check is wrong. The log tells of a
+    slice of the CT whose values do not go with those of the slice before.
     """
     signal, hounsfield = sitk.GetArrayViewFromImage(mr), sitk.GetArrayViewFromImage(ct)
     if np.array_equal(signal, hounsfield):
@@ -58,6 +66,20 @@ def check_modalities(
                 f" Hounsfield units with {what}; is it a CT, and were its rescale slope and intercept applied"
                 f" once? {advice}"
             )
+    if hounsfield.ndim == 3:
+        _tell_of_jumps(hounsfield, f"{where}{ct_path}")
+
+
+def _tell_of_jumps(hounsfield: NDArray, where: str) -> None:
+    """Log the first slice of a volume (S, R, C) that holds far more or less tissue than the one before it."""
+    parts = np.array([(one > TISSUE_HU).mean() if np.ptp(one) else np.nan for one in hounsfield])
+    jumps = np.flatnonzero(np.abs(np.diff(parts)) > TISSUE_JUMP)  # none to or from a constant slice
+    if len(jumps):
+        logger.warning(
+            "%s: %.0f %% of slice %d and %.0f %% of slice %d are above %g HU; were slope and intercept"
+            " applied to all slices?",
+            where, 100 * parts[jumps[0]], jumps[0], 100 * parts[jumps[0] + 1], jumps[0] + 1, TISSUE_HU,
+        )  # fmt: skip
 
 
 def _looks_like_a_ct(values: NDArray) -> bool:

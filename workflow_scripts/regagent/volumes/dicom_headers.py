@@ -128,6 +128,27 @@ def _check_of_one_patient(headers: list["Dataset"], where: str) -> None:
         )
 
 
+def warn_of_two_patients(mr: str | Path, ct: str | Path, where: str = "") -> None:
+    """Log where both are DICOM and state two PatientIDs: of other heads, or of two archives' names of one."""
+    stated = [_patient_id(path) for path in (mr, ct)]
+    if all(stated) and stated[0] != stated[1]:
+        logger.warning(
+            "%sPatientID is %s in %s and %s in %s; are these of one head?",
+            where,
+            stated[0],
+            mr,
+            stated[1],
+            ct,
+        )
+
+
+def _patient_id(path: str | Path) -> str:
+    """Return the PatientID that a DICOM file, or the first one of a folder, states; '' where none does."""
+    inside = sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(path)]
+    file = next((file for file in inside if file.is_file() and _begins_as_dicom(file)), None)
+    return str(_header(file, f"{path}").get("PatientID") or "").strip() if file else ""
+
+
 def _stated(headers: list["Dataset"], keyword: str) -> set[str]:
     """Return the different values of a keyword in those headers that state it."""
     return {str(header.get(keyword) or "").strip(" ^") for header in headers} - {""}
