@@ -79,8 +79,8 @@ def network_alone(pairs: Pairs, batch: int, acting: bool) -> Maker:
                 with torch.no_grad():
                     network(states, memory)
             network.zero_grad()
-            logits, values, _ = network(states, memory)
-            (logits.square().mean() + values.square().mean()).backward()
+            said = network(states, memory)
+            (said.logits.square().mean() + said.values.square().mean()).backward()
             return batch
 
         return step

@@ -27,8 +27,8 @@ def test_the_agent_comes_back_as_it_was(agent):
     trained = load_agent(agent)
     states = random_states(2)
     for one, two in zip(
-        network(states, network.initial_memory(2)),
-        trained.network(states, trained.network.initial_memory(2)),
+        network(states, network.initial_memory(2))[:3],
+        trained.network(states, trained.network.initial_memory(2))[:3],
         strict=True,
     ):
         assert torch.equal(one, two)

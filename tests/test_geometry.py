@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +9,8 @@ from regagent.geometry import (
     ACTIONS,
     IDENTITY,
     act,
+    act_all,
+    actions,
     compose,
     corner_matrix,
     invert,
@@ -88,3 +91,14 @@ def test_an_action_is_applied_after_the_pose():
     assert np.allclose(act(pose, 6), [5.25, 0.0, 0.0, 1.05])  # scaling about the centre moves the shift too
     assert np.allclose(act(pose, 0), [6.0, 0.0, 0.0, 1.0])
     assert np.allclose(act(np.tile(pose, (8, 1)), np.arange(8)), compose(ACTIONS, pose))
+
+
+def test_smaller_actions_move_by_a_part():
+    pose = np.array([5.0, -2.0, 10.0, 1.0])
+    sizes = (1.0, 0.25)
+    assert np.array_equal(actions(sizes)[:8], ACTIONS)
+    assert np.allclose(act(pose, 8, sizes), [5.25, -2.0, 10.0, 1.0])
+    assert np.allclose(act(pose, 12, sizes), compose([0.0, 0.0, 0.25, 1.0], pose))
+    assert np.allclose(act(pose, 15, sizes), compose([0.0, 0.0, 0.0, 0.9875], pose))
+    every = act_all(torch.tensor(pose), sizes)
+    assert np.allclose(every, act(np.tile(pose, (16, 1)), np.arange(16), sizes))

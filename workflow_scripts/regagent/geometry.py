@@ -1,4 +1,4 @@
-"""Similarity transforms of the plane (Eq. 3), the eight actions (§3.2) and the distances between poses.
+"""Similarity transforms of the plane (Eq. 3), the actions (§3.2) and the distances between poses.
 
 A *pose* is an array (..., 4): tx px, ty px, angle degrees, scale. Points are (..., N, 2) in centred
 pixel coordinates: x to the right, y down, the origin at the centre ((W-1)/2, (H-1)/2) of the image.
@@ -25,7 +25,7 @@ POSE = ["tx", "ty", "angle", "scale"]
 
 IDENTITY: NDArray[np.float64] = np.array([0.0, 0.0, 0.0, 1.0])
 
-#: The eight actions as poses: one pixel in x and y, one degree, 0.05 of scale, each in both directions.
+#: The paper's eight actions as poses: one pixel in x and y, one degree, 0.05 of scale, both ways.
 ACTIONS: NDArray[np.float64] = np.array(
     [
         [1.0, 0.0, 0.0, 1.0],
@@ -90,21 +90,32 @@ def transform(pose: Array, points: Array) -> Array:
     return points @ xp.swapaxes(m[..., :, :2], -1, -2) + m[..., None, :, 2]
 
 
+#: The sizes of the actions that an agent may take: one, as in the paper.
+PAPER_SIZES = (1.0,)
+
+
 @cache
-def _actions_on(device: torch.device) -> Tensor:
-    return torch.tensor(ACTIONS, device=device)
+def actions(sizes: tuple[float, ...]) -> NDArray[np.float64]:
+    """Return the eight actions (8·K, 4) of each of K sizes: with 0.25, a quarter of the paper's."""
+    steps = ACTIONS - IDENTITY
+    return np.concatenate([IDENTITY + size * steps for size in sizes])
 
 
-def act(pose: Array, action: int | Array) -> Array:
-    """Return a ∘ T for the pose(s) T (..., 4) and action number(s) in 0..7 (§3.2)."""
+@cache
+def _actions_on(sizes: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(actions(sizes), device=device)
+
+
+def act(pose: Array, action: int | Array, sizes: tuple[float, ...] = PAPER_SIZES) -> Array:
+    """Return a ∘ T for the pose(s) T (..., 4) and the number(s) of ``actions`` (§3.2)."""
     if isinstance(pose, Tensor):
-        return compose(_actions_on(pose.device)[action], pose)
-    return compose(ACTIONS[np.asarray(action)], pose)
+        return compose(_actions_on(sizes, pose.device)[action], pose)
+    return compose(actions(sizes)[np.asarray(action)], pose)
 
 
-def act_all(pose: Tensor) -> Tensor:
-    """Return a ∘ T (..., 8, 4) for the poses T (..., 4) and each of the eight actions a."""
-    return compose(_actions_on(pose.device), pose[..., None, :])
+def act_all(pose: Tensor, sizes: tuple[float, ...] = PAPER_SIZES) -> Tensor:
+    """Return a ∘ T (..., A, 4) for the poses T (..., 4) and each of the A ``actions`` a."""
+    return compose(_actions_on(sizes, pose.device), pose[..., None, :])
 
 
 def corner_matrix(pose: Array, size: int) -> Array:

@@ -124,7 +124,14 @@ def start_training(
 ) -> tuple[SharedLearner, Callable[[int], Worker]]:
     """Return what the workers share, at its random start, and what makes the worker of a number."""
     torch.manual_seed(seed)
-    network = AgentNetwork(settings.network, settings.values, pairs.size, settings.rescale_values).to(device)
+    network = AgentNetwork(
+        settings.network,
+        settings.values,
+        pairs.size,
+        settings.rescale_values,
+        settings.action_sizes,
+        judges=settings.judging_weight > 0,
+    ).to(device)
     shared = SharedLearner(network, settings, device)
     return shared, lambda index: Worker(index, shared, pairs, ranges, seed, environments)
 

@@ -19,7 +19,7 @@ from regagent.agent.stopping import Thresholds
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.run_tables import read_registrations
 from regagent.files import UserError, read_table, reason
-from regagent.geometry import ACTIONS
+from regagent.geometry import actions
 from regagent.pairs.slices import read_cohort
 from regagent.reproduction.provenance import commit, package_versions
 from regagent.settings import Inference, Slices
@@ -44,6 +44,8 @@ class Network(Fact):
     values: Literal[1, 2]
     size: int
     rescaled: bool
+    action_sizes: tuple[FiniteFloat, ...] = (1.0,)
+    judges: bool = False
 
 
 class Evaluation(Fact):
@@ -106,7 +108,7 @@ def export_agent(
     widths = [pairs.mm_per_px for pairs in cohort]
     facts = AgentFacts(
         network=Network.model_validate(network.arguments),
-        actions=ACTIONS.tolist(),
+        actions=actions(network.action_sizes).tolist(),
         slices=slice_settings,
         inference=inference,
         thresholds=Thresholds.read(threshold),
@@ -173,9 +175,10 @@ def load_agent(path: str | Path) -> TrainedAgent:
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"])) or "facts"
         raise UserError(f"{path}: {key}: {fault['msg']} (found {fault['input']!r:.80})") from error
-    if np.shape(facts.actions) != ACTIONS.shape or not np.allclose(facts.actions, ACTIONS):
+    expected = actions(facts.network.action_sizes)
+    if np.shape(facts.actions) != expected.shape or not np.allclose(facts.actions, expected):
         raise UserError(
-            f"{path}: its actions are {facts.actions}, expected those of this software, {ACTIONS.tolist()}"
+            f"{path}: its actions are {facts.actions}, expected those of this software, {expected.tolist()}"
         )
     if facts.network.size != facts.slices.size:
         raise UserError(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regagent.agent import rewards
 from regagent.agent.networks import BLOCK, to_blocks, to_states
-from regagent.geometry import IDENTITY, act, invert
+from regagent.geometry import IDENTITY, act, actions, invert
 from regagent.images import Image, warp_images
 from regagent.pairs.augmentation import augment_pairs
 from regagent.pairs.perturbations import sample_perturbations
@@ -64,7 +64,7 @@ class Step:
     """What a step gave in every episode, (B,) where nothing else is said; ``distance`` is D after it."""
 
     before: Tensor
-    candidates: Tensor  # (B, 8) D after each action that could have been taken
+    candidates: Tensor  # (B, A) D after each action that could have been taken
     distance: Tensor
     terminated: Tensor
     truncated: Tensor
@@ -126,7 +126,7 @@ class Episodes:
         return torch.randint(high, (count,), generator=self.generator, device=self.device)
 
     def measure(self, which: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Return D (B,) of the chosen episodes' poses, and D (B, 8) after each action."""
+        """Return D (B,) of the chosen episodes' poses, and D (B, A) after each action."""
         arrays = self.settings, self.pose[which], self.perturbation[which], self.landmarks[which]
         return rewards.distance(*arrays), rewards.distances_after(*arrays)
 
@@ -189,7 +189,7 @@ class Episodes:
     def step(self, actions: Tensor) -> Step:
         """Apply T ← a ∘ T with the actions (B,); does not reset what ended."""
         before, candidates = self.distance, self.candidates
-        self.pose = act(self.pose, actions)
+        self.pose = act(self.pose, actions, self.settings.action_sizes)
         self.elapsed = self.elapsed + 1
         self.distance = candidates.gather(1, actions[:, None])[:, 0]
         self.candidates = rewards.distances_after(self.settings, self.pose, self.perturbation, self.landmarks)
@@ -201,7 +201,7 @@ class Episodes:
 
 
 class RegistrationEnvironment(gymnasium.Env):
-    """One episode behind Gymnasium's interface: eight actions, state (H, H, 2) in [0, 1] as learned from.
+    """One episode behind Gymnasium's interface: A actions, state (H, H, 2) in [0, 1] as learned from.
 
     ``reward`` is 'paper' (-D, Eq. 4) or 'potential' (the fall of D). ``info`` holds the pose, D and the
     perturbation.
@@ -213,7 +213,7 @@ class RegistrationEnvironment(gymnasium.Env):
         self.episodes = Episodes(pairs, ranges, settings, 1, torch.Generator())
         self.reward = reward
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (pairs.size, pairs.size, 2), np.float32)
-        self.action_space = gymnasium.spaces.Discrete(8)
+        self.action_space = gymnasium.spaces.Discrete(len(actions(settings.action_sizes)))
 
     def _state(self) -> tuple[Image, dict]:
         episodes = self.episodes

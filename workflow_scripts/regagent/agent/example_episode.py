@@ -1,5 +1,6 @@
 """One registration step by step: where the agent went on one test case, and what it valued (§3.6)."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,18 @@ from regagent.pairs.perturbations import perturbed_pairs
 from regagent.pairs.slices import read_cohort
 from regagent.settings import Inference
 
-#: The eight actions (§3.2), and the other ways in which a pose is reached.
-ACTION_NAMES = (
-    *("x + 1 px", "x − 1 px", "y + 1 px", "y − 1 px"),
-    *("turn + 1°", "turn − 1°", "scale × 1.05", "scale × 0.95"),
-)
+#: The other ways than by an action in which a pose is reached.
 START, LOOKED_AHEAD, HIGHEST_VALUE = "start", "look-ahead", "highest value"
+
+
+def action_names(sizes: Iterable[float]) -> list[str]:
+    """Return what each of ``geometry.actions`` does."""
+    names = []
+    for size in sizes:
+        names += [f"{axis} {sign} {size:g} px" for axis in "xy" for sign in "+−"]
+        names += [f"turn + {size:g}°", f"turn − {size:g}°"]
+        names += [f"scale × {1 + 0.05 * size:g}", f"scale × {1 - 0.05 * size:g}"]
+    return names
 
 
 def walk_case(
@@ -36,11 +43,11 @@ def walk_case(
     Columns: step, the pose, value, reached_by (an action's name, or what gave the last pose: the look-ahead,
     or the highest value where no value reached ``threshold``). The look-ahead's pose has no value.
     """
-    rows, reached_by = [], [START]
+    rows, reached_by, names = [], [START], action_names(network.action_sizes)
 
     def note(step: int, walk: Walk, value: NDArray) -> None:
         rows.append((step, *walk.pose[0], value[0], reached_by[-1]))
-        reached_by.append(ACTION_NAMES[int(walk.logits.argmax())])
+        reached_by.append(names[int(walk.logits.argmax())])
 
     found = register(network, fixed[None], moving[None], threshold, settings, True, seed, note)
     last = (np.nan, LOOKED_AHEAD) if found.stopped[0] else (found.value[0], HIGHEST_VALUE)

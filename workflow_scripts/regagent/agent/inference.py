@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regagent.agent.checkpoints import load_model
 from regagent.agent.environment import observe
-from regagent.agent.networks import ACTION_COUNT, AgentNetwork, choose_device, to_blocks
+from regagent.agent.networks import AgentNetwork, choose_device, to_blocks
 from regagent.agent.stopping import Thresholds, ends, reached
 from regagent.evaluation.registrations import registration_table, summarise
 from regagent.files import read_table, write_table
@@ -26,8 +26,8 @@ logger = logging.getLogger("regagent")
 
 Array = NDArray[np.float64]
 
-#: Poses that agree when counted in these units, a quarter of an action's step, share one look at the images
-#: (px, px, degrees, scale): a shift before a turn ends close to a turn before a shift.
+#: Poses that agree when counted in these units (px, px, degrees, scale), a quarter of an action's step, share
+#: one look at the images: a shift before a turn ends close to a turn before a shift. Times the smallest size.
 SAME_VIEW = np.array([0.25, 0.25, 0.25, 0.0125])
 
 #: States that go through the convolutions at once: on a CPU as many as its cache holds.
@@ -58,7 +58,7 @@ class Walk:
     case: NDArray[np.int64]  # (B,) which of the N pairs of images
     pose: Array  # (B, 4)
     memory: Tensor  # (B, 2, 256), or (B, 2, 0) without an LSTM
-    logits: Tensor  # (B, 8)
+    logits: Tensor  # (B, A)
     seen: dict[tuple[int, ...], Tensor]  # the features (256,) of a case's pose, counted in ``SAME_VIEW``
 
     @classmethod
@@ -66,7 +66,7 @@ class Walk:
         """Return the walk at the identity in every pair of the images (N, H, H)."""
         count, memory = len(fixed), network.initial_memory(len(fixed))
         still, moved = (torch.as_tensor(images, device=memory.device) for images in (fixed, moving))
-        pose, logits = np.tile(IDENTITY, (count, 1)), memory.new_zeros(count, ACTION_COUNT)
+        pose, logits = np.tile(IDENTITY, (count, 1)), memory.new_zeros(count, network.policy.out_features)
         return cls(network, to_blocks(still), moved, np.arange(count), pose, memory, logits, {})
 
     def select(self, chosen: NDArray) -> "Walk":
@@ -89,13 +89,16 @@ class Walk:
     @torch.no_grad()
     def look(self) -> Array:
         """Take in the states; return their values (B,) in the paper's units."""
-        self.logits, values, self.memory = self.network.decide(self._features(), self.memory)
-        return self.network.value_to_stop_by(values).double().cpu().numpy()
+        said = self.network.decide(self._features(), self.memory)
+        self.logits, self.memory = said.logits, said.memory
+        return self.network.value_to_stop_by(said.values).double().cpu().numpy()
 
     def _features(self) -> Tensor:
         """Return the features (B, 256) of the states, computed once for all like poses of a case."""
         device = self.memory.device
-        views = np.column_stack([self.case, np.rint(self.pose / SAME_VIEW)]).astype(int)
+        views = np.column_stack(
+            [self.case, np.rint(self.pose / (SAME_VIEW * min(self.network.action_sizes)))]
+        ).astype(int)
         keys = list(map(tuple, views.tolist()))
         new = {key: row for row, key in enumerate(keys) if key not in self.seen}
         rows, size = np.array(list(new.values()), int), STATES_AT_ONCE[device.type]
@@ -108,17 +111,20 @@ class Walk:
 
     def move(self) -> None:
         """Take the action of the highest probability everywhere."""
-        self.pose = act(self.pose, self.logits.argmax(-1).cpu().numpy())
+        self._act(self.logits.argmax(-1).cpu().numpy())
 
     def explore(self, rng: np.random.Generator, uniform: bool) -> None:
         """Take an action drawn uniformly, or from the policy."""
         if uniform:
-            actions = rng.integers(0, ACTION_COUNT, len(self.pose))
+            actions = rng.integers(0, self.logits.shape[1], len(self.pose))
         else:
             probabilities = torch.softmax(self.logits.double(), -1).cpu().numpy()
             drawn = rng.random((len(self.pose), 1))
-            actions = (probabilities.cumsum(-1) < drawn).sum(-1).clip(max=ACTION_COUNT - 1)
-        self.pose = act(self.pose, actions)
+            actions = (probabilities.cumsum(-1) < drawn).sum(-1).clip(max=self.logits.shape[1] - 1)
+        self._act(actions)
+
+    def _act(self, actions: NDArray) -> None:
+        self.pose = act(self.pose, actions, self.network.action_sizes)
 
 
 #: Is told of a step's number, the walk of the pairs that go on, and their values (B,).

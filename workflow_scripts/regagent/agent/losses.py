@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from regagent.agent.distance import distance_loss
 from regagent.agent.returns import advantages, rescale, unscale
 from regagent.agent.rewards import paper_reward, potential_reward
 from regagent.agent.rollout import Rollout
@@ -45,7 +46,7 @@ def _paper_advantages(
 
 
 def _potential_rewards(rollout: Rollout, settings: ReinforcementAgent) -> Tensor:
-    """Return the shaped reward (T, B, 8) of each action that could have been taken."""
+    """Return the shaped reward (T, B, A) of each action that could have been taken."""
     return settings.reward_scale * potential_reward(
         rollout.before[..., None],
         rollout.candidates,
@@ -62,6 +63,13 @@ def _potential_advantages(
     values = _values(rollout, 0)
     advantage = advantages(reward, values, rollout.ended, settings.discount, settings.trace_decay)
     return advantage, 0.5 * F.mse_loss(rollout.values[..., 0], values[:-1] + advantage)
+
+
+def _judging_loss(rollout: Rollout, settings: Agent) -> Tensor | float:
+    """Return the weighted loss of the predicted D of a network that judges, else 0."""
+    if rollout.distance_logits is None:
+        return 0.0
+    return settings.judging_weight * distance_loss(rollout.distance_logits, rollout.before).mean()
 
 
 def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress: float = 1.0) -> Tensor:
@@ -100,6 +108,7 @@ def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress:
         - settings.entropy_weight * entropy
         + settings.value_weight * value_loss
         + settings.stopping_weight * progress * stopping_loss
+        + _judging_loss(rollout, settings)
     )
 
 
@@ -110,4 +119,5 @@ def supervised_loss(rollout: Rollout, settings: SupervisedAgent, progress: float
     """
     policy = F.cross_entropy(rollout.logits.flatten(0, 1), rollout.actions.flatten())
     stopping_loss = _paper_advantages(rollout, settings, settings.stopping_discount, None)[1]
-    return policy + settings.stopping_weight * progress * stopping_loss
+    judging_loss = _judging_loss(rollout, settings)
+    return policy + settings.stopping_weight * progress * stopping_loss + judging_loss

@@ -2,16 +2,18 @@
 
 import os
 from functools import cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from regagent.agent.distance import BINS
 from regagent.agent.returns import unscale
+from regagent.geometry import ACTIONS, PAPER_SIZES
 from regagent.jobs import DETERMINISTIC
 
 IMAGE_SIZE = 168
-ACTION_COUNT = 8
 
 #: Layer 1 steps by 4 px: images are given to it in blocks of so many px.
 BLOCK = 4
@@ -88,24 +90,50 @@ def convolutions(size: int) -> Features:
     return layers
 
 
+class Outputs(NamedTuple):
+    """What an agent's network says of B states."""
+
+    logits: Tensor  # (B, A) of the policy over the actions
+    values: Tensor  # (B, V)
+    memory: Tensor  # (B, 2, 256) for the next step, (B, 2, 0) without an LSTM
+    distance: Tensor | None  # (B, K) logits of D over its bins, of a network that judges
+
+
 class AgentNetwork(nn.Module):
-    """Policy π(a|s) over eight actions and state values, with or without an LSTM.
+    """Policy π(a|s) over the A actions of its ``action_sizes``, and state values, with or without an LSTM.
 
     With ``values=2`` the network has two values: the critic of the training reward, and a value that is
     trained on the paper's return and tells when to stop. The last value is always the one to stop by; a
-    ``rescaled`` network holds it on a compressed scale (see ``returns.rescale``).
+    ``rescaled`` network holds it on a compressed scale (see ``returns.rescale``). A network that ``judges``
+    also predicts its distance D to the truth (see ``agent.distance``).
     """
 
-    def __init__(self, kind: str, values: int = 1, size: int = IMAGE_SIZE, rescaled: bool = False):
+    def __init__(
+        self,
+        kind: str,
+        values: int = 1,
+        size: int = IMAGE_SIZE,
+        rescaled: bool = False,
+        action_sizes: tuple[float, ...] = PAPER_SIZES,
+        judges: bool = False,
+    ):
         super().__init__()
-        self.arguments = {"kind": kind, "values": values, "size": size, "rescaled": rescaled}
-        self.rescaled = rescaled
+        self.arguments = {
+            "kind": kind,
+            "values": values,
+            "size": size,
+            "rescaled": rescaled,
+            "action_sizes": action_sizes,
+            "judges": judges,
+        }
+        self.rescaled, self.action_sizes = rescaled, action_sizes
         self.features = convolutions(size)
         self.lstm = nn.LSTMCell(256, 256) if kind == "CNN-LSTM" else None
         self.hidden = nn.Identity() if self.lstm else nn.Sequential(nn.Linear(256, 128), nn.ELU())
         width = 256 if self.lstm else 128
-        self.policy = nn.Linear(width, ACTION_COUNT)
+        self.policy = nn.Linear(width, len(ACTIONS) * len(action_sizes))
         self.value = nn.Linear(width, values)
+        self.distance = nn.Linear(width, BINS) if judges else None
         for weight in self.lstm.parameters() if self.lstm else ():
             nn.init.orthogonal_(weight) if weight.ndim == 2 else nn.init.zeros_(weight)
         nn.init.orthogonal_(self.policy.weight, 0.01)
@@ -115,18 +143,18 @@ class AgentNetwork(nn.Module):
         """Return the memory at an episode's start: hidden and cell state (B, 2, 256), (B, 2, 0) for CNN."""
         return self.policy.weight.new_zeros(count, 2, 256 if self.lstm else 0)
 
-    def forward(self, states: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits (B, 8), values (B, V) and the next memory of states (B, 32, H/4, H/4)."""
+    def forward(self, states: Tensor, memory: Tensor) -> Outputs:
+        """Return what the network says of states (B, 32, H/4, H/4) with the memory of the last step."""
         return self.decide(self.features(states), memory)
 
-    def decide(self, features: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def decide(self, features: Tensor, memory: Tensor) -> Outputs:
         """Return what ``forward`` returns from the states' features (B, 256), which hold no memory."""
         if self.lstm is None:
             x = self.hidden(features)
         else:
             x, cell = self.lstm(features, memory.unbind(1))
             memory = torch.stack([x, cell], 1)
-        return self.policy(x), self.value(x), memory
+        return Outputs(self.policy(x), self.value(x), memory, self.distance(x) if self.distance else None)
 
     def value_to_stop_by(self, values: Tensor) -> Tensor:
         """Return the value to stop by (...) in the paper's units, of values (..., V)."""

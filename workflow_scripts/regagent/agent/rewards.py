@@ -10,7 +10,7 @@ from regagent.settings import Agent
 def distance(settings: Agent, pose: Tensor, perturbation: Tensor, landmarks: Tensor) -> Tensor:
     """Return the distance D (...) of poses (..., 4) to the truth: 'LME' in px (Eq. 4), or 'matrix'.
 
-    A new distance is a branch here. Leading axes broadcast: ``distances_after`` asks for (B, 8) at once.
+    A new distance is a branch here. Leading axes broadcast: ``distances_after`` asks for (B, A) at once.
     """
     if settings.distance == "LME":
         return landmark_distance(pose, perturbation, landmarks)
@@ -18,11 +18,12 @@ def distance(settings: Agent, pose: Tensor, perturbation: Tensor, landmarks: Ten
 
 
 def distances_after(settings: Agent, pose: Tensor, perturbation: Tensor, landmarks: Tensor) -> Tensor:
-    """Return D (B, 8) of the next pose a ∘ T for each of the eight actions a."""
+    """Return D (B, A) of the next pose a ∘ T for each of the A actions a."""
+    sizes = settings.action_sizes
     if settings.distance == "LME":
         # Eq. 4 as in ``distance``, but what the actions share is composed once: every step asks for this.
-        return displacement(act_all(compose(pose, perturbation)), landmarks[:, None])
-    return distance(settings, act_all(pose), perturbation[:, None], landmarks[:, None])
+        return displacement(act_all(compose(pose, perturbation), sizes), landmarks[:, None])
+    return distance(settings, act_all(pose, sizes), perturbation[:, None], landmarks[:, None])
 
 
 def paper_reward(after: Tensor, terminated: Tensor, terminal_reward: float) -> Tensor:

@@ -13,13 +13,13 @@ from regagent.agent.rewards import paper_reward
 
 @dataclass(frozen=True)
 class Rollout:
-    """T steps of B episodes; V is the number of the network's values."""
+    """T steps of B episodes; A is the number of actions, V that of the network's values."""
 
-    logits: Tensor  # (T, B, 8), with graph
+    logits: Tensor  # (T, B, A), with graph
     values: Tensor  # (T, B, V), with graph
     actions: Tensor  # (T, B)
     before: Tensor  # (T, B) D before the action
-    candidates: Tensor  # (T, B, 8) D after each action that could have been taken
+    candidates: Tensor  # (T, B, A) D after each action that could have been taken
     after: Tensor  # (T, B) D after it
     terminated: Tensor  # (T, B) true where D fell below the terminal distance
     truncated: Tensor  # (T, B) true where the step limit cut the episode
@@ -27,6 +27,9 @@ class Rollout:
     final_values: Tensor  # (B, V) values of the state after the last step
     terminal_values: Tensor  # (K, V) values of K states, with graph
     terminal: Tensor  # (K,) true for those of them at which an episode terminated
+    distance_logits: (
+        Tensor | None
+    )  # (T, B, bins) of D before the action, of a network that judges, with graph
 
     @property
     def ended(self) -> Tensor:
@@ -71,18 +74,19 @@ class Actor:
         """Take ``length`` steps in every episode; episodes that end start anew."""
         episodes = self.episodes
         self.memory = self.memory.detach()
-        logits, values, actions, steps, truncation_values, counts = [], [], [], [], [], []
+        outputs, actions, steps, truncation_values, counts = [], [], [], [], []
         terminal = [(self.states[:0], self.memory[:0], self.steps[:0].bool())]
         for _ in range(length):
-            step_logits, step_values, self.memory = self.network(self.states, self.memory)
-            chosen = choose(step_logits)
+            said = self.network(self.states, self.memory)
+            self.memory = said.memory
+            chosen = choose(said.logits)
             step = episodes.step(chosen)
             self.steps = self.steps + 1
             self.reward = self.reward + paper_reward(
                 step.distance, step.terminated, episodes.settings.terminal_reward
             )
             counts.append((self.steps, self.reward))
-            cut_values = torch.zeros_like(step_values)
+            cut_values = torch.zeros_like(said.values)
             rows, cut = rows_where(step.truncated)
             if len(rows):
                 cut_values[rows] = self._look(episodes.states(rows), self.memory[rows]) * cut[:, None]
@@ -93,8 +97,7 @@ class Actor:
             self.memory = self.memory * goes_on[:, None, None]
             self.steps, self.reward = self.steps * goes_on, self.reward * goes_on
             self.states = episodes.states()
-            logits.append(step_logits)
-            values.append(step_values)
+            outputs.append(said)
             actions.append(chosen)
             steps.append(step)
             truncation_values.append(cut_values)
@@ -103,10 +106,11 @@ class Actor:
             column = torch.stack([getattr(step, name) for step in steps])
             return column.float() if column.is_floating_point() else column
 
+        judged = [said.distance for said in outputs if said.distance is not None]
         last_states, last_memory, reached = map(torch.cat, zip(*terminal, strict=True))
         rollout = Rollout(
-            logits=torch.stack(logits),
-            values=torch.stack(values),
+            logits=torch.stack([said.logits for said in outputs]),
+            values=torch.stack([said.values for said in outputs]),
             actions=torch.stack(actions),
             before=gather("before"),
             candidates=gather("candidates"),
@@ -115,15 +119,16 @@ class Actor:
             truncated=gather("truncated"),
             truncation_values=torch.stack(truncation_values).detach(),
             final_values=self._look(self.states, self.memory),
-            terminal_values=self.network(last_states, last_memory)[1],
+            terminal_values=self.network(last_states, last_memory).values,
             terminal=reached,
+            distance_logits=torch.stack(judged) if judged else None,
         )
         self._record(rollout, *map(torch.stack, zip(*counts, strict=True)))
         return rollout
 
     @torch.no_grad()
     def _look(self, states: Tensor, memory: Tensor) -> Tensor:
-        return self.network(states, memory)[1]
+        return self.network(states, memory).values
 
     def _record(self, rollout: Rollout, steps: Tensor, reward: Tensor) -> None:
         """Keep what is known of the episodes that ended; counts and rewards (T, B) are running sums."""

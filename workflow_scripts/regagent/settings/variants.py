@@ -48,6 +48,10 @@ class Agent(Model):
     """Fraction of the episodes that start on the way to the truth instead of at the perturbed pose (0 in the
     paper)."""
 
+    action_sizes: tuple[PositiveFloat, ...] = Field((1.0,), min_length=1)
+    """Sizes of the actions. Each gives eight: so many px in x and y, degrees, and steps of 0.05 of scale, in
+    both directions (§3.2: 1 alone)."""
+
     terminal_distance: PositiveFloat = 1.0
     """An episode succeeds when D falls below this, in px for `LME`."""
 
@@ -87,6 +91,9 @@ class Agent(Model):
     stopping_weight: NonNegative = 0.1
     """Weight of the stopping value in the loss at the end of the training. It grows from 0, because at full
     weight from the start it would dominate the policy in the layers that both share."""
+
+    judging_weight: NonNegative = 0.0
+    """Weight in the loss with which the network learns to predict its distance D. 0 is a network without."""
 
     augmentation: Augmentation = Augmentation()
     """Random variations of the training pairs."""
