@@ -280,6 +280,8 @@ def test_the_command(tmp_path, scans, capsys):
     assert capsys.readouterr().err == ""
     assert main(["datasets", "rire", str(tmp_path / "nowhere")]) == 1
     assert capsys.readouterr().err == f"error: {tmp_path}/nowhere: no such folder\n"
+    assert main(["datasets", "rire", str(tmp_path / "data"), "--out=~/rire.tsv"]) == 2
+    assert "~/rire.tsv: the shell did not replace ~ by your home folder" in capsys.readouterr().err
     with pytest.raises(SystemExit) as end:
         main(["datasets", "another", str(tmp_path / "data")])
     assert end.value.code == 2

@@ -204,8 +204,10 @@ def _apply(**options: Any) -> int:
 
 
 def _datasets(kind: str, folder: str, out: str) -> int:
+    from regagent.command.outputs import check_home
     from regagent.patients.datasets import write_sheet
 
+    check_home(out)
     write_sheet(kind, folder, out)
     return DONE
 
