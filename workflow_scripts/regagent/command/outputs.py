@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from regagent.files import UserError, write_whole
+from regagent.files import UserError, refuse_protected, write_whole
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
@@ -38,6 +38,7 @@ def check_outputs(
         if real in taken:
             raise UsageError(f"{path}: is named twice; each output needs a file of its own")
         taken.add(real)
+        refuse_protected(path)
         folder = next(above for above in Path(real).parents if above.exists())
         if not folder.is_dir():
             raise UserError(f"{path}: cannot be written: {folder} is a file, expected a folder")
