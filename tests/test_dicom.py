@@ -1090,6 +1090,17 @@ def test_signed_pixels_of_jpeg_2000_need_a_signed_header(tmp_path, signed_header
         assert np.array_equal(sitk.GetArrayFromImage(read_image(path)), values)
 
 
+def test_large_values_of_unsigned_jpeg_2000_are_right(tmp_path):
+    writer = sitk.ImageFileWriter()
+    writer.UseCompressionOn()
+    writer.SetCompressor("JPEG2000")
+    values = np.random.default_rng(3).integers(0, 65000, (64, 64), dtype=np.uint16)
+    write_slice(writer, sitk.GetImageFromArray(values), tmp_path / "a.dcm")
+    with edited(tmp_path / "a.dcm") as file:
+        file.PixelSpacing = [1, 1]
+    assert np.array_equal(sitk.GetArrayFromImage(read_image(tmp_path / "a.dcm")), values)
+
+
 def test_signed_values_in_unsigned_pixels_of_jpeg_2000_are_right():
     """pydicom's own file of that kind holds a CT, whose pixels beyond the circle are -2000."""
     path = get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False)
