@@ -31,7 +31,7 @@ from regagent.pairs.slices import choose_slices
 from regagent.patients.modalities import check_modalities
 from regagent.patients.preregistration import resample
 from regagent.settings import Slices
-from regagent.volumes.dicom_headers import warn_of_two_patients
+from regagent.volumes.dicom_files import warn_of_two_patients
 from regagent.volumes.reading import read_image
 
 logger = logging.getLogger("regagent")
