@@ -85,7 +85,6 @@ def few(names: list[str], between: str = ", ") -> str:
     return f"{shown}{between}and {len(names) - 5} more" if len(names) > 5 else shown
 
 
-
 def header_of(file: Path, where: str) -> "Dataset":
     """Read the header of a file. Raises ``UserError``."""
     from pydicom import dcmread  # the import takes 0.4 s, too long where nothing is DICOM
