@@ -47,6 +47,9 @@ else:
         params:
             code=code("import_patient"),
             sheet=SHEET,
+            scans=lambda wildcards: fingerprint(
+                ROWS[wildcards.patient].mr, ROWS[wildcards.patient].ct
+            ),
             trust_values=SETTINGS.cohort.trust_values,
         message:
             "{wildcards.patient}: reading and checking {input.mr} and {input.ct}"
@@ -77,6 +80,7 @@ rule split_patients:
     resources:
         mem_mb=1000,
     params:
+        **({} if SHEET is None else {"sets": [row.set for row in ROWS.values()]}),
         code=code("split_patients"),
         settings=section("split"),
         patients=PATIENTS,

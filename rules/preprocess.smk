@@ -1,11 +1,15 @@
 # From volumes to slice pairs (§4): pre-registration in 3D, slices, landmarks, evaluation points, perturbations.
 
 # The alignment, if it is known: the truth of a simulated patient, or a transform that the sheet gives.
-KNOWN = (
-    {"truth": results("volumes/{patient}/truth.tfm")}
-    if SHEET is None
-    else {"transform": lambda wildcards: ROWS[wildcards.patient].transform or []}
-)
+if SHEET is None:
+    KNOWN = {"truth": results("volumes/{patient}/truth.tfm")}
+    KNOWN_STATE = {}
+else:
+    KNOWN = {"transform": lambda wildcards: ROWS[wildcards.patient].transform or []}
+    KNOWN_STATE = {
+        "transform": lambda wildcards: (file := ROWS[wildcards.patient].transform)
+        and fingerprint(file)
+    }
 
 
 rule preregister_patient:
@@ -35,6 +39,7 @@ rule preregister_patient:
     resources:
         mem_mb=3000,
     params:
+        **KNOWN_STATE,
         code=code("preregister_patient"),
         settings=section("preregistration"),
         sheet=SHEET,

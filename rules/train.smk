@@ -87,6 +87,9 @@ rule import_agent:
         mem_mb=1000,
     params:
         code=code("import_agent"),
+        agent_file=lambda wildcards: fingerprint(
+            SETTINGS.variants[wildcards.variant].model
+        ),
         settings=section("slices"),
     message:
         "{wildcards.variant}: importing the agent {input.agent}"

@@ -118,6 +118,16 @@ def test_what_is_no_file_of_an_agent_is_refused(tmp_path):
     (tmp_path / "agent.pt").write_text("weights")
     with pytest.raises(UserError, match="not an agent file"):
         load_agent(tmp_path)
+    for content, why in (
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7\nsize 12\n", "a pointer of Git LFS"),
+        (b"<html>", "it is damaged, or does not hold weights"),
+        (b"", "it is damaged"),
+        (pickle.dumps({"format": tmp_path}), "it is damaged, or does not hold"),
+    ):
+        (tmp_path / "agent.pt").write_bytes(content)
+        with pytest.raises(UserError, match=f"agent.pt: not an agent file \\({why}") as caught:
+            load_agent(tmp_path)
+        assert "torch" not in str(caught.value).replace(f"{tmp_path}", "").lower()
     torch.save([1, 2], tmp_path / "agent.pt")
     with pytest.raises(UserError, match="not an agent file"):
         load_agent(tmp_path)

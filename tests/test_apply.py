@@ -2,8 +2,12 @@
 
 import base64
 import json
+import os
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -15,6 +19,7 @@ from scans import write_series
 
 from regagent.command.main import main
 from regagent.files import UserError
+from regagent.process import silent_stderr
 from regagent.transforms import read_transform
 
 #: Of a voxel (i, j, k): 2, 3 and 4 mm to the patient's left, back and head, from (10, 20, 30) mm on.
@@ -355,6 +360,71 @@ def test_a_table_of_slicer_states_its_system_by_its_columns(run, tmp_path, colum
     assert [float(cell) for cell in row.split(",")[1:4]] == expected
 
 
+@pytest.mark.parametrize(("columns", "given"), [("l,p,s", "1,2,3"), ("r,a,s", "-1,-2,3")])
+@pytest.mark.parametrize("nowhere", [",,", "0,0,0"])
+def test_points_that_are_not_placed_yet_stay_as_they_are(run, tmp_path, columns, given, nowhere):
+    more = "defined,selected,visible,locked,description"
+    text = f"label,{columns},{more}\nF-1,{nowhere},0,1,1,0,\nF-2,{{}},1,1,1,0,\nF-3,{nowhere},0,1,1,0,\n"
+    (tmp_path / "p.csv").write_text(text.format(given))
+    assert run(POINTS.format("p.csv", "o.csv")) == (0, [])
+    expected = {"l,p,s": "3.0,5.0,7.0", "r,a,s": "-3.0,-5.0,7.0"}[columns]
+    assert (tmp_path / "o.csv").read_text() == text.format(expected)
+    (tmp_path / "p.csv").write_text(text.format(",,"))
+    code, (line,) = run(POINTS.format("p.csv", "o.csv"))
+    assert code == 1 and "p.csv, row 3: coordinates nothing, nothing, nothing" in line
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "expected"),
+    [
+        *(
+            ("coordinateSystem", value, "LPS")
+            for value in ("RAS+", "scanner RAS", "R-A-S", "tkRAS", "IJK", "3")
+        ),
+        *(
+            (name, "RAS", "LPS")
+            for name in ("coordsys", "Coord_System", "coordinate-space", "frame", "system")
+        ),
+        *((name, "RAS", "LPS") for name in ("orientation", "Reference", "referenceFrame")),
+        ("space", "MNI", "LPS"),
+        *(("unit", value, "mm") for value in ("cm", "m", "um", "voxel")),
+        *((name, "cm", "mm") for name in ("Units", "coordinateUnits", "coordinate_unit")),
+    ],
+)
+def test_a_column_that_states_another_system_or_unit_refuses_the_table(
+    run, tmp_path, column, value, expected
+):
+    (tmp_path / "p.csv").write_text(f"x,y,z,{column}\n1,2,3,\n1,2,3,{value}\n")
+    code, (line,) = run(POINTS.format("p.csv", "o.csv"))
+    assert code == 1 and f"p.csv, row 3: column '{column}' states {value}, expected {expected}" in line
+    assert not (tmp_path / "o.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("columns", "values"),
+    [
+        ("coordinateSystem,unit", "LPS,mm"),
+        ("space,units", "lps+,Millimeter"),
+        ("coordsys,coordinateUnits", ","),
+        ("space,unit", "n/a,n/a"),
+        ("CoordinateSystem,Unit", "1, mm "),
+        ("frame,orientation", "0,axial"),
+        ("reference,system", "A1,10-20"),
+    ],
+)
+def test_a_column_that_states_lps_and_mm_or_is_about_something_else_stays(run, tmp_path, columns, values):
+    (tmp_path / "p.csv").write_text(f"x,y,z,{columns}\n1,2,3,{values}\n")
+    assert run(POINTS.format("p.csv", "o.csv")) == (0, [])
+    assert (tmp_path / "o.csv").read_text() == f"x,y,z,{columns}\n3.0,5.0,7.0,{values}\n"
+
+
+@pytest.mark.parametrize("system", ["RAS", "ras+", "0", ""])
+def test_columns_r_a_s_may_state_ras(run, tmp_path, system):
+    (tmp_path / "p.csv").write_text(f"r,a,s,space\n-1,-2,3,{system}\n")
+    assert run(POINTS.format("p.csv", "o.csv")) == (0, [])
+    assert (tmp_path / "o.csv").read_text() == f"r,a,s,space\n-3.0,-5.0,7.0,{system}\n"
+
+
 @pytest.mark.parametrize("name", ["p.csv", "p.fcsv", "p.mrk.json"])
 def test_no_points_are_an_empty_table(run, tmp_path, name):
     empty = {"p.csv": "x,y,z,label\n", "p.fcsv": fcsv("LPS"), "p.mrk.json": markups("LPS")}
@@ -386,9 +456,12 @@ def test_no_points_are_an_empty_table(run, tmp_path, name):
         ("x,y,z\n10,20,30,40\n", "p.csv, row 2: 4 cells, expected 3 as in the header"),
         ("x,y,z,\n10,20,30,40\n", "p.csv, row 2: 4 cells, expected 3 as in the header"),
         ("x,y,z\n1_0,2,3\n", "p.csv, row 2: coordinates 1_0, 2, 3, expected numbers in mm"),
-        ("x,y,z,space\n1,2,3,LPS\n1,2,3,RAS\n", "p.csv, row 3: column 'space' states RAS, but"),
-        ("x,y,z,coordinateSystem\n1,2,3,0\n", "p.csv, row 2: column 'coordinateSystem' states RAS, but"),
-        ("r,a,s,space\n1,2,3,lps\n", "p.csv, row 2: column 'space' states LPS, but the names of the coord"),
+        ("x,y,z,space\n1,2,3,LPS\n1,2,3,RAS\n", "p.csv, row 3: column 'space' states RAS, expected LPS as"),
+        (
+            "x,y,z,coordinateSystem\n1,2,3,0\n",
+            "p.csv, row 2: column 'coordinateSystem' states 0, expected LPS",
+        ),
+        ("r,a,s,space\n1,2,3,lps\n", "p.csv, row 2: column 'space' states lps, expected RAS as r, a, s"),
         (",,\n1,2,3\n", "p.csv, row 2: 3 cells, expected 0"),
         (",,\n", "p.csv: not a readable table (it is empty)"),
     ],
@@ -523,6 +596,11 @@ def test_a_fcsv_is_mapped_in_lps_and_kept_in_its_system(run, tmp_path, system, g
         ("0,1,2,3,0,0,0,1,1,1,0,F,,", "0,1,2", "p.fcsv, line 4: coordinates 1, 2, nothing"),
         ("1,2,3", "1,5,2,5,3,5", "p.fcsv, line 4: 17 cells, expected 14 (decimal commas?)"),
         ("# columns", "# CoordinateSystem = RAS\n# columns", "p.fcsv: states two coordinate systems"),
+        (
+            "# columns",
+            "# columns = id,z,y,x\n# columns",
+            "p.fcsv: names its columns twice, differently; keep",
+        ),
     ],
 )
 def test_faulty_fcsv_files_are_named(run, tmp_path, old, new, message):
@@ -713,6 +791,91 @@ def test_several_transforms_in_a_binary_file_are_refused(run, tmp_path, name):
     assert code == 1 and line.startswith(f"error: {name}: holds several transforms that are not joined")
 
 
+AFFINE = itk_text("AffineTransform", "1 0 0 0 1 0 0 0 1 1 2 3")
+EULER_2D = itk_text("Euler2DTransform", ".1 5 6", "0 0").replace("3_3", "2_2")
+
+
+def composite(dimension, *parts):
+    """The text of a composite as ITK writes it, of texts of other transforms."""
+    head = itk_text("CompositeTransform", "", "").replace("3_3", f"{dimension}_{dimension}")
+    return head + "".join(part.replace(HEADER, "#Transform 1\n") for part in parts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        composite(3, EULER_2D),  # ITK maps to what lies in memory
+        composite(2, EULER_2D, AFFINE),  # and crashes
+        composite(2, AFFINE),
+        composite(3, AFFINE.replace("AffineTransform", "MatrixOffsetTransformBase"), EULER_2D),
+    ],
+)
+def test_a_transform_of_several_dimensions_is_refused(run, tmp_path, text):
+    (tmp_path / "t.tfm").write_text(text)
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
+    code, (line,) = run("--transform t.tfm --points p.csv --out o.csv")
+    assert code == 1 and not (tmp_path / "o.csv").exists()
+    assert line.startswith("error: t.tfm: holds transforms of 2D and 3D, expected one dimension; write all")
+
+
+def test_parts_of_another_dimension_in_hdf5_are_refused(tmp_path):
+    path = tmp_path / "c.h5"
+    shift = sitk.TranslationTransform(3, (1.0, 2.0, 3.0))
+    sitk.WriteTransform(sitk.CompositeTransform([sitk.Euler3DTransform(), shift]), path)
+    assert read_transform(path).TransformPoint((0.0, 0.0, 0.0)) == (1, 2, 3)
+    content = path.read_bytes()
+    assert content.count(b"TranslationTransform_double_3_3") == 1
+    path.write_bytes(content.replace(b"TranslationTransform_double_3_3", b"TranslationTransform_double_2_2"))
+    with pytest.raises(UserError, match="c.h5: holds transforms of 2D and 3D, expected one dimension"):
+        read_transform(path)
+
+
+def test_a_composite_in_text_is_applied_from_its_last_part(run, tmp_path):
+    turn = itk_text("AffineTransform", "0 -1 0 1 0 0 0 0 1 0 0 0")  # (3, 5, 7) to (-5, 3, 7)
+    (tmp_path / "t.tfm").write_text(composite(3, turn, SHIFT))
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
+    assert run("--transform t.tfm --points p.csv --out o.csv") == (0, [])
+    assert (tmp_path / "o.csv").read_text() == "x,y,z\n-5.0,3.0,7.0\n"
+
+
+def test_a_point_that_is_mapped_to_no_number_is_refused(run, tmp_path):
+    (tmp_path / "t.tfm").write_text(itk_text("AffineTransform", "1e308 0 0 0 1e308 0 0 0 1e308 0 0 0"))
+    (tmp_path / "p.csv").write_text("x,y,z\n0.5,0.5,0.5\n10,20,30\n")
+    code, (line,) = run("--transform t.tfm --points p.csv --out o.csv")
+    assert code == 1 and not (tmp_path / "o.csv").exists()
+    assert line == "error: p.csv: the transform maps the point 10, 20, 30 to inf, inf, inf; is it damaged?"
+
+
+@pytest.mark.parametrize("keep", [100, 3000, 6000])
+def test_hdf5_that_is_cut_off_is_one_line_also_from_c(tmp_path, capfd, keep):
+    path = tmp_path / "t.h5"
+    sitk.WriteTransform(
+        sitk.CompositeTransform([sitk.Euler3DTransform(), sitk.TranslationTransform(3)]), path
+    )
+    path.write_bytes(path.read_bytes()[:keep])
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
+    words = [f"--transform={path}", f"--points={tmp_path / 'p.csv'}", f"--out={tmp_path / 'o.csv'}"]
+    assert main(["apply", *words]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"error: {path}: not a transform that ITK reads") and "or a damaged one" in line
+
+
+def test_the_standard_error_is_silent_for_the_body_alone(capfd):
+    with pytest.raises(ValueError, match="of the body"), silent_stderr():
+        os.write(2, b"from C")
+        raise ValueError("of the body")
+    os.write(2, b"after it")
+    assert capfd.readouterr().err == "after it"
+
+
+def test_a_closed_standard_error_stays_closed():
+    body = "import os; from regagent.process import silent_stderr\nos.close(2)\nwith silent_stderr(): pass\n"
+    body += "try: os.fstat(2)\nexcept OSError: print('closed')"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "workflow_scripts")}
+    done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True, env=environment)
+    assert done.stdout == "closed\n"
+
+
 EULER = "0 0 0.1 2 3 4"
 
 
@@ -745,6 +908,8 @@ EULER = "0 0 0.1 2 3 4"
         (itk_text("Euler2DTransform", "-30 2 3", "0 0").replace("3_3", "2_2"), "an angle of -30; degrees?"),
         (itk_text("Similarity2DTransform", "1 30 2 3", "0 0").replace("3_3", "2_2"), "an angle of 30; degr"),
         (SHIFT + SHIFT.replace(HEADER, "#Transform 1\n"), "holds several transforms that are not joined"),
+        (SHIFT.replace("_double_3_3", ""), "its transform is 'TranslationTransform', expected a class with"),
+        (HEADER + "Transform:\nParameters: 1\nFixedParameters:\n", "its transform is '', expected a class"),
     ],
 )
 def test_a_damaged_transform_is_refused(run, tmp_path, text, message):
@@ -844,6 +1009,28 @@ def test_a_composite_with_a_displacement_field_is_applied_but_has_no_inverse(run
     assert (tmp_path / "o.csv").read_text() == "x,y,z\n2.5,4.5,6.5\n"
     code, (line,) = run("--transform c.h5 --points p.csv --out o.csv --inverse")
     assert code == 1 and line.startswith("error: c.h5: its DisplacementFieldTransform has no inverse; give")
+
+
+def test_points_beyond_a_displacement_field_are_counted(run, said, tmp_path):
+    """The field lies from -250 to 250 mm. The shift, which is applied first, takes one point beyond."""
+    shift = sitk.TranslationTransform(3, (100.0, 0.0, 0.0))
+    sitk.WriteTransform(sitk.CompositeTransform([field(0.5), shift]), "c.h5")
+    (tmp_path / "p.csv").write_text("x,y,z\n149,249,-249\n151,0,0\n-320,0,0\n0,0,251\n")
+    assert run("--transform c.h5 --points p.csv --out o.csv")[0] == 0
+    found = pd.read_csv(tmp_path / "o.csv").to_numpy().tolist()
+    assert found == [[249.5, 249.5, -248.5], [251, 0, 0], [-219.5, 0.5, 0.5], [100, 0, 251]]
+    (line,) = said()
+    assert (
+        line
+        == "p.csv: 2 of its points lie beyond the transform's displacement field, which was taken for 0 there"
+    )
+
+
+def test_a_displacement_field_that_holds_all_points_is_not_told(run, said, tmp_path):
+    sitk.WriteTransform(field(0.5), "c.h5")
+    for text in ("x,y,z\n1,2,3\n", "x,y,z\n"):
+        (tmp_path / "p.csv").write_text(text)
+        assert run("--transform c.h5 --points p.csv --out o.csv") == (0, []) and said() == []
 
 
 def test_transforms_are_known_by_their_content(tmp_path):
@@ -973,6 +1160,7 @@ def test_a_place_that_cannot_be_written_to_is_one_line(transform, capsys):
         (["--image=i.nii", "--out=o.nii"], "--image needs --reference"),
         (["--points=p.csv", "--out=o.csv", "--nearest"], "go with --image, not with --points"),
         (["--points=p.csv", "--out=p.csv"], "p.csv: is named twice"),
+        (["--points=p.csv", "--out=~/o.csv"], "~/o.csv: the shell did not replace ~ by your home folder"),
         (["--points=p.csv", "--out=o.nii"], "o.nii: expected a name that ends in .csv, .tsv"),
         (["--image=i.nii", "--reference=r.nii", "--out=o.csv"], "o.csv: expected a name that ends in .nii"),
     ],

@@ -357,12 +357,17 @@ def test_exchanged_modalities(volumes):
 def test_names_that_look_alike_are_told(sheet, tmp_path):
     name = unicodedata.normalize("NFD", "Ärzte.nii")
     (tmp_path / name).touch()
+    (tmp_path / "spaced ").mkdir()
     for written, hint in (
         (
             unicodedata.normalize("NFC", name),
             "does not exist; a file of this name in another form of Unicode",
         ),
         ("mr.nii\u200b.gz", "does not exist; its name has an invisible character"),
+        (
+            "spaced ",
+            "spaced does not exist; one whose name has a space at its end or start does; rename that",
+        ),
     ):
         with pytest.raises(UserError, match=hint):
             read_sheet(sheet(f"{HEADER}P1\t{written}\tct.nii.gz\n"))

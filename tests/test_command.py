@@ -227,6 +227,15 @@ def test_a_folder_that_may_not_be_written_into_is_named_first(pair, monkeypatch,
     assert said == f"error: {pair}/out/t.tfm: cannot be written: no permission to write into {pair}\n"
 
 
+def test_a_write_protected_output_is_named_first(pair, capsys):
+    (pair / "out").mkdir(exist_ok=True)
+    (pair / "out" / "t.tfm").write_text("of yesterday")
+    (pair / "out" / "t.tfm").chmod(0o444)
+    assert register(pair, "no agent") == 1
+    said = capsys.readouterr().err
+    assert said == f"error: {pair}/out/t.tfm: is write-protected; remove it, or name another file\n"
+
+
 def test_a_disk_without_room_for_all_files_gets_none(tmp_path):
     few, many = tmp_path / "few.csv", tmp_path / "many.csv"
     few.write_text("of yesterday")

@@ -280,6 +280,8 @@ def test_the_command(tmp_path, scans, capsys):
     assert capsys.readouterr().err == ""
     assert main(["datasets", "rire", str(tmp_path / "nowhere")]) == 1
     assert capsys.readouterr().err == f"error: {tmp_path}/nowhere: no such folder\n"
+    assert main(["datasets", "rire", str(tmp_path / "data"), "--out=~/rire.tsv"]) == 2
+    assert "~/rire.tsv: the shell did not replace ~ by your home folder" in capsys.readouterr().err
     with pytest.raises(SystemExit) as end:
         main(["datasets", "another", str(tmp_path / "data")])
     assert end.value.code == 2
@@ -288,3 +290,12 @@ def test_the_command(tmp_path, scans, capsys):
 def test_the_page_shows_the_command_of_every_data_set():
     lines = re.findall(r"^regagent (.*)$", (ROOT / "docs" / "data.md").read_text("utf-8"), flags=re.MULTILINE)
     assert [parser().parse_args(shlex.split(line)).kind for line in lines] == list(LAYOUTS)
+
+
+def test_a_sheet_that_is_there_is_not_replaced(tmp_path, scans, capsys):
+    write_rire(tmp_path / "rire", scans)
+    sheet = tmp_path / "patients.tsv"
+    sheet.write_text("my own")
+    assert main(["datasets", "rire", str(tmp_path / "rire"), "--out", str(sheet)]) == 1
+    assert capsys.readouterr().err == f"error: {sheet}: exists already; remove it, or name another file\n"
+    assert sheet.read_text() == "my own" and not (tmp_path / "patients_headers").exists()

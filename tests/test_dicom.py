@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from markers import CENTRE, make_volumes, perfect_register
 from pydicom import Dataset, dcmread
+from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.fileset import FileSet
 from pydicom.uid import (
@@ -21,6 +22,8 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
     RLELossless,
     RTStructureSetStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
 )
 from scans import edited, groups, write_frames, write_series, write_slice
 
@@ -28,6 +31,7 @@ from regagent.command import pair as registration
 from regagent.command.main import main
 from regagent.files import UserError
 from regagent.patients.importing import import_patient
+from regagent.volumes import dicom_files
 from regagent.volumes.dicom import PIXELS
 from regagent.volumes.reading import read_grid, read_image, read_volume
 
@@ -893,6 +897,239 @@ def test_a_file_without_an_image(series):
     refused(series / "plan.dcm", "a DICOM file without an image; give the folder of a series")
 
 
+# What a folder lacks, and what else its headers tell ----------------------------------------------------
+
+
+def told(caplog, path, read=read_image):
+    """Return the one warning of reading an image, or None, and the image."""
+    caplog.clear()
+    found = read(path)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) <= 1 and all(line.startswith(f"{path}: ") and "\n" not in line for line in lines)
+    return (lines[0].removeprefix(f"{path}: ") if lines else None), found
+
+
+@pytest.mark.parametrize("dead", [range(4, 6), range(6)])
+def test_links_to_nothing_are_refused(series, dead):
+    files = all_files(series)
+    for number in dead:
+        files[number].unlink()
+        files[number].symlink_to(f"../.git/annex/objects/{number}.dcm")
+    first = f"scan/1-00{dead[0]}.dcm: a link to what is not there"
+    refused(series, rf"{first} \(such links in this folder: {len(dead)}\); fetch what they link to")
+
+
+def test_a_series_of_links_is_read(series, truth, tmp_path, caplog):
+    (tmp_path / "links").mkdir()
+    for path in all_files(series):
+        (tmp_path / "links" / path.name).symlink_to(path)
+    (tmp_path / "links" / ".#1-000.dcm").symlink_to("somebody@somewhere")  # an editor's lock
+    said, found = told(caplog, tmp_path / "links")
+    assert said is None
+    check_same(found, truth)
+
+
+def test_slices_in_a_folder_of_the_folder_are_told(series, caplog):
+    (series / "notes").mkdir()
+    (series / "notes" / "a.txt").write_text("a")
+    assert told(caplog, series)[0] is None
+    (series / "more").mkdir()
+    all_files(series)[5].rename(series / "more" / "5")
+    said, found = told(caplog, series)
+    assert found.GetDepth() == 5
+    assert (
+        said == "folders in it are not searched, and hold DICOM too: more; do slices of the series lie there?"
+    )
+
+
+def test_hidden_slices_are_told(series, caplog):
+    (series / "._1-000.dcm").write_bytes(b"\0\5\x16\7" + bytes(200))
+    assert told(caplog, series)[0] is None
+    for path in all_files(series)[4:]:
+        path.rename(series / f".{path.name}.Xa3f9Q")
+    said, found = told(caplog, series)
+    assert found.GetDepth() == 4
+    assert said.startswith("hidden DICOM files in it are left out: 2 (.1-004.dcm.Xa3f9Q, .1-005.dcm.Xa3f9Q);")
+
+
+@pytest.mark.parametrize(("numbers", "lost"), [([8] * 6, True), ([6] * 6, False), ([8] * 5 + [7], False)])
+def test_fewer_slices_than_the_acquisition_had(series, caplog, numbers, lost):
+    each(lambda file, number: setattr(file, "ImagesInAcquisition", numbers[number]))(series)
+    said = "ImagesInAcquisition is 8, but 6 slices are here; are some missing?" if lost else None
+    assert told(caplog, series)[0] == said
+
+
+def test_the_frames_of_a_file_count_as_the_images_of_its_acquisition(tmp_path, truth, caplog):
+    path = write_frames(truth, tmp_path / "ct.dcm", "CT")
+    with edited(path) as file:
+        file.ImagesInAcquisition = 6
+    assert told(caplog, path)[0] is None
+
+
+def test_each_part_of_a_concatenation_must_be_there(tmp_path, truth):
+    for number, order in enumerate(([0, 1], [2, 3], [4, 5])):
+        with edited(write_frames(truth, tmp_path / f"{number}.dcm", "CT", order)) as file:
+            file.ConcatenationUID, file.InConcatenationNumber = "1.2.88", number + 1
+            file.InConcatenationTotalNumber = 3
+    check_same(read_volume(tmp_path), truth)
+    refused(tmp_path / "0.dcm", "0.dcm: 1 of the 3 parts of a volume .*; put all parts into one folder")
+    (tmp_path / "2.dcm").unlink()
+    refused(tmp_path, r": 2 of the 3 parts of a volume \(InConcatenationTotalNumber\)")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values", "said"),
+    [
+        ("EchoTime", (10, 90), "EchoTime (10 in 3, 90 in 3)"),
+        ("DiffusionBValue", (0, 1000), "DiffusionBValue (0 in 3, 1000 in 3)"),
+        ("KVP", (80, 140), "KVP (80 in 3, 140 in 3)"),
+        ("SliceThickness", (4.5, 30), "SliceThickness (4.5 in 3, 30 in 3)"),
+        (
+            "ImageType",
+            (["O", "P", "AXIAL"], ["O", "P", "LOCALIZER"]),
+            "ImageType (AXIAL in 3, LOCALIZER in 3)",
+        ),
+        ("ImageType", (["O", "P", "M", "ND"], ["O", "P", "P", "ND"]), "ImageType (M/ND in 3, P/ND in 3)"),
+        ("Modality", ("CT", "OT"), "Modality (CT in 3, OT in 3)"),
+        ("ImageType", (["ORIGINAL", "PRIMARY", "AXIAL"], ["DERIVED", "SECONDARY", "AXIAL"]), None),
+        ("ImageType", ("ORIGINAL", ["DERIVED", "SECONDARY"]), None),
+        ("EchoTime", (4.6, 4.6000001), None),
+        ("EchoTime", (4.6, None), None),
+        ("KVP", ("120", "120.0"), None),
+    ],
+)
+def test_slices_of_two_acquisitions_are_told(series, truth, caplog, keyword, values, said):
+    each(lambda file, number: setattr(file, keyword, values[number % 2]))(series)
+    expected = said and f"its slices differ in {said}; are they of one volume?"
+    for read in (read_image, read_grid):
+        line, found = told(caplog, series, read)
+        assert line == expected
+    check_same_grid(found, truth)
+    check_same(read_image(series), truth)
+
+
+def test_a_number_that_nobody_needs_may_be_none(series, truth):
+    each(lambda file, number: file.add_new("EchoTime", "DS", "12345678"))(series)
+    for path in all_files(series):
+        path.write_bytes(path.read_bytes().replace(b"12345678", b"4,6 ms  "))
+    check_same(read_volume(series), truth)
+
+
+def test_all_that_differs_is_one_line_with_five_values(series, caplog):
+    def change(file, number):
+        file.EchoTime, file.KVP = 10 * (number + 1), 80 if number else 140
+        file.SOPClassUID = SecondaryCaptureImageStorage if number else CTImageStorage
+
+    each(change)(series)
+    assert told(caplog, series)[0] == (
+        "its slices differ in SOPClassUID (CT Image Storage in 1, Secondary Capture Image Storage in 5) and"
+        " EchoTime (10 in 1, 20 in 1, 30 in 1, 40 in 1, 50 in 1, and 1 more) and"
+        " KVP (80 in 5, 140 in 1); are they of one volume?"
+    )
+
+
+def test_frames_of_two_kinds_are_told(tmp_path, truth, caplog):
+    path = write_frames(truth, tmp_path / "ct.dcm", "CT")
+    with edited(path) as file:
+        for number, frame in enumerate(per_frame(file)):
+            kind = ["DERIVED", "PRIMARY", "MPR", "MAXIMUM"] if number < 2 else ["O", "P", "VOLUME", "NONE"]
+            frame.update(groups(CTImageFrameTypeSequence={"FrameType": kind}))
+            frame.update(groups(MREchoSequence={"EffectiveEchoTime": 4.6 if number < 5 else 80.0}))
+    said, found = told(caplog, path)
+    assert "FrameType (MPR/MAXIMUM in 2, VOLUME/NONE in 4) and EffectiveEchoTime (4.6 in 5, 80 in 1);" in said
+    check_same(found, truth)
+
+
+@pytest.mark.parametrize(
+    ("real", "plain", "warned"),
+    [((2, 0), False, True), ((1, -1024), False, True), ((1, 0), False, False), ((1, -1024), True, False)],
+)
+def test_a_scale_that_is_not_read_is_told(series, truth, caplog, real, plain, warned):
+    def map_values(file, number):
+        scale = {"RealWorldValueSlope": real[0], "RealWorldValueIntercept": real[1]}
+        file.update(groups(RealWorldValueMappingSequence=scale))
+        if not plain:
+            del file.RescaleSlope, file.RescaleIntercept
+
+    each(map_values)(series)
+    said, found = told(caplog, series)
+    assert ("a scale in RealWorldValueMappingSequence only" in (said or "")) == warned
+    stored = sitk.GetArrayFromImage(truth).astype(int) + 1024 * (not plain)
+    assert np.array_equal(sitk.GetArrayFromImage(found), stored)
+
+
+def test_of_many_series_five_are_named(series, tmp_path):
+    (path, *_) = all_files(series)
+    (tmp_path / "flat").mkdir()
+    for number in range(60):
+        shutil.copy(path, tmp_path / "flat" / f"{number:02d}.dcm")
+        with edited(tmp_path / "flat" / f"{number:02d}.dcm") as file:
+            file.SeriesInstanceUID = f"1.2.3.{number}"
+    said = refused(
+        tmp_path / "flat", r"60 DICOM series in one folder, .* files, 1.2.3.4; and 55 more\); give"
+    )
+    assert "1.2.3.5" not in said
+
+
+@pytest.mark.parametrize("signed_header", [True, False])
+@pytest.mark.parametrize("lowest", [-200, 0])
+def test_signed_pixels_of_jpeg_2000_need_a_signed_header(tmp_path, signed_header, lowest):
+    """SimpleITK writes int16 as signed pixels, and says so in the header and in the codestream."""
+    writer = sitk.ImageFileWriter()
+    writer.UseCompressionOn()
+    writer.SetCompressor("JPEG2000")
+    values = np.random.default_rng(3).integers(lowest, 2000, (64, 64), dtype=np.int16)
+    path = tmp_path / "a.dcm"
+    write_slice(writer, sitk.GetImageFromArray(values), path)
+    with edited(path) as file:
+        assert file.PixelRepresentation == 1
+        file.PixelSpacing, file.PixelRepresentation = [1, 1], int(signed_header)
+    if lowest < 0 and not signed_header:
+        refused(path, "a.dcm: PixelRepresentation is 0, but its JPEG 2000 pixels have a sign")
+    else:
+        assert np.array_equal(sitk.GetArrayFromImage(read_image(path)), values)
+
+
+def test_large_values_of_unsigned_jpeg_2000_are_right(tmp_path):
+    writer = sitk.ImageFileWriter()
+    writer.UseCompressionOn()
+    writer.SetCompressor("JPEG2000")
+    values = np.random.default_rng(3).integers(0, 65000, (64, 64), dtype=np.uint16)
+    write_slice(writer, sitk.GetImageFromArray(values), tmp_path / "a.dcm")
+    with edited(tmp_path / "a.dcm") as file:
+        file.PixelSpacing = [1, 1]
+    assert np.array_equal(sitk.GetArrayFromImage(read_image(tmp_path / "a.dcm")), values)
+
+
+def test_signed_values_in_unsigned_pixels_of_jpeg_2000_are_right():
+    """pydicom's own file of that kind holds a CT, whose pixels beyond the circle are -2000."""
+    path = get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False)
+    file = dcmread(path)
+    stored = sitk.GetArrayFromImage(read_image(path))
+    assert file.PixelRepresentation == 1 and file.pixel_array.min() == -2000
+    inside = file.pixel_array > -2000
+    assert np.array_equal(
+        stored[inside], file.pixel_array[inside] * file.RescaleSlope + file.RescaleIntercept
+    )
+
+
+@pytest.mark.parametrize("frames", [2, 5])
+def test_a_bit_is_one_or_zero(tmp_path, frames):
+    """A segmentation packs its pixels without a gap between frames: 5 x 9 x 7 bits are 39.4 bytes."""
+    mask = np.random.default_rng(5).integers(0, 2, (frames, 9, 7), dtype=np.uint8)
+    path = write_frames(sitk.GetImageFromArray(mask), tmp_path / "seg.dcm", "MR")
+    packed = np.packbits(mask.ravel(), bitorder="little").tobytes()
+    with edited(path) as file:
+        file.Modality, file.SOPClassUID = "SEG", SegmentationStorage
+        file.BitsAllocated = file.BitsStored = 1
+        file.HighBit = 0
+        file.add_new("PixelData", "OB", packed + b"\0" * (len(packed) % 2))
+    assert np.array_equal(sitk.GetArrayFromImage(read_image(path)), mask)
+    with edited(path) as file:
+        file.PixelData = packed[:-2]
+    refused(path, f"seg.dcm: cut off: .* bytes of pixels, expected {len(packed)}")
+
+
 # Files of one slice -----------------------------------------------------------------------------------
 
 
@@ -921,6 +1158,24 @@ def test_a_slice_is_as_thick_as_is_stated(slice_file, stated, taken):
 def test_a_frame_is_as_thick_as_is_stated(tmp_path, truth):
     path = write_frames(truth[:, :, 2:3], tmp_path / "ct.dcm", "CT")
     assert read_grid(path, flat=False).GetSpacing() == (0.75, 1.25, 9)
+
+
+def test_a_slice_of_a_series_is_told(slice_file, caplog, monkeypatch):
+    said = "one of 2 files of its series in its folder, and read alone; to read all give the folder"
+    (slice_file.parent / "readme").write_text("a")
+    for read in (read_image, read_grid):
+        assert told(caplog, slice_file, read)[0] == said
+    monkeypatch.setattr(dicom_files, "MANY_FILES", 2)
+    assert told(caplog, slice_file)[0] is None
+
+
+def test_a_slice_alone_is_not_told(slice_file, tmp_path, caplog):
+    other = slice_file.parent / "1-000.dcm"
+    with edited(other) as file:
+        file.SeriesInstanceUID = "1.2.3.4"
+    assert told(caplog, slice_file)[0] is None
+    other.write_bytes(slice_file.read_bytes()[:300])  # cut off before its series
+    assert told(caplog, slice_file)[0] is None
 
 
 def test_a_slice_is_no_volume(slice_file):

@@ -62,7 +62,7 @@ def full_disk():
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_full_disk_leaves_the_old_file(tmp_path, name):
+def test_a_full_disk_leaves_the_old_file(tmp_path, name, capfd):
     path = tmp_path / name
     WRITERS[name](path)
     before = path.read_bytes()
@@ -70,6 +70,21 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, name):
         WRITERS[name](path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [name]  # nothing half-written beside it
+    assert capfd.readouterr() == ("", "")  # the message is the only one
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_write_protected_file_is_not_replaced(tmp_path, name):
+    path = tmp_path / name
+    path.write_text("of yesterday")
+    path.chmod(0o444)
+    with pytest.raises(UserError) as caught:
+        WRITERS[name](path)
+    assert str(caught.value) == f"{path}: is write-protected; remove it, or name another file"
+    assert path.read_text() == "of yesterday" and os.listdir(tmp_path) == [name]
+    path.chmod(0o644)
+    WRITERS[name](path)
+    assert path.read_bytes() != b"of yesterday"
 
 
 @pytest.mark.parametrize("suffix", WRITTEN_SUFFIXES)

@@ -145,6 +145,7 @@ def test_any_path_comes_back_from_a_sheet_or_is_refused(tmp_path, name):
     for modality in ("mr", "ct"):
         (place / f"{modality}.mha").touch()
     sheet = tmp_path / "patients.tsv"
+    sheet.unlink(missing_ok=True)
     try:
         write_sheet("synthrad2025", tmp_path / name, sheet)
     except UserError as error:

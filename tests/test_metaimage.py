@@ -2,8 +2,10 @@
 
 import logging
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
@@ -325,3 +327,27 @@ def test_comments_may_differ(tmp_path):
 
 def test_the_size_of_an_element_may_differ_from_its_spacing(tmp_path):
     check(write(tmp_path / "a.mha", ElementSize="1 1 1"))
+
+
+@pytest.mark.parametrize("allocate", [True, False])
+def test_a_grid_too_large_for_the_memory_is_named(tmp_path, monkeypatch, allocate):
+    size = 3000 if allocate else 10_000_000
+    if allocate:  # as where the memory is there, but not free
+        fault = RuntimeError("Failed to allocate memory for image.")
+        monkeypatch.setattr(sitk, "Image", lambda *arguments: (_ for _ in ()).throw(fault))
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=10**12))
+    path = write(tmp_path / "a.mha", DimSize=f"{size} {size} {size}")
+    with pytest.raises(UserError) as caught:
+        read_grid(path)
+    assert str(caught.value) == f"{path}: {size} x {size} x {size} voxels, which the memory cannot hold"
+
+
+@pytest.mark.parametrize(("kind", "letter"), [("MET_SHORT", b"x"), ("MET_FLOAT", b"\xc3")])
+def test_voxels_taken_for_text_are_hardly_quoted(tmp_path, kind, letter):
+    said = refusal(write(tmp_path / "a.mha", letter * 240, BinaryData="False", ElementType=kind))
+    assert "a.mha is damaged or cut off (" in said and len(said) < len(f"{tmp_path}") * 2 + 200
+
+
+def test_a_long_line_of_a_header_is_hardly_quoted(tmp_path):
+    for key in ("NDims", "DistanceUnits", "ElementType", "ElementSpacing", "DimSize"):
+        assert len(refusal(write(tmp_path / "a.mha", **{key: "m" * 9000}))) < len(f"{tmp_path}") + 200

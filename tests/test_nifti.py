@@ -356,3 +356,12 @@ def test_a_header_that_is_cut_off_is_refused(tmp_path):
     for read in (read_volume, read_grid):
         with pytest.raises(UserError, match="a.nii.gz: "):
             read(path)
+
+
+@pytest.mark.parametrize("slope", [1e-40, -1e-35])
+def test_a_slope_that_makes_all_voxels_zero_is_refused(tmp_path, slope):
+    path = write(tmp_path / "a.nii")
+    patched(path, 112, "<f", slope)
+    assert "its header states a slope (scl_slope) of" in refusal(path)
+    patched(path, 112, "<f", 1e-12)  # of another unit
+    assert np.allclose(sitk.GetArrayFromImage(read_volume(path)).T, VALUES * 1e-12, atol=0, rtol=1e-6)

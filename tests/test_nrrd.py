@@ -366,3 +366,22 @@ def test_each_name_of_a_type_is_teems(tmp_path):
             path = write(tmp_path / "a.nrrd", voxels.tobytes(), changes={"type": name})
             assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(path)), voxels)
             check(path, voxels)
+
+
+def test_a_header_without_an_end_is_told(tmp_path):
+    path = tmp_path / "a.nrrd"
+    fields = "".join(f"{key}: {value}\n" for key, value in FIELDS.items())
+    keys = "".join(f"key{number}:={'x' * 1000}\n" for number in range(1100))
+    path.write_bytes(f"NRRD0004\n{fields}{keys}\n".encode() + RAW)
+    assert "its header does not end within 1000000 bytes, expected a blank line" in refusal(path)
+
+
+def test_a_grid_too_large_for_the_memory_is_named(tmp_path):
+    path = write(tmp_path / "a.nrrd", changes={"sizes": "900000 900000 900000"})
+    with pytest.raises(UserError, match=r"a\.nrrd: 900000 x 900000 x 900000 voxels, which the memory cannot"):
+        read_grid(path)
+
+
+def test_a_long_line_of_a_header_is_hardly_quoted(tmp_path):
+    for key in ("type", "dimension", "sizes", "encoding", "endian", "space origin", "space directions"):
+        assert len(refusal(write(tmp_path / "a.nrrd", changes={key: "m" * 9000}))) < len(f"{tmp_path}") + 200

@@ -140,3 +140,70 @@ def test_one_patients_volume_reruns_the_patient_and_what_learns_from_it(run):
         *("export_agent", "perturb_slices", "calibrate_threshold", "summarise_preregistration"),
         *("draw_cohort", "draw_figure5", "draw_training", "draw_calibration"),
     }
+
+
+SHEET = ("--configfile", "sheet.yaml")
+VOXELS = bytes(range(24))
+MHD = "NDims = 3\nDimSize = 2 3 4\nElementSpacing = 1 1 1\nElementType = MET_UCHAR\nElementDataFile = {}\n"
+NHDR = "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 3 4\nencoding: raw\ndata file: {}\n"
+
+#: By patient, the files of the MR, each with its content, and the one of them that is another one later.
+SCANS = {
+    "same": ({"same.nii.gz": b"same"}, None),
+    "file": ({"file.nii.gz": b"file"}, "file.nii.gz"),
+    "folder": ({"folder/1.dcm": b"1", "folder/2.dcm": b"2"}, "folder/2.dcm"),
+    "raw": ({"raw.mhd": MHD.format("data/v.raw").encode(), "data/v.raw": VOXELS}, "data/v.raw"),
+    "list": (
+        {"l.mhd": MHD.format("LIST\nl1.raw\nl2.raw").encode(), "l1.raw": VOXELS[:12], "l2.raw": VOXELS[12:]},
+        "l2.raw",
+    ),
+    "series": (
+        {"s.mhd": MHD.format("s%d.raw 1 2 1").encode(), "s1.raw": VOXELS[:12], "s2.raw": VOXELS[12:]},
+        "s2.raw",
+    ),
+    "nhdr": ({"n.nhdr": NHDR.format("n.bin").encode(), "n.bin": VOXELS}, "n.bin"),
+    "absent": ({"a.mhd": MHD.format("a.raw").encode(), "a.raw": VOXELS}, "a.raw"),
+}
+
+
+def overwrite(path):
+    """Overwrite a file in place by as many bytes, and date it to the day before, as ``rsync -a`` may."""
+    status = path.stat()
+    path.write_bytes(bytes(len(path.read_bytes())))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - 86_400_000_000_000))
+
+
+def test_a_changed_scan_or_transform_of_a_sheet_is_imported_again(tmp_path):
+    folder = copy_workflow(tmp_path)
+    rows = ["patient\tmr\tct\ttransform"]
+    for patient, (files, _) in SCANS.items():
+        for name, content in {**files, f"{patient}-ct.nii": b"ct"}.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
+        mr = patient if patient == "folder" else next(iter(files))
+        rows.append(f"{patient}\t{mr}\t{patient}-ct.nii\t{'same.tfm' if patient == 'same' else ''}")
+    (folder / "same.tfm").write_text("a transform")
+    (folder / "patients.tsv").write_text("\n".join(rows))
+    (folder / "sheet.yaml").write_text("run: own\ncohort: {source: sheet, sheet: patients.tsv}\n")
+    targets = [f"results/own/preregistered/{patient}/transform.tfm" for patient in SCANS]
+    outputs = ["volumes/{}/mr.nii.gz", "volumes/{}/ct.nii.gz", "volumes/{}/voxels.json"]
+    outputs += [f"preregistered/{{}}/{name}" for name in ("ct.nii.gz", "transform.tfm", "quality.json")]
+    for output in [*outputs, "preregistered/{}/overlay.png"]:
+        for patient in SCANS:
+            path = folder / "results" / "own" / output.format(patient)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    result = snakemake(folder, *targets, "--touch", "--forceall", *SHEET)
+    assert result.returncode == 0, result.stdout
+    assert_nothing_to_do(snakemake(folder, *targets, "--dry-run", *SHEET).stdout)
+    changed = {patient: folder / name for patient, (_, name) in SCANS.items() if name}
+    for patient, path in changed.items():
+        if patient == "absent":
+            path.unlink()
+        else:
+            overwrite(path)
+    overwrite(folder / "same.tfm")
+    output = snakemake(folder, *targets, "--dry-run", *SHEET).stdout
+    imported = {job.partition(":")[0] for job in announced_jobs(output) if "reading and checking" in job}
+    assert imported == set(changed), output
+    assert "same: aligning the CT with the MR in 3D" in announced_jobs(output)

@@ -88,9 +88,11 @@ def write_whole(path: str | Path) -> Iterator[Path]:
     lower case, as some know no other. The content is on the disk before the rename, so that a power cut
     leaves the old file or the new one. What killed processes of this machine left in the folder is removed.
     What those of other machines left stays, and so does a file whose process number is in use again. Raises
-    ``UserError`` when the system cannot write, as on a full disk or in a write-protected folder.
+    ``UserError`` when the system cannot write, as on a full disk or in a write-protected folder, and where
+    ``refuse_protected`` does.
     """
     path, temporary = Path(path), None
+    refuse_protected(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path.parent)
@@ -113,6 +115,16 @@ def write_whole(path: str | Path) -> Iterator[Path]:
         if temporary:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def refuse_protected(path: str | Path) -> None:
+    """Raise ``UserError`` if there is such a file and nobody may write it; a rename would replace it too.
+
+    Its mode alone counts, as the system lets root write any file.
+    """
+    with suppress(OSError):
+        if not os.stat(path).st_mode & 0o222:
+            raise UserError(f"{path}: is write-protected; remove it, or name another file")
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -4,7 +4,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 
@@ -70,3 +70,21 @@ def quiet_itk() -> Iterator[None]:
         yield
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+@contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Drop what the body prints to the standard error, also from C, as HDF5 does for a damaged file."""
+    kept = None
+    with suppress(OSError):  # it was closed before the start
+        kept = os.dup(2)
+    if kept is None:
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from regagent.files import UserError, itk_name, naming, write_whole
-from regagent.process import quiet_itk
+from regagent.process import quiet_itk, silent_stderr
 
 #: Transforms are written as text only: where a disk is full, HDF5 makes ITK crash as the program ends.
 WRITTEN_SUFFIXES = (".tfm", ".txt")
@@ -31,6 +32,9 @@ MARKS = (b"TransformType", b"fixed\0")
 SEVERAL = (
     "holds several transforms that are not joined to one, expected one; join them as a CompositeTransform"
 )
+
+#: What a class ends with in every format: the dimensions of the points that it maps, and of those it maps to.
+DIMENSIONS = re.compile(rb"Transform(?:Base)?_(?:double|float)_(\d)_(\d)")
 
 #: The number of Parameters in 2D and in 3D, of classes that ITK reads without counting them.
 PARAMETERS = {
@@ -121,15 +125,15 @@ def _read(path: Path, where: str) -> sitk.Transform:
         start = file.read(4096)
     if other := _other_kind(start):
         raise UserError(f"{where}: {other}")
+    content = path.read_bytes()
     with tempfile.TemporaryDirectory() as folder:
         if TEXT in start or re.search(rb"(?m)^Transform:", start) or path.suffix.lower() in (".tfm", ".txt"):
-            text = path.read_bytes().decode("utf-8-sig", errors="replace")
+            text = content.decode("utf-8-sig", errors="replace")
             _check_text(text, where)
             known = Path(folder, "transform.tfm")
             # C3D and early versions of ANTs name a class that SimpleITK lacks; its parameters are the same.
             known.write_text(text.replace("MatrixOffsetTransformBase_", "AffineTransform_"), encoding="utf-8")
         else:
-            content = path.read_bytes()
             if path.suffix.lower() == ".mat":
                 _check_mat(content, where)
             if max(map(content.count, MARKS)) > 1 and b"CompositeTransform" not in content:
@@ -137,13 +141,14 @@ def _read(path: Path, where: str) -> sitk.Transform:
             suffix = ".h5" if start.startswith(HDF5) else path.suffix.lower()
             known = Path(folder, f"transform{suffix}")
             known.symlink_to(os.path.realpath(path))
-        try:
-            with quiet_itk():
+        _check_dimensions(content, where)
+        with quiet_itk(), silent_stderr():
+            try:
                 return sitk.ReadTransform(str(known))
-        except RuntimeError as error:
-            if other := _image(path):
-                raise UserError(f"{where}: {other}") from error
-            raise
+            except RuntimeError as error:
+                if other := _image(path):
+                    raise UserError(f"{where}: {other}") from error
+                raise
 
 
 def _other_kind(start: bytes) -> str | None:
@@ -209,9 +214,13 @@ def _check_text(text: str, where: str) -> None:
     if len(blocks) == 1 and blocks[0]["Transform"].startswith("CompositeTransform"):
         raise UserError(f"{where}: cut off: a CompositeTransform of nothing")
     for block in blocks:
-        kind, *_, dimension = (
-            block["Transform"].replace("MatrixOffsetTransformBase", "AffineTransform").split("_")
-        )
+        stated = block["Transform"].replace("MatrixOffsetTransformBase", "AffineTransform")
+        if not DIMENSIONS.search(stated.encode()):
+            raise UserError(
+                f"{where}: its transform is {stated!r}, expected a class with its numbers and"
+                " dimension, as AffineTransform_double_3_3"
+            )
+        kind, *_, dimension = stated.split("_")
         if kind == "CompositeTransform":
             continue
         for name in ("Parameters", "FixedParameters"):
@@ -221,6 +230,17 @@ def _check_text(text: str, where: str) -> None:
                 if not _is_finite(word):
                     raise UserError(f"{where}: {name} of {kind} hold {word!r}, expected finite numbers (1.5)")
         _check_parameters(kind, dimension, [float(word) for word in block["Parameters"].split()], where)
+
+
+def _check_dimensions(content: bytes, where: str) -> None:
+    """Check that all classes named in a file are of one dimension. ITK joins others, and reads any memory."""
+    found = {int(dimension) for pair in DIMENSIONS.findall(content) for dimension in pair}
+    if len(found) > 1:
+        named = " and ".join(f"{dimension}D" for dimension in sorted(found))
+        raise UserError(
+            f"{where}: holds transforms of {named}, expected one dimension; write all its parts in 2D or all"
+            " in 3D"
+        )
 
 
 def _check_mat(content: bytes, where: str) -> None:
@@ -303,6 +323,24 @@ def _check_numbers(transform: sitk.Transform, where: str) -> None:
                     f"{where}: its {part.GetName()} is singular: it maps all points into a plane, a line or"
                     " one point"
                 )
+
+
+def count_beyond_fields(transform: sitk.Transform, points: NDArray[np.float64]) -> int:
+    """Return how many of the points (N, K) in mm come to lie beyond a displacement field of the transform.
+
+    K is the transform's dimension. ITK takes the displacement there for 0.
+    """
+    places = points.tolist()
+    beyond = np.zeros(len(places), bool)
+    for part in reversed(_parts(transform)):  # a composite applies its last transform first
+        if isinstance(part, sitk.DisplacementFieldTransform):
+            field = part.GetDisplacementField()
+            size = np.array(field.GetSize())
+            indices = [field.TransformPhysicalPointToContinuousIndex(place) for place in places]
+            middle = np.array(indices).reshape(-1, len(size)) - (size - 1) / 2
+            beyond |= (np.abs(middle) > size / 2).any(1)
+        places = [part.TransformPoint(place) for place in places]
+    return int(beyond.sum())
 
 
 def _inverse(transform: sitk.Transform, where: str) -> sitk.Transform:

@@ -4,6 +4,7 @@ The file holds weights and plain facts, and is read without unpickling anything 
 the numbers their meaning is checked on loading: an agent never runs under another meaning than its own.
 """
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from regagent.agent.networks import AgentNetwork
 from regagent.agent.stopping import Thresholds
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.run_tables import read_registrations
-from regagent.files import UserError, read_table, reason
+from regagent.files import UserError, naming, read_table
 from regagent.geometry import actions
 from regagent.pairs.slices import read_cohort
 from regagent.reproduction.provenance import commit, package_versions
@@ -26,6 +27,9 @@ from regagent.settings import Inference, Slices
 
 FORMAT = "regagent agent"
 VERSION = 2
+
+#: What a file begins with in whose place Git LFS has put its pointer.
+LFS_POINTER = b"version https://git-lfs"
 
 #: What must be equal for two slices to look alike to an agent.
 SAME_LOOK = ("size", "ct_window_hu", "mr_percentiles")
@@ -156,9 +160,10 @@ def load_agent(path: str | Path) -> TrainedAgent:
     if not path.exists():
         raise UserError(f"{path}: no such file, expected an agent (agent.pt)")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a broken file makes the unpickler say
-        raise UserError(f"{path}: not an agent file ({reason(error)})") from error
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # PyTorch's own words advise to load it without a check
+        raise UserError(f"{path}: not an agent file ({_unreadable(path)})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         hint = ""
         if isinstance(content, dict) and {"kind", "weights"} <= content.keys():
@@ -192,6 +197,15 @@ def load_agent(path: str | Path) -> TrainedAgent:
     if not all(torch.isfinite(tensor).all() for tensor in network.state_dict().values()):
         raise UserError(f"{path}: holds weights that are not finite")
     return TrainedAgent(network.eval(), facts)
+
+
+def _unreadable(path: Path) -> str:
+    """Return why PyTorch cannot read a file, and what to do."""
+    with naming(path), path.open("rb") as file:
+        start = file.read(len(LFS_POINTER))
+    if start == LFS_POINTER:
+        return "a pointer of Git LFS to it; fetch the file itself by git lfs pull"
+    return "it is damaged, or does not hold weights and plain facts alone; copy or export it again"
 
 
 def import_agent(

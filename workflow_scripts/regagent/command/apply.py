@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from regagent.command.outputs import IMAGE_SUFFIXES, TABLE_SUFFIXES, UsageError, check_outputs
 from regagent.command.points import map_points, own_suffix
 from regagent.files import UserError, naming
-from regagent.transforms import read_transform
+from regagent.transforms import count_beyond_fields, read_transform
 from regagent.volumes.reading import read_grid, read_image
 from regagent.volumes.writing import write_image
 
@@ -137,14 +137,26 @@ def _blends_labels(values: NDArray, result: NDArray) -> bool:
 def transform_points(transform: sitk.Transform, points: str | Path, output: str | Path) -> None:
     """Map the points of a file and write them (``map_points``); a 2D transform changes x and y alone.
 
-    Raises ``UserError``.
+    The log says how many points lie beyond a displacement field. Raises ``UserError``, also for a point that
+    is mapped to no finite place.
     """
     dimension = transform.GetDimension()
+    beyond = []
 
     def mapping(given: NDArray) -> NDArray:
         mapped = given.copy()
         for row in mapped:
             row[:dimension] = transform.TransformPoint(row[:dimension].tolist())
+        lost = np.flatnonzero(~np.isfinite(mapped).all(1))
+        if len(lost):
+            place, found = (", ".join(f"{x:g}" for x in row[lost[0]]) for row in (given, mapped))
+            raise UserError(f"{points}: the transform maps the point {place} to {found}; is it damaged?")
+        beyond.append(count_beyond_fields(transform, given[:, :dimension]))
         return mapped
 
     map_points(points, mapping, dimension, output)
+    if any(beyond):
+        logger.warning(
+            "%s: %d of its points lie beyond the transform's displacement field, which was taken for 0 there",
+            points, sum(beyond),
+        )  # fmt: skip

@@ -186,7 +186,7 @@ def parser() -> argparse.ArgumentParser:
     add = datasets.add_argument
     add("kind", choices=LAYOUTS, help="the data set")
     add("folder", help="the unpacked folder that holds the patients' folders")
-    add("--out", default="patients.tsv", metavar="TSV", help="the sheet (default: %(default)s)")
+    add("--out", default="patients.tsv", metavar="TSV", help="the new sheet (default: %(default)s)")
     return top
 
 
@@ -204,8 +204,10 @@ def _apply(**options: Any) -> int:
 
 
 def _datasets(kind: str, folder: str, out: str) -> int:
+    from regagent.command.outputs import check_home
     from regagent.patients.datasets import write_sheet
 
+    check_home(out)
     write_sheet(kind, folder, out)
     return DONE
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from regagent.files import UserError, write_whole
+from regagent.files import UserError, refuse_protected, write_whole
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
@@ -22,13 +22,14 @@ def check_outputs(
 ) -> None:
     """Check that each output can be written; an output is a path, or None, and the suffixes that it may have.
 
-    Raises ``UsageError`` for another suffix, for a folder, and for a file that is an input or another output.
-    Raises ``UserError`` where a file cannot be written. Writes nothing itself.
+    Raises ``UsageError`` for another suffix, for a folder, for ``~``, and for a file that is an input or
+    another output. Raises ``UserError`` where a file cannot be written. Writes nothing itself.
     """
     taken = {os.path.realpath(path) for path in inputs if path}
     for path, suffixes in outputs:
         if path is None:
             continue
+        check_home(path)
         if not str(path).lower().endswith(tuple(suffixes)):
             raise UsageError(f"{path}: expected a name that ends in {', '.join(suffixes)}")
         if Path(path).is_dir():
@@ -37,11 +38,21 @@ def check_outputs(
         if real in taken:
             raise UsageError(f"{path}: is named twice; each output needs a file of its own")
         taken.add(real)
+        refuse_protected(path)
         folder = next(above for above in Path(real).parents if above.exists())
         if not folder.is_dir():
             raise UserError(f"{path}: cannot be written: {folder} is a file, expected a folder")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise UserError(f"{path}: cannot be written: no permission to write into {folder}")
+
+
+def check_home(path: str | Path) -> None:
+    """Raise ``UsageError`` for a path in a home folder that no shell has put in, as in ``--out=~/x.csv``."""
+    if str(path).startswith("~") and "/" in str(path):
+        raise UsageError(
+            f"{path}: the shell did not replace ~ by your home folder; put a space before it instead of =, as"
+            " in `--out ~/x.csv`, or write the full path"
+        )
 
 
 @contextmanager

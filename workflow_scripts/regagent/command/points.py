@@ -28,8 +28,18 @@ COLUMNS = {"xyz": 1.0, "lps": 1.0, "ras": -1.0}
 #: The names of Slicer for coordinate systems. Before version 4.11 they were numbers.
 SYSTEMS = {"LPS": 1.0, "1": 1.0, "RAS": -1.0, "0": -1.0}
 
-#: A column with one of these names states the coordinate system of its row.
-SYSTEM_COLUMNS = ("space", "system", "coordinatesystem", "coordinate_system", "coordinate system")
+#: The names of mm in a column.
+MM = ("mm", "millimeter", "millimeters", "millimetre", "millimetres")
+
+#: What a column states of its row's coordinates, by its name in lower case without ``_``, ``-`` and spaces.
+#: Names that are usual for other things too are doubtful: the number of a frame, the orientation of a slice,
+#: the reference of an electrode, the system of an organ. Of these only RAS counts, which means nothing else.
+STATED = (
+    dict.fromkeys(("space", "coordspace", "coordinatespace", "coordsys", "coordsystem"), "system")
+    | dict.fromkeys(("coordinatesystem", "coordframe", "coordinateframe", "referenceframe"), "system")
+    | dict.fromkeys(("system", "frame", "orientation", "reference"), "doubtful")
+    | dict.fromkeys(("unit", "units", "coordunit", "coordunits", "coordinateunit", "coordinateunits"), "unit")
+)
 
 #: A number as programs write it. Python's own reading takes 1_0 for 10.
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -83,29 +93,44 @@ def _map_table(path: str | Path, mapping: PointMap, dimension: int) -> pd.DataFr
     others = [other for other in systems[1:] if letters[0] != "x" or set(other) <= set(names)]
     if others or len(axes) > dimension:
         raise UserError(f"{path}: several columns for one coordinate; found {', '.join(table.columns)}")
-    _check_system(table, COLUMNS[systems[0]], path)
+    _check_stated(table, letters, COLUMNS[systems[0]], path)
     axes.sort(key=lambda name: letters.index(name.lower()))
     values = table[axes].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
-    faulty = np.flatnonzero(~np.isfinite(values).all(1))
+    # Slicer exports points that are not placed yet, too.
+    placed = np.ones(len(table), bool)
+    for name in table.columns:
+        if name.lower() == "defined":
+            placed = (table[name].str.strip() != "0").to_numpy()
+    faulty = np.flatnonzero(placed & ~np.isfinite(values).all(1))
     if len(faulty):
         found = ", ".join(cell.strip() or "nothing" for cell in table.loc[faulty[0], axes])
         raise UserError(f"{path}, row {faulty[0] + 2}: coordinates {found}, expected numbers in mm")
-    mapped = _turned(mapping(_turned(values, COLUMNS[systems[0]])), COLUMNS[systems[0]])
-    return table.assign(**dict(zip(axes, mapped.T, strict=True)))
+    cells = table[axes].to_numpy(dtype=object)
+    cells[placed] = _turned(mapping(_turned(values[placed], COLUMNS[systems[0]])), COLUMNS[systems[0]])
+    return table.assign(**dict(zip(axes, cells.T, strict=True)))
 
 
-def _check_system(table: pd.DataFrame, sign: float, path: str | Path) -> None:
-    """Check that no cell states another coordinate system than that of the columns' names."""
+def _check_stated(table: pd.DataFrame, letters: str, sign: float, path: str | Path) -> None:
+    """Check that no cell states another coordinate system than that of the columns' names, or another unit.
+
+    An empty cell, and ``n/a`` of BIDS, states nothing.
+    """
+    own, number, other = ("lps", "1", "ras") if sign > 0 else ("ras", "0", "lps")
+    accepted = {"unit": ("", "n/a", *MM), "system": ("", "n/a", own, number)}
     for name in table.columns:
-        if name.lower() not in SYSTEM_COLUMNS:
-            continue
-        for row, cell in table[name].items():
-            if SYSTEMS.get(cell.strip().upper(), sign) != sign:
-                other, own = ("RAS", "LPS") if sign > 0 else ("LPS", "RAS")
-                columns = "r, a, s" if other == "RAS" else "l, p, s"
+        stated = STATED.get(re.sub("[_ -]", "", name.lower()), "")
+        for row, cell in table[name].items() if stated else ():
+            found = cell.strip().lower().removesuffix("+")
+            if found == other if stated == "doubtful" else found not in accepted[stated]:
+                expected = "mm; convert the points"
+                if stated != "unit":
+                    expected = (
+                        f"{own.upper()} as {', '.join(letters)} are read; convert the points to LPS or RAS"
+                        " and name their columns l, p, s or r, a, s"
+                    )
                 raise UserError(
-                    f"{path}, row {row + 2}: column {name!r} states {other}, but the names of the coordinates"
-                    f" {own}; name them {columns}"
+                    f"{path}, row {row + 2}: column {name!r} states {cell.strip()}, expected {expected},"
+                    " or rename this column if it is about something else"
                 )
 
 
@@ -131,6 +156,10 @@ def _map_fcsv(path: str | Path, mapping: PointMap) -> tuple[pd.DataFrame, str]:
     stated = dict(named)
     if len({value for key, value in named if key == "coordinatesystem"}) > 1:
         raise UserError(f"{path}: states two coordinate systems, expected LPS or RAS")
+    if len({value.replace(" ", "") for key, value in named if key == "columns"}) > 1:
+        raise UserError(
+            f"{path}: names its columns twice, differently; keep the line '# columns = ' that fits"
+        )
     sign = _sign(stated.get("coordinatesystem"), path)
     columns = [name.strip() for name in stated.get("columns", FCSV_COLUMNS).split(",")]
     if not {"x", "y", "z"} <= set(columns):

@@ -31,7 +31,7 @@ def write_sheet(kind: str, folder: str | Path, output: str | Path) -> None:
     A patient without an MR or a CT is left out, and the log says so. RIRE's volumes get MetaImage headers in
     a folder beside the sheet (``rire_headers/`` beside ``rire.tsv``), which may not lie in ``folder``. Raises
     ``UserError`` when ``folder`` has no patients of that data set, for a wrong place or name of ``output``,
-    and for what the system cannot read or write.
+    for an ``output`` that exists, and for what the system cannot read or write.
     """
     # ``Path.resolve`` raises RuntimeError for a link to itself.
     folder, output = Path(os.path.realpath(folder)), Path(os.path.realpath(output))
@@ -53,6 +53,8 @@ def _make_records(kind: str, folder: Path, output: Path) -> list[dict[str, str]]
         raise UserError(f"{folder}: no such folder")
     if output.suffix != ".tsv":
         raise UserError(f"{output}: a sample sheet is tab-separated, expected a name that ends in .tsv")
+    if output.exists():
+        raise UserError(f"{output}: exists already; remove it, or name another file")
     headers = output.with_name(f"{output.stem}_headers")
     if kind == "rire" and folder in headers.parents:
         raise UserError(f"{output}: lies in {folder}, where nothing is to be written; choose another place")

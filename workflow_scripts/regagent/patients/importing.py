@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from regagent.files import UserError, naming, write_json
 from regagent.patients.modalities import check_modalities
 from regagent.patients.sheet import naming_row
-from regagent.volumes.dicom_headers import warn_of_two_patients
+from regagent.volumes.dicom_files import warn_of_two_patients
 from regagent.volumes.reading import read_volume
 from regagent.volumes.writing import write_image
 

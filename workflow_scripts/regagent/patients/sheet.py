@@ -6,7 +6,7 @@ import re
 import stat
 import unicodedata
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
@@ -165,6 +165,10 @@ def absence(file: str | Path) -> str:
             hints.append("a file of this name in another form of Unicode does; copy its name into the sheet")
         if any(unicodedata.category(character) == "Cf" for character in str(file)):
             hints.append("its name has an invisible character in the sheet; type it anew")
+        with suppress(OSError):
+            folder, name = os.path.split(file)
+            if any(other.strip() == name for other in os.listdir(folder or ".")):
+                hints.append("one whose name has a space at its end or start does; rename that")
         return "; ".join(["does not exist", *hints[:1]])
     except OSError as error:
         return f"cannot be read: {error.strerror}"

@@ -1,9 +1,12 @@
 """What an image or volume must be: one number a voxel, a plausible grid with right angles, finite values."""
 
 import itertools
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
+import psutil
 import SimpleITK as sitk
 from numpy.typing import ArrayLike, NDArray
 
@@ -97,6 +100,14 @@ def on_grid(image: sitk.Image, spacing: ArrayLike, first: ArrayLike, directions:
     image.SetOrigin(np.asarray(first).tolist())
     image.SetDirection(np.ravel(directions).tolist())
     return image
+
+
+def zeros(size: Sequence[int], where: str) -> sitk.Image:
+    """Return an image of zeros, of which only the grid counts. Raises ``UserError`` if it is too large."""
+    if math.prod(size) <= psutil.virtual_memory().total:
+        with suppress(RuntimeError):  # what the memory holds may not be free
+            return sitk.Image(size, sitk.sitkUInt8)
+    raise UserError(f"{where}: {' x '.join(map(str, size))} voxels, which the memory cannot hold")
 
 
 def check_voxels(image: sitk.Image, where: str) -> None:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from regagent.files import UserError
 from regagent.process import quiet_itk
 from regagent.volumes.checks import MISPLACED_MM, PLAUSIBLE_SPACING_MM, check_spacing, on_grid, right_angled
-from regagent.volumes.dicom_headers import Slice, named, one_line, read_headers, slices_of
+from regagent.volumes.dicom_files import read_headers
+from regagent.volumes.dicom_headers import Slice, named, one_line, slices_of, warn_of_several_kinds
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -30,6 +31,9 @@ PIXELS = (
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated",
     "BitsStored", "HighBit", "PixelRepresentation", "PixelData",
 )  # fmt: skip
+
+#: What a codestream of JPEG 2000 begins with. The byte at SSIZ is 128 or more where its values are signed.
+JPEG_2000, SSIZ = b"\xff\x4f\xff\x51", 42
 
 #: Spacings that differ by less than this part, and cosines by less than this, are the same one, rounded.
 ROUNDING = 1e-3
@@ -53,6 +57,12 @@ def read_dicom(path: str | Path, where: str, modality: str | None = None) -> sit
         _check_modality(headers, modality, where)
     slices = slices_of(headers, where)
     order = _checked_order(slices, Path(path).is_dir(), where)
+    if any(one.mapped for one in slices):
+        logger.warning(
+            "%s: it states a scale in RealWorldValueMappingSequence only, without RescaleSlope and"
+            " RescaleIntercept: values are read as they are stored",
+            where,
+        )
     image = sitk.GetImageFromArray(_voxels(headers, slices, order, where))
     return _placed(image, [slices[index] for index in order], where)
 
@@ -88,7 +98,9 @@ def _checked_order(slices: list[Slice], series: bool, where: str) -> NDArray[np.
             " the file, not its folder"
         )
     _check_alike(slices, where)
-    return _order_along_normal(slices, where)
+    order = _order_along_normal(slices, where)
+    warn_of_several_kinds(slices, where)
+    return order
 
 
 def _check_alike(slices: list[Slice], where: str) -> None:
@@ -222,7 +234,7 @@ def _check_sound(copy: "Dataset", frames: int, expected: int, compressed: bool, 
             f" {stored - 1}; export it again"
         )
     if compressed:
-        begins = (b"\xff\xd8", b"\xff\x4f\xff\x51")  # of an image of JPEG and JPEG-LS, and of JPEG 2000
+        begins = (b"\xff\xd8", JPEG_2000)  # the first of an image of JPEG and JPEG-LS
         found = sum(part.startswith(begins) for part in generate_fragments(copy.PixelData))
         if found > frames:
             raise UserError(f"{where}: {found} frames of pixels, expected {frames}; export it again")
@@ -237,6 +249,23 @@ def _check_sound(copy: "Dataset", frames: int, expected: int, compressed: bool, 
             f"{where}: {found} bytes of pixels, expected {expected} of the Rows, Columns, frames and"
             " BitsAllocated that it states; export it again"
         )
+
+
+def _unpack(copy: "Dataset", count: int) -> None:
+    """Make a byte of each of the bits of a mask; GDCM reads them as 0 and 255, and the last of them as 0."""
+    packed = np.frombuffer(copy.PixelData, np.uint8)
+    values = np.unpackbits(packed, count=count, bitorder="little").tobytes()
+    copy.add_new("PixelData", "OB", values + b"\0" * (count % 2))
+    copy.BitsAllocated = copy.BitsStored = 8
+    copy.HighBit = 7
+
+
+def _is_signed(copy: "Dataset") -> bool:
+    """Return whether a codestream of JPEG 2000 states signed values; those of other kinds state no sign."""
+    from pydicom.encaps import generate_fragments
+
+    parts = generate_fragments(copy.PixelData)
+    return any(part.startswith(JPEG_2000) and part[SSIZ] >= 128 for part in parts)
 
 
 def _stored(file: Path, header: "Dataset", where: str) -> sitk.Image:
@@ -267,11 +296,17 @@ def _stored(file: Path, header: "Dataset", where: str) -> sitk.Image:
         copy.file_meta = FileMetaDataset()
         copy.file_meta.TransferSyntaxUID = syntax = _syntax(whole)
         shape = (int(header.get("NumberOfFrames") or 1), int(header.Rows), int(header.Columns))
-        expected = math.prod(shape) * int(copy.BitsAllocated) // 8
+        expected = math.ceil(math.prod(shape) * int(copy.BitsAllocated) / 8)
         _check_sound(copy, shape[0], expected, syntax.is_compressed, where)
+        if copy.BitsAllocated == 1:
+            if syntax.is_compressed:
+                raise UserError(f"{where}: compressed bits ({syntax.name}), expected plain ones; convert it")
+            _unpack(copy, math.prod(shape))
         path = Path(folder) / "pixels.dcm"
         copy.save_as(path, enforce_file_format=True)
-        del whole, copy  # which hold the pixels once more
+        # An unsigned codestream of a signed header is left: files store signed values in it bit by bit.
+        unclear = syntax.is_compressed and not copy.get("PixelRepresentation") and _is_signed(copy)
+        del whole, copy.PixelData  # which hold the pixels once more
         try:
             image = sitk.ReadImage(str(path))
             if image.GetNumberOfPixels() != math.prod(shape):
@@ -280,6 +315,11 @@ def _stored(file: Path, header: "Dataset", where: str) -> sitk.Image:
             raise UserError(
                 f"{where}: its pixels ({syntax.name}) cannot be decoded; copy or convert it again"
             ) from error
+        if unclear and sitk.GetArrayViewFromImage(image).max() >= 2 ** (int(copy.BitsStored) - 1):
+            raise UserError(
+                f"{where}: PixelRepresentation is 0, but its JPEG 2000 pixels have a sign, so that values"
+                " below zero would be misread; export it again"
+            )
         return image
 
 

@@ -1,10 +1,10 @@
-"""What DICOM headers state: which files make a series, and the place, size and scale of each slice."""
+"""What DICOM headers state: the place, size and scale of each slice, and what acquisition it is of."""
 
 import logging
+import math
 import warnings
-from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +21,26 @@ logger = logging.getLogger("regagent")
 
 #: Where each value of a frame stands in its functional groups. That of a single slice stands in the header.
 GROUPS = {
-    "ImagePositionPatient": "PlanePositionSequence",
-    "ImageOrientationPatient": "PlaneOrientationSequence",
-    "PixelSpacing": "PixelMeasuresSequence",
-    "SliceThickness": "PixelMeasuresSequence",
-    "RescaleSlope": "PixelValueTransformationSequence",
-    "RescaleIntercept": "PixelValueTransformationSequence",
+    "ImagePositionPatient": ("PlanePositionSequence",),
+    "ImageOrientationPatient": ("PlaneOrientationSequence",),
+    "PixelSpacing": ("PixelMeasuresSequence",),
+    "SliceThickness": ("PixelMeasuresSequence",),
+    "RescaleSlope": ("PixelValueTransformationSequence",),
+    "RescaleIntercept": ("PixelValueTransformationSequence",),
+    "FrameType": ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence"),
+    "EffectiveEchoTime": ("MREchoSequence",),
+    "DiffusionBValue": ("MRDiffusionSequence",),
+    "KVP": ("CTXRayDetailsSequence",),
 }
+
+#: What tells the slices of one acquisition from those of another: as text, and as numbers.
+KINDS = ("Modality", "SOPClassUID", "ImageType", "FrameType")
+NUMBERS = ("EchoTime", "EffectiveEchoTime", "DiffusionBValue", "KVP", "SliceThickness")
+
+#: Numbers of an acquisition that differ by less than this part are the same one, rounded.
+SAME_NUMBER = 0.01
+
+REAL_WORLD = "RealWorldValueMappingSequence"
 
 #: Lengths and products of directions may be off by this much, as their cosines are rounded.
 SKEW = 0.01
@@ -45,17 +58,20 @@ class Slice:
     thickness: float  # mm; NaN if not stated
     slope: float  # from stored values to those of the image
     intercept: float
+    mapped: bool  # whether a scale stands in RealWorldValueMappingSequence only
+    kind: dict[str, Any]  # those of KINDS and NUMBERS that are stated
 
 
 def is_dicom(path: str | Path) -> bool:
     """Return whether a path is read as DICOM: a folder, or a file of such content, whatever its name is."""
     try:
-        return Path(path).is_dir() or _begins_as_dicom(path)
+        return Path(path).is_dir() or begins_as_dicom(path)
     except OSError:
         return False
 
 
-def _begins_as_dicom(path: str | Path) -> bool:
+def begins_as_dicom(path: str | Path) -> bool:
+    """Return whether a file has the content of DICOM. Raises ``OSError``."""
     with open(path, "rb") as file:
         start = file.read(132)
     # A file without preamble begins with one of the first elements of group 2 or 8.
@@ -63,118 +79,18 @@ def _begins_as_dicom(path: str | Path) -> bool:
     return start[128:] == b"DICM" or bare
 
 
-def read_headers(path: str | Path, where: str) -> dict[Path, "Dataset"]:
-    """Return the files of an image, each with its header: one file, or those of the one series of a folder.
-
-    DICOM files without an image are left out, and so are other files, of which the log tells. Raises
-    ``UserError``, which begins with ``where``: for no series or several, and for files that are damaged.
-    """
-    if not Path(path).is_dir():
-        header = _header(Path(path), where)
-        if not _shows(header, where):
-            raise UserError(f"{where}: a DICOM file without an image; give the folder of a series")
-        return {Path(path): header}
-    series: dict[str, dict[Path, Dataset]] = defaultdict(dict)
-    inside, others = sorted(Path(path).iterdir()), []
-    for file in inside:
-        if not file.is_file() or file.name.startswith("."):
-            continue
-        if _begins_as_dicom(file):
-            header = _header(file, where)
-            if _shows(header, named(where, file)):
-                series[str(header.get("SeriesInstanceUID"))][file] = header
-        elif file.suffix.lower() == ".dcm":
-            raise UserError(
-                f"{named(where, file)}: no DICOM file, in spite of its name; copy or export it again"
-            )
-        else:
-            others.append(file.name)
-    if not series:
-        folders = ", ".join(file.name for file in inside if file.is_dir())
-        raise UserError(
-            f"{where}: no DICOM series in this folder (folders in it are not searched); expected the files"
-            f" of one series{f'; give one of its folders: {folders}' if folders else ''}"
-        )
-    if len(series) > 1:
-        found = "; ".join(
-            f"{_label(next(iter(files.values())))}, {len(files)} files, {uid}"
-            for uid, files in series.items()
-        )
-        raise UserError(
-            f"{where}: {len(series)} DICOM series in one folder, expected one ({found});"
-            " give each a folder of its own"
-        )
-    files = next(iter(series.values()))
-    _check_of_one_patient(list(files.values()), where)
-    if others:
-        logger.warning(
-            "%s: files in it that are not DICOM are left out: %d (%s); is one of them a damaged slice?",
-            where, len(others), ", ".join(others[:3]) + (", ..." if len(others) > 3 else ""),
-        )  # fmt: skip
-    return files
+def few(names: list[str], between: str = ", ") -> str:
+    """Return at most five names in a row, and how many more there are."""
+    shown = between.join(names[:5])
+    return f"{shown}{between}and {len(names) - 5} more" if len(names) > 5 else shown
 
 
-def _check_of_one_patient(headers: list["Dataset"], where: str) -> None:
-    """Check that the files of a series are of one patient in one position. Raises ``UserError``."""
-    patients = {str(header.get("PatientID") or "").strip() for header in headers}
-    if len(patients) == 1:
-        patients = _stated(headers, "PatientName")
-    if len(patients) > 1:
-        raise UserError(f"{where}: its slices are of several patients ({', '.join(sorted(patients))})")
-    if len(places := _stated(headers, "FrameOfReferenceUID")) > 1:
-        raise UserError(
-            f"{where}: its slices have several FrameOfReferenceUIDs ({', '.join(sorted(places))}), so that"
-            " the patient may have moved between them; keep the slices of one only"
-        )
-
-
-def warn_of_two_patients(mr: str | Path, ct: str | Path, where: str = "") -> None:
-    """Log where both are DICOM and state two PatientIDs: of other heads, or of two archives' names of one."""
-    stated = [_patient_id(path) for path in (mr, ct)]
-    if all(stated) and stated[0] != stated[1]:
-        logger.warning(
-            "%sPatientID is %s in %s and %s in %s; are these of one head?",
-            where,
-            stated[0],
-            mr,
-            stated[1],
-            ct,
-        )
-
-
-def _patient_id(path: str | Path) -> str:
-    """Return the PatientID that a DICOM file, or the first one of a folder, states; '' where none does."""
-    inside = sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(path)]
-    file = next((file for file in inside if file.is_file() and _begins_as_dicom(file)), None)
-    return str(_header(file, f"{path}").get("PatientID") or "").strip() if file else ""
-
-
-def _stated(headers: list["Dataset"], keyword: str) -> set[str]:
-    """Return the different values of a keyword in those headers that state it."""
-    return {str(header.get(keyword) or "").strip(" ^") for header in headers} - {""}
-
-
-def _header(file: Path, where: str) -> "Dataset":
+def header_of(file: Path, where: str) -> "Dataset":
+    """Read the header of a file. Raises ``UserError``."""
     from pydicom import dcmread  # the import takes 0.4 s, too long where nothing is DICOM
 
     with one_line(named(where, file)):
         return dcmread(file, stop_before_pixels=True, force=True)
-
-
-def _shows(header: "Dataset", where: str) -> bool:
-    """Return whether a file holds an image. Raises ``UserError`` if it is cut off before it says so."""
-    from pydicom.uid import UID
-
-    with one_line(where):
-        kind = UID(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID") or "").name
-    if "Rows" not in header and (not kind or "Image Storage" in kind):
-        raise UserError(f"{where}: its header is damaged or cut off; copy or export it again")
-    return "Rows" in header
-
-
-def _label(header: "Dataset") -> str:
-    stated = [str(header.get(keyword) or "").strip() for keyword in ("Modality", "SeriesDescription")]
-    return " ".join(filter(None, stated)) or "series"
 
 
 def named(where: str, file: Path) -> str:
@@ -213,7 +129,39 @@ def slices_of(headers: dict[Path, "Dataset"], where: str) -> list[Slice]:
                 of = f" of {file.name}" if len(headers) > 1 else ""
                 names = [f"frame {number}{of}" for number in range(1, len(frames) + 1)]
             slices += [_slice(*of_frame, header, where) for of_frame in zip(names, frames, strict=True)]
+    wanted = {_number([header], "ImagesInAcquisition") for header in headers.values()}
+    count = wanted.pop() if len(wanted) == 1 else None
+    if count is not None and count > len(slices) > 1:
+        logger.warning(
+            "%s: ImagesInAcquisition is %d, but %d slices are here; are some missing?",
+            where, count, len(slices),
+        )  # fmt: skip
     return _all_scaled(slices, where)
+
+
+def warn_of_several_kinds(slices: list[Slice], where: str) -> None:
+    """Log where slices are not of one acquisition, as where two echoes have lost half of their slices."""
+    told = []
+    for keyword in (*KINDS, *NUMBERS):
+        counts: dict[Any, int] = {}
+        last: Any = None
+        for value in sorted(one.kind[keyword] for one in slices if keyword in one.kind):
+            if last is None or not _same(last, value):
+                last = value
+            counts[last] = counts.get(last, 0) + 1
+        if len(counts) > 1:
+            found = [f"{_shown(value)} in {count}" for value, count in counts.items()]
+            told.append(f"{keyword} ({few(found)})")
+    if told:
+        logger.warning("%s: its slices differ in %s; are they of one volume?", where, " and ".join(told))
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else f"{value}"
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one == other or (isinstance(one, float) and math.isclose(one, other, rel_tol=SAME_NUMBER))
 
 
 def _all_scaled(slices: list[Slice], where: str) -> list[Slice]:
@@ -262,10 +210,15 @@ def _slice(name: str, frame: Any, header: "Dataset", where: str) -> Slice:
     """Return a slice from its frame's functional groups, those of all frames, and the header."""
     shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
 
+    def places(keyword: str) -> list[Any]:
+        """Return where a value may stand, the place that counts most first."""
+        names = GROUPS.get(keyword, ())
+        groups = [group for place in (frame, shared) for name in names for group in place.get(name) or []]
+        return [*groups, header]
+
     def stated(keyword: str, count: int, otherwise: float) -> NDArray[np.float64]:
         """Return the numbers (``count``,) of the first place that states them."""
-        groups = [group for place in (frame, shared) for group in place.get(GROUPS[keyword]) or []]
-        for place in (*groups, header):
+        for place in places(keyword):
             found = place.get(keyword)
             if found not in (None, "", []):
                 numbers = np.array(found, float).reshape(-1)
@@ -288,6 +241,10 @@ def _slice(name: str, frame: Any, header: "Dataset", where: str) -> Slice:
     slope = stated("RescaleSlope", 1, np.nan).item()
     if slope == 0:
         raise UserError(f"{where}: RescaleSlope of {name} is 0, which leaves no image; export it again")
+    intercept = stated("RescaleIntercept", 1, np.nan).item()
+    maps = [item for place in (frame, shared, header) for item in place.get(REAL_WORLD) or []]
+    kind = {keyword: _text(places(keyword), keyword) for keyword in KINDS}
+    kind |= {keyword: _number(places(keyword), keyword) for keyword in NUMBERS}
     return Slice(
         name,
         size=(int(header.Columns), int(header.Rows)),
@@ -296,5 +253,36 @@ def _slice(name: str, frame: Any, header: "Dataset", where: str) -> Slice:
         axes=axes / np.linalg.norm(axes, axis=1, keepdims=True),
         thickness=stated("SliceThickness", 1, np.nan).item(),
         slope=slope,
-        intercept=stated("RescaleIntercept", 1, np.nan).item(),
+        intercept=intercept,
+        mapped=np.isnan(slope) and np.isnan(intercept) and any(_scales(item) for item in maps),
+        kind={keyword: value for keyword, value in kind.items() if value is not None},
     )
+
+
+def _scales(item: "Dataset") -> bool:
+    """Return whether an item of RealWorldValueMappingSequence makes other values of those stored."""
+    return item.get("RealWorldValueSlope") != 1 or bool(item.get("RealWorldValueIntercept"))
+
+
+def _text(places: list[Any], keyword: str) -> Any:
+    """Return what the first place that states a keyword says, as text, or None.
+
+    Of the values of an image's type the first two count in no case, as they differ in sound series.
+    """
+    for place in places:
+        with suppress(Exception):  # what pydicom raises where it cannot read a value that nobody needs
+            found = place.get(keyword)
+            values = [found] if isinstance(found, str) else list(found or [])
+            values = values[2 * keyword.endswith("Type") :]
+            if text := "/".join(str(getattr(value, "name", value)).strip() for value in values):
+                return text
+    return None
+
+
+def _number(places: list[Any], keyword: str) -> Any:
+    """Return the number in the first place that states one under a keyword, or None."""
+    for place in places:
+        with suppress(Exception):  # what pydicom raises where it cannot read a value that nobody needs
+            if math.isfinite(number := float(place.get(keyword))):
+                return number
+    return None

@@ -71,6 +71,15 @@ def read_metaimage_grid(path: str | Path, where: str) -> sitk.Image:
     return zeros_on(_grid(_fields(path, where)[0], where), where)
 
 
+def metaimage_data_files(path: str | Path, where: str) -> list[Path]:
+    """Return the files that hold the voxels, which is ``path`` itself if they are local.
+
+    Reads the header only. Raises ``UserError`` for one that names none.
+    """
+    fields, behind, _ = _fields(path, where)
+    return _data_files(fields, behind, Path(path), where)
+
+
 def _fields(path: str | Path, where: str) -> tuple[dict[str, str], bytes, int]:
     """Return the keys of the header, what stands behind it, and how many bytes the header has."""
     with open(path, "rb") as file:
@@ -107,10 +116,14 @@ def _grid(fields: dict[str, str], where: str) -> Grid:
     """Return the grid in ITK's world, which is MetaImage's too."""
     count = len(size := sizes(fields.get("DimSize", ""), None, "DimSize", where))
     if fields.get("NDims") != f"{count}" or count < 2:
-        raise UserError(f"{where}: its header states NDims {fields.get('NDims')!r} and DimSize {size}")
+        raise UserError(
+            f"{where}: its header states NDims {fields.get('NDims', '')[:60]!r} and DimSize {size}"
+        )
     unit = UNITS_MM.get(fields.get("DistanceUnits", "mm"))
     if unit is None:
-        raise UserError(f"{where}: its header states DistanceUnits {fields['DistanceUnits']!r}, expected mm")
+        raise UserError(
+            f"{where}: its header states DistanceUnits {fields['DistanceUnits'][:60]!r}, expected mm"
+        )
     spaced = fields.get("ElementSpacing", fields.get("ElementSize"))
     if spaced is None:
         raise UserError(
@@ -135,7 +148,7 @@ def _stored(fields: dict[str, str], behind: bytes, end: int, path: Path, where: 
     stated = fields.get("ElementType", "")
     kind = TYPES.get(stated.removeprefix("MET_"))
     if kind is None:
-        raise UserError(f"{where}: its header states an unknown type of voxels, {stated!r}")
+        raise UserError(f"{where}: its header states an unknown type of voxels, {stated[:60]!r}")
     for key, plain in (("Slope", 1), ("Offset", 0)):
         key = f"ElementToIntensityFunction{key}"
         if numbers(fields.get(key, f"{plain}"), 1, key, where)[0] != plain:
@@ -148,10 +161,16 @@ def _stored(fields: dict[str, str], behind: bytes, end: int, path: Path, where: 
         encoding = "text"
     else:
         encoding = "gzip" if _is_true(fields.get("CompressedData")) else "raw"
-    local = fields["ElementDataFile"].upper() == "LOCAL"
-    files = [path] if local else data_files(fields["ElementDataFile"], behind, path.parent, where)
-    begin = skip if skip > 0 else end * local
-    return Stored(files, dtype, encoding, begin, skip=min(skip, 0))
+    begin = skip if skip > 0 else end * _is_local(fields)
+    return Stored(_data_files(fields, behind, path, where), dtype, encoding, begin, skip=min(skip, 0))
+
+
+def _data_files(fields: dict[str, str], behind: bytes, path: Path, where: str) -> list[Path]:
+    return [path] if _is_local(fields) else data_files(fields["ElementDataFile"], behind, path.parent, where)
+
+
+def _is_local(fields: dict[str, str]) -> bool:
+    return fields["ElementDataFile"].upper() == "LOCAL"
 
 
 def _is_true(text: str | None) -> bool:

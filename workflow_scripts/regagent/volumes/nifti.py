@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
-import psutil
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
@@ -27,6 +26,7 @@ from regagent.volumes.checks import (
     on_grid,
     right_angled,
     spatial,
+    zeros,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 #: What is said of a .hdr and .img, or of the two in one.
 PAIR = "a pair of .hdr and .img cannot be checked here; convert it to .nii.gz"
+
+#: A slope that is nearer to 0 is none that a program meant.
+SMALLEST_SLOPE = 1e-30
 
 #: Two statements of a header about a voxel's place that differ by less are the same one, rounded.
 ROUNDING_MM = 0.1
@@ -88,10 +91,7 @@ def read_nifti_grid(path: str | Path, where: str) -> sitk.Image:
     Of more dimensions the first three are read. Raises ``UserError`` as ``read_nifti`` does, but for voxels.
     """
     header = _header(read_content(path, where, LONGEST_HEADER), where)
-    size = _shape(header, where)[:3]
-    if math.prod(size) > psutil.virtual_memory().total:
-        raise UserError(f"{where}: {' x '.join(map(str, size))} voxels, which the memory cannot hold")
-    return _placed(sitk.Image(size, sitk.sitkUInt8), header, where)
+    return _placed(zeros(_shape(header, where)[:3], where), header, where)
 
 
 def _placed(image: sitk.Image, header: "Nifti1Header", where: str) -> sitk.Image:
@@ -180,6 +180,11 @@ def _voxels(content: bytes, header: "Nifti1Header", where: str) -> NDArray:
         )
     stored = np.frombuffer(content, dtype, count, start).reshape(shape[::-1])
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
+    if 0 < abs(slope) < SMALLEST_SLOPE:
+        raise UserError(
+            f"{where}: its header states a slope (scl_slope) of {slope:g}, which makes every voxel 0; export"
+            " it again"
+        )
     if slope != 0 and math.isfinite(slope) and (slope, inter) != (1, 0):
         scaled = np.empty(stored.shape, np.float32 if dtype.itemsize <= 4 else float)
         for values, into in zip(stored, scaled, strict=True):

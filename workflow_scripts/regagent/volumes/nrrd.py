@@ -95,6 +95,15 @@ def read_nrrd_grid(path: str | Path, where: str) -> sitk.Image:
     return zeros_on(_grid(_fields(path, where)[0], where), where)
 
 
+def nrrd_data_files(path: str | Path, where: str) -> list[Path]:
+    """Return the files that hold the voxels, which is ``path`` itself if they stand behind the header.
+
+    Reads the header only. Raises ``UserError`` for one that cannot be read.
+    """
+    fields, behind, _ = _fields(path, where)
+    return _data_files(fields, behind, Path(path), where)
+
+
 def _fields(path: str | Path, where: str) -> tuple[dict[str, str], bytes, int]:
     """Return the fields of the header, the text behind "data file: LIST", and how many bytes the header has.
 
@@ -103,6 +112,10 @@ def _fields(path: str | Path, where: str) -> tuple[dict[str, str], bytes, int]:
     with open(path, "rb") as file:
         content = file.read(LONGEST_HEADER)
     blank = re.search(rb"\r?\n\r?\n", content)
+    if not blank and len(content) == LONGEST_HEADER:
+        raise UserError(
+            f"{where}: its header does not end within {LONGEST_HEADER} bytes, expected a blank line behind it"
+        )
     end = blank.end() if blank else len(content)
     listed = re.search(rb"^data ?file:[ \t]*LIST[^\n]*\n", content[:end], re.MULTILINE | re.IGNORECASE)
     header = content[: listed.end() if listed else end]
@@ -132,7 +145,9 @@ def _grid(fields: dict[str, str], where: str) -> Grid:
         )
     size = sizes(fields.get("sizes", ""), None, "sizes", where)
     if fields.get("dimension") != f"{len(size)}":
-        raise UserError(f"{where}: its header states dimension {fields.get('dimension')!r} and sizes {size}")
+        raise UserError(
+            f"{where}: its header states dimension {fields.get('dimension', '')[:60]!r} and sizes {size}"
+        )
     kinds = fields.get("kinds", "").lower().split() or ["???"] * len(size)
     vectors = _vectors(fields.get("spacedirections", ""), "space directions", where)
     if len(kinds) != len(size) or (vectors and len(vectors) != len(size)):
@@ -144,8 +159,8 @@ def _grid(fields: dict[str, str], where: str) -> Grid:
     for axis in inside:
         if kinds[axis] not in SPATIAL_KINDS or (kinds[axis] == "time" and axis in inside[:3]):
             raise UserError(
-                f"{where}: its header states kinds {fields['kinds']!r}, but places axis {axis + 1} in space;"
-                " expected domain or space there"
+                f"{where}: its header states kinds {fields['kinds'][:60]!r}, but places axis {axis + 1} in"
+                " space; expected domain or space there"
             )
     components = math.prod(count for axis, count in enumerate(size) if axis not in inside)
     kept = spatial([size[axis] for axis in inside])
@@ -203,7 +218,7 @@ def _spaced(count: int, inside: list[int], fields: dict[str, str], where: str) -
     ):  # fmt: skip
         if fields.get(key, "").strip(' "'):
             raise UserError(
-                f"{where}: its header states {name} {fields[key]!r}, but spacings instead of space"
+                f"{where}: its header states {name} {fields[key][:60]!r}, but spacings instead of space"
                 " directions, so that its place in that space is unknown; state space directions"
             )
     unit = _unit(fields, "units", inside, count, where)
@@ -235,8 +250,8 @@ def _check_states_no_more(fields: dict[str, str], inside: list[int], count: int,
         found.append(("units", fields["units"]))
     for key, value in found:
         raise UserError(
-            f"{where}: its header states {key.replace('axis', 'axis ')} {value!r} of axes that have space"
-            " directions; remove what does not hold (the unit of directions is that of space units)"
+            f"{where}: its header states {key.replace('axis', 'axis ')} {value[:60]!r} of axes that have"
+            " space directions; remove what does not hold (the unit of directions is that of space units)"
         )
 
 
@@ -250,7 +265,7 @@ def _units(text: str, count: int, where: str) -> list[str]:
     """Return the units (count,) of a field, with or without quotes; "" is one that is not stated."""
     units = [(quoted or bare).strip() for quoted, bare in re.findall(r'"([^"]*)"|([^\s"]+)', text)]
     if units and len(units) != count:
-        raise UserError(f"{where}: its header states units {text}, expected {count} of them")
+        raise UserError(f"{where}: its header states units {text[:60]}, expected {count} of them")
     return units or [""] * count
 
 
@@ -259,7 +274,7 @@ def _unit(fields: dict[str, str], key: str, axes: Sequence[int], count: int, whe
     text = fields.get(key, "")
     units = [_units(text, count, where)[axis] for axis in axes]
     if not set(units) <= set(UNITS_MM) or len(lengths := {UNITS_MM[unit] for unit in units}) != 1:
-        raise UserError(f"{where}: its header states units {text}, expected mm")
+        raise UserError(f"{where}: its header states units {text[:60]}, expected mm")
     return lengths.pop()
 
 
@@ -267,17 +282,21 @@ def _stored(fields: dict[str, str], behind: bytes, end: int, path: Path, where: 
     stated = fields.get("type", "")
     kind = next((kind for kind, names in TYPES.items() if stated.lower() in names), None)
     if kind is None:
-        raise UserError(f"{where}: its header states an unknown type of voxels, {stated!r}")
+        raise UserError(f"{where}: its header states an unknown type of voxels, {stated[:60]!r}")
     dtype, order = np.dtype(kind), fields.get("endian", "").lower()
     encoding = fields.get("encoding", "").lower()
     encoding = ENCODINGS.get(encoding, encoding)
     if encoding not in ("raw", "gzip", "bzip2", "hex", "text"):
-        raise UserError(f"{where}: its header states encoding {encoding!r}, expected raw or gzip")
+        raise UserError(f"{where}: its header states encoding {encoding[:60]!r}, expected raw or gzip")
     if order not in ("little", "big") and dtype.itemsize > 1 and encoding != "text":
-        raise UserError(f"{where}: its header states endian {order!r}, expected little or big")
+        raise UserError(f"{where}: its header states endian {order[:60]!r}, expected little or big")
     dtype = dtype.newbyteorder(">" if order == "big" else "<")
     lines = whole(fields.get("lineskip", "0"), "line skip", where)
     skip = whole(fields.get("byteskip", "0"), "byte skip", where)
+    begin = 0 if fields.get("datafile") else end
+    return Stored(_data_files(fields, behind, path, where), dtype, encoding, begin, lines, skip)
+
+
+def _data_files(fields: dict[str, str], behind: bytes, path: Path, where: str) -> list[Path]:
     detached = fields.get("datafile")
-    files = data_files(detached, behind, path.parent, where) if detached else [path]
-    return Stored(files, dtype, encoding, 0 if detached else end, lines, skip)
+    return data_files(detached, behind, path.parent, where) if detached else [path]

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.files import UserError
-from regagent.volumes.checks import check_components, check_spacing, on_grid, right_angled
+from regagent.volumes.checks import check_components, check_spacing, on_grid, right_angled, zeros
 
 logger = logging.getLogger("regagent")
 
@@ -26,6 +26,9 @@ Array = NDArray[np.float64]
 
 #: Bytes of a file within which its header ends.
 LONGEST_HEADER = 1_000_000
+
+#: Letters of a reason that are told, as it may quote voxels.
+LONGEST_REASON = 90
 
 #: A direction whose length differs from 1 by more is no rounded one.
 UNIT_LENGTH_TOLERANCE = 0.01
@@ -99,7 +102,7 @@ def volume_of(grid: Grid, stored: Stored, where: str) -> sitk.Image:
 
 def zeros_on(grid: Grid, where: str) -> sitk.Image:
     """Return an image of zeros on a grid, of which up to three axes count. Raises ``UserError``."""
-    return on_grid(sitk.Image(grid.size[:3], sitk.sitkUInt8), *_place(grid, where))
+    return on_grid(zeros(grid.size[:3], where), *_place(grid, where))
 
 
 def _place(grid: Grid, where: str) -> tuple[Array, Array, Array]:
@@ -142,8 +145,9 @@ def _bytes_of(path: Path, stored: Stored, expected: int, where: str) -> bytes:
     try:
         content = _from_text(content, stored.dtype) if text else UNPACK[stored.encoding](content)
     except (zlib.error, OSError, ValueError) as error:
+        told = f"{error}"[:LONGEST_REASON]
         raise UserError(
-            f"{where}: {path.name} is damaged or cut off ({error}); copy or export it again"
+            f"{where}: {path.name} is damaged or cut off ({told}); copy or export it again"
         ) from error
     skip = max(len(content) - expected, 0) if stored.skip < 0 else stored.skip
     found = max(len(content) - skip, 0)

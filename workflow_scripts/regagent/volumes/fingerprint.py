@@ -1,0 +1,39 @@
+"""The fingerprint of a scan, by which a run notices that one of its files is another than before."""
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from regagent.files import UserError
+from regagent.volumes.metaimage import is_metaimage, metaimage_data_files
+from regagent.volumes.nrrd import is_nrrd, nrrd_data_files
+
+
+def fingerprint(*scans: str | Path) -> str:
+    """Return a short hash of the names, sizes and times of change of all files that the scans consist of.
+
+    A scan is a file with the data files that its header names, or a folder with the files directly in it. No
+    voxels are read. Nothing is raised: what is absent or cannot be read counts as that.
+    """
+    digest = hashlib.sha256()
+    for scan in scans:
+        for file in _files(Path(scan)):
+            state = "absent"
+            with suppress(OSError, ValueError):  # ValueError for a zero in a name of a damaged header
+                status = file.stat()
+                state = f"{status.st_size} {status.st_mtime_ns}"
+            digest.update(os.fsencode(file.name) + f"\0{state}\n".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()[:16]
+
+
+def _files(scan: Path) -> list[Path]:
+    with suppress(OSError, UserError):
+        if scan.is_dir():
+            return sorted(file for file in scan.iterdir() if file.is_file() and not file.name.startswith("."))
+        if is_metaimage(scan):
+            return [scan, *metaimage_data_files(scan, f"{scan}")]
+        if is_nrrd(scan):
+            return [scan, *nrrd_data_files(scan, f"{scan}")]
+    return [scan]
