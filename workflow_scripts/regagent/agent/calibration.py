@@ -8,9 +8,10 @@ import pandas as pd
 import torch
 
 from regagent.agent.checkpoints import load_model
-from regagent.agent.inference import Walk, look_ahead
+from regagent.agent.inference import Walk, look_ahead, register
 from regagent.agent.networks import AgentNetwork, choose_device
 from regagent.agent.stopping import Thresholds, ends
+from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.files import write_table
 from regagent.geometry import landmark_distance
 from regagent.images import warp
@@ -35,12 +36,14 @@ def calibrate_threshold(
 
     The agent walks without stopping; every candidate is then tried on these walks. The best is the one of
     the lowest mean error (TRE px). Candidates reach up to where ``minimum_stopped`` of the cases still stop.
+    A network that judges its distance needs no search: its threshold is a predicted D of ``SUCCESS_PX``.
     """
     torch.set_num_threads(1)
     network, _ = load_model(model, "agent")
     network.to(choose_device())
     pairs = read_pairs(slices, split, "train")
-    table = try_thresholds(network, pairs, ranges, settings, inference)
+    attempt = try_judgement if network.judges else try_thresholds
+    table = attempt(network, pairs, ranges, settings, inference)
     best_of = table[table.chosen].set_index("lookahead")
     for _, best in best_of.iterrows():
         logger.info(
@@ -60,15 +63,54 @@ def try_thresholds(
 ) -> pd.DataFrame:
     """Return a row a candidate, greedy and with look-ahead: its errors, and whether it was ``chosen``."""
     rng = np.random.default_rng(settings.seed)
-    chosen = rng.choice(len(pairs), settings.cases, replace=len(pairs) < settings.cases)
-    perturbation = sample_perturbations(rng.random((settings.cases, 4)), ranges)
-    walks = _Walks(network, pairs, chosen, perturbation, settings.steps)
+    chosen, perturbation, moving = _cases(pairs, ranges, settings, rng)
+    walks = _Walks(network, pairs, chosen, perturbation, moving, settings.steps)
     greedy = walks.candidates(settings.candidates, settings.minimum_stopped)
     ahead = walks.candidates(settings.lookahead_candidates, settings.minimum_stopped)
     rows = [walks.greedy(threshold) for threshold in greedy]
     rows += [walks.ahead(threshold, inference, rng) for threshold in ahead]
     table = pd.DataFrame(rows)
     return table.assign(chosen=table.index.isin(table.groupby("lookahead").mean_px.idxmin()))
+
+
+def try_judgement(
+    network: AgentNetwork,
+    pairs: Pairs,
+    ranges: PerturbationRange,
+    settings: Calibration,
+    inference: Inference,
+) -> pd.DataFrame:
+    """Return the rows of ``try_thresholds`` for the one threshold of a network that judges its distance."""
+    chosen, perturbation, moving = _cases(pairs, ranges, settings, np.random.default_rng(settings.seed))
+    found = register(network, pairs.mr[chosen], moving, -SUCCESS_PX, inference, lookahead=False)
+    error = landmark_distance(found.pose, perturbation, pairs.evaluation_points[chosen])
+    rows = [_row(-SUCCESS_PX, error, found.steps, found.stopped, lookahead) for lookahead in (False, True)]
+    return pd.DataFrame(rows).assign(chosen=True)
+
+
+def _cases(
+    pairs: Pairs, ranges: PerturbationRange, settings: Calibration, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return N cases: which pair (N,), its perturbation (N, 4) and the perturbed CT (N, H, H)."""
+    chosen = rng.choice(len(pairs), settings.cases, replace=len(pairs) < settings.cases)
+    perturbation = sample_perturbations(rng.random((settings.cases, 4)), ranges)
+    return (
+        chosen,
+        perturbation,
+        np.stack([warp(pairs.ct[i], p) for i, p in zip(chosen, perturbation, strict=True)]),
+    )
+
+
+def _row(threshold: float, error: np.ndarray, step: np.ndarray, stopped: np.ndarray, lookahead: bool) -> dict:
+    return {
+        "lookahead": lookahead,
+        "threshold": threshold,
+        "mean_px": error.mean(),
+        "median_px": np.median(error),
+        "p90_px": np.quantile(error, 0.9),
+        "stopped": stopped.mean(),
+        "steps": step.mean(),
+    }
 
 
 class _Walks:
@@ -80,9 +122,9 @@ class _Walks:
         pairs: Pairs,
         chosen: np.ndarray,
         perturbation: np.ndarray,
+        moving: np.ndarray,
         steps: int,
     ):
-        moving = np.stack([warp(pairs.ct[i], p) for i, p in zip(chosen, perturbation, strict=True)])
         self.walk = Walk.start(network, pairs.mr[chosen], moving)
         self.perturbation, self.points = perturbation, pairs.evaluation_points[chosen]
         self.memory, self.logits = (
@@ -119,12 +161,4 @@ class _Walks:
         self, threshold: float, pose: np.ndarray, step: np.ndarray, stopped: np.ndarray, lookahead: bool
     ) -> dict:
         error = landmark_distance(pose, self.perturbation, self.points)
-        return {
-            "lookahead": lookahead,
-            "threshold": threshold,
-            "mean_px": error.mean(),
-            "median_px": np.median(error),
-            "p90_px": np.quantile(error, 0.9),
-            "stopped": stopped.mean(),
-            "steps": step.mean(),
-        }
+        return _row(threshold, error, step, stopped, lookahead)

@@ -91,7 +91,7 @@ class Walk:
         """Take in the states; return their values (B,) in the paper's units."""
         said = self.network.decide(self._features(), self.memory)
         self.logits, self.memory = said.logits, said.memory
-        return self.network.value_to_stop_by(said.values).double().cpu().numpy()
+        return self.network.value_to_stop_by(said).double().cpu().numpy()
 
     def _features(self) -> Tensor:
         """Return the features (B, 256) of the states, computed once for all like poses of a case."""
@@ -142,6 +142,11 @@ def weighted_pose(poses: Array, values: Array) -> Array:
     weights = np.where(lowest > 0, values, values - lowest)
     total = weights.sum(-1, keepdims=True)
     weights = np.where(total > 1e-9, weights, 1.0)
+    return mean_pose(poses, weights)
+
+
+def mean_pose(poses: Array, weights: Array) -> Array:
+    """Return the means (N, 4) of poses (N, M, 4) with weights (N, M), of which some are not 0."""
     weights = weights / weights.sum(-1, keepdims=True)
     angle = np.deg2rad(poses[..., 2])
     mean = (
@@ -183,13 +188,18 @@ def register(
     Greedy actions until the value reaches ``threshold``; there the look-ahead, if wanted, gives the pose.
     A pair whose value never reaches it gets, after ``maximum_steps``, the pose of its highest value.
     ``watch`` is told of every step: its number, the walk of the pairs that go on, and their values (B,).
+    A network that judges its distance goes on until it is as near as it gets (see ``settle``), and stopped if
+    its value, -D, reached ``threshold``; there is nothing to look ahead for then.
     """
     rng = np.random.default_rng([settings.seed, seed])
     parts = []
     for first in range(0, len(fixed), settings.batch):
         batch = slice(first, first + settings.batch)
         walk = Walk.start(network, fixed[batch], moving[batch])
-        parts.append(_register_batch(walk, threshold, settings, lookahead, rng, watch))
+        if network.judges:
+            parts.append(_settle_from_several_starts(walk, threshold, settings, watch))
+        else:
+            parts.append(_register_batch(walk, threshold, settings, lookahead, rng, watch))
     return Registrations(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -222,6 +232,61 @@ def _register_batch(
     if lookahead and stopped.any():
         pose[stopped] = look_ahead(ready.select(np.flatnonzero(stopped)), settings, rng)
     return pose, np.where(stopped, end, settings.maximum_steps), values[end, cases], stopped
+
+
+#: Poses count for the mean by this power of their predicted distance.
+DISTANCE_POWER = -4
+
+
+def settle(
+    walk: Walk, settings: Inference, watch: Watch = lambda step, walk, value: None
+) -> tuple[Array, Array, NDArray[np.int64]]:
+    """Walk until no case comes nearer; return its mean pose (B, 4), its predicted D (B,) and its steps (B,).
+
+    A case ends when its lowest predicted D has not fallen for ``patience`` steps. Its pose is the mean of all
+    on the way, where a pose of half the predicted D weighs sixteen times as much. Its D is the lowest.
+    """
+    count = len(walk.pose)
+    lowest, since, steps = np.full(count, np.inf), np.zeros(count, int), np.zeros(count, int)
+    values, poses = np.full((settings.maximum_steps + 1, count), -np.inf), []
+    active = np.arange(count)
+    for step in range(settings.maximum_steps + 1):
+        value = walk.look()
+        watch(step, walk, value)
+        values[step, active], steps[active] = value, step
+        poses.append(np.zeros((count, 4)))
+        poses[-1][active] = walk.pose
+        since[active] = np.where(-value < lowest[active], 0, since[active] + 1)
+        lowest[active] = np.minimum(lowest[active], -value)
+        goes_on = since[active] < settings.patience
+        if not goes_on.all():
+            walk, active = walk.select(np.flatnonzero(goes_on)), active[goes_on]
+        if not len(active):
+            break
+        walk.move()
+    weights = (-values[: len(poses)]) ** DISTANCE_POWER  # 0 where a case did not go
+    return mean_pose(np.stack(poses, 1), weights.T), lowest, steps
+
+
+def _settle_from_several_starts(
+    walk: Walk, threshold: float, settings: Inference, watch: Watch
+) -> tuple[Array, NDArray, Array, NDArray]:
+    """Settle from the identity, and where the predicted D stays high from turned starts: the lowest wins."""
+    count = len(walk.pose)
+    first = walk.select(np.arange(count))
+    pose, distance, steps = settle(walk, settings, watch)
+    lost = np.flatnonzero(distance > settings.lost_px)
+    turned = np.array([[0.0, 0.0, angle, 1.0] for angle in settings.restarts_deg]).reshape(-1, 4)
+    if len(lost) and len(turned):
+        again = first.select(np.repeat(lost, len(turned)))
+        again.pose = np.tile(turned, (len(lost), 1))
+        found = [column.reshape(len(lost), len(turned), -1) for column in settle(again, settings)]
+        best = found[1][..., 0].argmin(1)
+        others, nearest, taken = (column[np.arange(len(lost)), best] for column in found)
+        nearer = nearest[:, 0] < distance[lost]
+        rows = lost[nearer]
+        pose[rows], distance[rows], steps[rows] = others[nearer], nearest[nearer, 0], taken[nearer, 0]
+    return pose, steps, -distance, reached(-distance, threshold)
 
 
 def register_agent(

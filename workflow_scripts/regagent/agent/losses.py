@@ -96,7 +96,9 @@ def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress:
     else:
         known = _potential_rewards(rollout, settings)
         advantage, value_loss = _potential_advantages(rollout, taken(known), settings)
-        stopping_loss = _paper_advantages(rollout, settings, settings.stopping_discount, bonus)[1]
+        stopping_loss = torch.zeros_like(value_loss)
+        if not settings.judging_weight:
+            stopping_loss = _paper_advantages(rollout, settings, settings.stopping_discount, bonus)[1]
     rest = advantage - taken(known)
     spread: Tensor | float = 1.0
     if settings.normalise_advantages:
@@ -118,6 +120,7 @@ def supervised_loss(rollout: Rollout, settings: SupervisedAgent, progress: float
     The value's part grows with ``progress`` as in ``reinforcement_loss``.
     """
     policy = F.cross_entropy(rollout.logits.flatten(0, 1), rollout.actions.flatten())
+    if settings.judging_weight:
+        return policy + _judging_loss(rollout, settings)
     stopping_loss = _paper_advantages(rollout, settings, settings.stopping_discount, None)[1]
-    judging_loss = _judging_loss(rollout, settings)
-    return policy + settings.stopping_weight * progress * stopping_loss + judging_loss
+    return policy + settings.stopping_weight * progress * stopping_loss

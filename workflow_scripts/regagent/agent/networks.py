@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regagent.agent.distance import BINS
+from regagent.agent.distance import BINS, expected_distance
 from regagent.agent.returns import unscale
 from regagent.geometry import ACTIONS, PAPER_SIZES
 from regagent.jobs import DETERMINISTIC
@@ -154,11 +154,20 @@ class AgentNetwork(nn.Module):
         else:
             x, cell = self.lstm(features, memory.unbind(1))
             memory = torch.stack([x, cell], 1)
-        return Outputs(self.policy(x), self.value(x), memory, self.distance(x) if self.distance else None)
+        distance = None if self.distance is None else self.distance(x)
+        return Outputs(self.policy(x), self.value(x), memory, distance)
 
-    def value_to_stop_by(self, values: Tensor) -> Tensor:
-        """Return the value to stop by (...) in the paper's units, of values (..., V)."""
-        return unscale(values[..., -1]) if self.rescaled else values[..., -1]
+    @property
+    def judges(self) -> bool:
+        """Whether the network predicts its distance D to the truth."""
+        return self.distance is not None
+
+    def value_to_stop_by(self, outputs: Outputs) -> Tensor:
+        """Return the value to stop by (B,): in the paper's units, or of a network that judges, -D."""
+        if outputs.distance is not None:
+            return -expected_distance(outputs.distance)
+        value = outputs.values[..., -1]
+        return unscale(value) if self.rescaled else value
 
 
 class RegressionNetwork(nn.Module):

@@ -27,9 +27,7 @@ class Rollout:
     final_values: Tensor  # (B, V) values of the state after the last step
     terminal_values: Tensor  # (K, V) values of K states, with graph
     terminal: Tensor  # (K,) true for those of them at which an episode terminated
-    distance_logits: (
-        Tensor | None
-    )  # (T, B, bins) of D before the action, of a network that judges, with graph
+    distance_logits: Tensor | None = None  # (T, B, bins) with graph, of D before it, of a network that judges
 
     @property
     def ended(self) -> Tensor:

@@ -51,6 +51,15 @@ class Inference(Model):
     depth: Positive = 10
     """Number of steps of a rollout (§4)."""
 
+    patience: Positive = 15
+    """An agent that predicts its distance D ends when its lowest D has not fallen for so many steps."""
+
+    lost_px: PositiveFloat = 1.0
+    """Where the lowest predicted D is above this, in px, it starts again from other rotations."""
+
+    restarts_deg: list[float] = [-90.0, -60.0, -30.0, 30.0, 60.0, 90.0]
+    """Rotations of these further starts in degrees. The start of the lowest predicted D counts."""
+
     batch: Positive = 256
     """Number of cases that are registered side by side."""
 

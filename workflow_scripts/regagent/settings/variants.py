@@ -48,12 +48,13 @@ class Agent(Model):
     """Fraction of the episodes that start on the way to the truth instead of at the perturbed pose (0 in the
     paper)."""
 
-    action_sizes: tuple[PositiveFloat, ...] = Field((1.0,), min_length=1)
+    action_sizes: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0,)
     """Sizes of the actions. Each gives eight: so many px in x and y, degrees, and steps of 0.05 of scale, in
     both directions (§3.2: 1 alone)."""
 
-    terminal_distance: PositiveFloat = 1.0
-    """An episode succeeds when D falls below this, in px for `LME`."""
+    terminal_distance: NonNegative = 1.0
+    """An episode succeeds, and ends, when D falls below this, in px for `LME`. With 0 it goes on to the step
+    limit, and the agent learns to stay where it is right."""
 
     terminal_reward: float = 10.0
     """Reward of a success."""
@@ -93,7 +94,8 @@ class Agent(Model):
     weight from the start it would dominate the policy in the layers that both share."""
 
     judging_weight: NonNegative = 0.0
-    """Weight in the loss with which the network learns to predict its distance D. 0 is a network without."""
+    """Weight in the loss with which the network learns to predict its distance D. Such an agent stops, and
+    chooses among several starts, by the predicted D instead of a stopping value. 0 is a network without."""
 
     augmentation: Augmentation = Augmentation()
     """Random variations of the training pairs."""
@@ -138,8 +140,11 @@ class ReinforcementAgent(Agent):
 
     @property
     def values(self) -> int:
-        """Two values, the critic of the shaped reward and the stopping value, or one that serves as both."""
-        return 2 if self.reward == "potential" else 1
+        """Two values, the critic of the shaped reward and the stopping value, or one that serves as both.
+
+        An agent that predicts its distance stops by that, and needs no stopping value.
+        """
+        return 2 if self.reward == "potential" and not self.judging_weight else 1
 
 
 class SupervisedAgent(Agent):
