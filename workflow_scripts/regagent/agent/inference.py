@@ -234,6 +234,9 @@ def _register_batch(
     return pose, np.where(stopped, end, settings.maximum_steps), values[end, cases], stopped
 
 
+#: A predicted distance has fallen if it is lower than before by this much.
+FALL_PX = 0.01
+
 #: Poses count for the mean by this power of their predicted distance.
 DISTANCE_POWER = -4
 
@@ -256,7 +259,7 @@ def settle(
         values[step, active], steps[active] = value, step
         poses.append(np.zeros((count, 4)))
         poses[-1][active] = walk.pose
-        since[active] = np.where(-value < lowest[active], 0, since[active] + 1)
+        since[active] = np.where(-value < lowest[active] - FALL_PX, 0, since[active] + 1)
         lowest[active] = np.minimum(lowest[active], -value)
         goes_on = since[active] < settings.patience
         if not goes_on.all():
