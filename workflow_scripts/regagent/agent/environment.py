@@ -79,7 +79,8 @@ class Episodes:
     """B registration episodes in step, on the device of the random generator.
 
     An episode perturbs the CT of a pair once (what leaves the field of view is lost) and ends when D is
-    below the terminal distance, or is truncated at the step limit. Each of the B keeps a pair for
+    below the terminal distance, at once or after a random number of steps (``goal_steps``), or is truncated
+    at the step limit. Each of the B keeps a pair for
     ``episodes_per_pair`` episodes, with a fresh perturbation every time (§3.4, §4). A pair is augmented
     when it is drawn.
     """
@@ -194,6 +195,8 @@ class Episodes:
         self.distance = candidates.gather(1, actions[:, None])[:, 0]
         self.candidates = rewards.distances_after(self.settings, self.pose, self.perturbation, self.landmarks)
         terminated = self.distance < self.settings.terminal_distance
+        if self.settings.goal_steps > 1:
+            terminated = terminated & (self._uniform(len(terminated)) < 1 / self.settings.goal_steps)
         # What an accelerator has no room for goes on, and is truncated a step later.
         rows, late = rows_where(~terminated & (self.elapsed >= self.settings.episode_steps))
         truncated = torch.zeros_like(terminated).index_copy(0, rows, late)

@@ -51,7 +51,7 @@ def _potential_rewards(rollout: Rollout, settings: ReinforcementAgent) -> Tensor
         rollout.before[..., None],
         rollout.candidates,
         rollout.candidates < settings.terminal_distance,
-        settings.terminal_reward,
+        settings.terminal_reward / settings.goal_steps,
     )
 
 

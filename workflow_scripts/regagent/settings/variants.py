@@ -56,6 +56,10 @@ class Agent(Model):
     """An episode succeeds, and ends, when D falls below this, in px for `LME`. With 0 it goes on to the step
     limit, and the agent learns to stay where it is right."""
 
+    goal_steps: Annotated[float, Field(ge=1)] = 1.0
+    """Mean number of steps below the `terminal_distance` after which an episode ends. With 1 it ends at the
+    first, as in the paper, and the agent never learns what to do, or what a state is worth, beyond it."""
+
     terminal_reward: float = 10.0
     """Reward of a success."""
 
