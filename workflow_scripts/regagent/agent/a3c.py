@@ -77,7 +77,8 @@ class Worker:
         episodes = Episodes(pairs, ranges, shared.settings, environments, generator)
         self.actor = Actor(shared.network, episodes)
         supervised = isinstance(shared.settings, SupervisedAgent)
-        self.choose = self.actor.follow if supervised else self.actor.sample
+        follows = isinstance(shared.settings, SupervisedAgent) and shared.settings.acts == "expert"
+        self.choose = self.actor.follow if follows else self.actor.sample
         self.loss: Callable[..., torch.Tensor] = supervised_loss if supervised else reinforcement_loss
 
     def update(self) -> Update:

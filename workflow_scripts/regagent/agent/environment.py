@@ -16,7 +16,7 @@ from regagent.images import Image, warp_images
 from regagent.pairs.augmentation import augment_pairs
 from regagent.pairs.perturbations import sample_perturbations
 from regagent.pairs.training_pairs import Pairs
-from regagent.settings import Agent, PerturbationRange
+from regagent.settings import Agent, PerturbationRange, SupervisedAgent
 
 
 def observe(fixed: Tensor, moving: Tensor, pose: Tensor) -> Tensor:
@@ -197,6 +197,8 @@ class Episodes:
         terminated = self.distance < self.settings.terminal_distance
         if self.settings.goal_steps > 1:
             terminated = terminated & (self._uniform(len(terminated)) < 1 / self.settings.goal_steps)
+        if isinstance(self.settings, SupervisedAgent) and self.settings.ends_when_stuck:
+            terminated = terminated | (self.candidates.min(1).values >= self.distance)
         # What an accelerator has no room for goes on, and is truncated a step later.
         rows, late = rows_where(~terminated & (self.elapsed >= self.settings.episode_steps))
         truncated = torch.zeros_like(terminated).index_copy(0, rows, late)

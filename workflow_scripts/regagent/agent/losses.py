@@ -117,9 +117,13 @@ def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress:
 def supervised_loss(rollout: Rollout, settings: SupervisedAgent, progress: float = 1.0) -> Tensor:
     """Return the cross-entropy of the best actions plus the value loss, without a terminal reward (§3.5).
 
+    With a ``label_temperature``, actions that are nearly as good as the best count in part.
+
     The value's part grows with ``progress`` as in ``reinforcement_loss``.
     """
-    policy = F.cross_entropy(rollout.logits.flatten(0, 1), rollout.actions.flatten())
+    candidates, temperature = rollout.candidates.flatten(0, 1), settings.label_temperature
+    best = torch.softmax(-candidates / temperature, -1) if temperature else candidates.argmin(-1)
+    policy = F.cross_entropy(rollout.logits.flatten(0, 1), best)
     if settings.judging_weight:
         return policy + _judging_loss(rollout, settings)
     stopping_loss = _paper_advantages(rollout, settings, settings.stopping_discount, None)[1]

@@ -157,6 +157,18 @@ class SupervisedAgent(Agent):
     learner: Literal["supervised"]
     """`supervised` shows an agent the best action of each step (§3.5)."""
 
+    acts: Literal["expert", "policy"] = "expert"
+    """Who takes the steps of the training. `expert`: the best action, as in the paper. `policy`: the agent's
+    own policy, so that it learns in the states where it ends up itself (Ross et al., 2011)."""
+
+    ends_when_stuck: bool = False
+    """`true` also ends an episode where no action lowers D. The expert has nothing to show there, and goes to and
+    fro between two poses."""
+
+    label_temperature: NonNegative = 0.0
+    """With 0 the best action alone is right. Else another whose D is higher by this much, in the units of D, is
+    right with 1/e of its probability."""
+
 
 class Regressor(Model):
     """Pure SL: a network that predicts the pose in a single step (§4)."""
