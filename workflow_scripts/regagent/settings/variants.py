@@ -162,12 +162,12 @@ class SupervisedAgent(Agent):
     own policy, so that it learns in the states where it ends up itself (Ross et al., 2011)."""
 
     ends_when_stuck: bool = False
-    """`true` also ends an episode where no action lowers D. The expert has nothing to show there, and goes to and
-    fro between two poses."""
+    """`true` also ends an episode where no action lowers D. The expert has nothing to show there, and goes to
+    and fro between two poses."""
 
     label_temperature: NonNegative = 0.0
-    """With 0 the best action alone is right. Else another whose D is higher by this much, in the units of D, is
-    right with 1/e of its probability."""
+    """With 0 the best action alone is right. Else another whose D is higher by this much, in the units of D,
+    is right with 1/e of its probability."""
 
 
 class Regressor(Model):
