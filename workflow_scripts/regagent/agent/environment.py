@@ -11,10 +11,10 @@ from torch import Tensor
 
 from regagent.agent import rewards
 from regagent.agent.networks import BLOCK, to_blocks, to_states
-from regagent.geometry import IDENTITY, act, actions, invert
+from regagent.geometry import IDENTITY, act, actions
 from regagent.images import Image, warp_images
 from regagent.pairs.augmentation import augment_pairs
-from regagent.pairs.perturbations import sample_perturbations
+from regagent.pairs.perturbations import poses_on_the_way, sample_perturbations
 from regagent.pairs.training_pairs import Pairs
 from regagent.settings import Agent, PerturbationRange, SupervisedAgent
 
@@ -175,13 +175,11 @@ class Episodes:
     def _starts(self, perturbation: Tensor) -> Tensor:
         """Return the first poses: the identity, or in a share of the episodes a pose on the way to the truth.
 
-        Each parameter of such an exploring start is a random part of its true value. Far from the truth
-        the states hardly tell one action from another; met at all distances, they are learned much sooner.
+        Far from the truth the states hardly tell one action from another; met at all distances, they are
+        learned much sooner.
         """
-        exploring = self._uniform(len(perturbation), 1) < self.settings.exploring_starts
-        part = self._uniform(*perturbation.shape) * exploring  # nothing of the truth is the identity
-        truth = invert(perturbation)
-        return torch.cat([part[:, :3] * truth[:, :3], truth[:, 3:] ** part[:, 3:]], 1)
+        draws = self._uniform(len(perturbation), 1), self._uniform(*perturbation.shape)
+        return poses_on_the_way(perturbation, self.settings.exploring_starts, *draws)
 
     def states(self, which: Tensor | slice = slice(None)) -> Tensor:
         """Return the states (B, 32, H/4, H/4), or those of the chosen episodes."""

@@ -1,4 +1,4 @@
-"""Pure SL: a network that gives the transform in one shot (§4)."""
+"""Pure SL: a network that gives the transform in one shot (§4), or in a few, each from where the last led."""
 
 import logging
 from typing import Any
@@ -14,11 +14,11 @@ from regagent.agent.networks import RegressionNetwork, choose_device, precision,
 from regagent.agent.record import TrainingRecord
 from regagent.evaluation.registrations import registration_table
 from regagent.files import UserError, read_table, write_table
-from regagent.geometry import invert
-from regagent.images import Image
+from regagent.geometry import compose, invert
+from regagent.images import Image, warp_images
 from regagent.jobs import clock
 from regagent.pairs.augmentation import augment_pairs
-from regagent.pairs.perturbations import Images, perturbed_pairs, sample_perturbations
+from regagent.pairs.perturbations import Images, perturbed_pairs, poses_on_the_way, sample_perturbations
 from regagent.pairs.slices import read_cohort
 from regagent.pairs.training_pairs import Pairs, read_pairs
 from regagent.settings import PerturbationRange, Regressor
@@ -54,9 +54,17 @@ class _Cases:
         fixed, aligned = (images.repeat_interleave(CASES_PER_PAIR, 0)[:count] for images in (mr, ct))
         uniform = torch.rand(count, 4, generator=generator, device=device, dtype=torch.float64)
         perturbation = sample_perturbations(uniform, self.ranges)
-        truth = invert(perturbation)
-        truth[:, 3] = truth[:, 3].log()
-        return observe(to_blocks(fixed), aligned, perturbation), truth.float()
+        moving, pose, target = aligned, perturbation, invert(perturbation)
+        if self.settings.exploring_starts:
+            # What a later shot sees: the perturbed image, at a pose on the way to the truth.
+            draws = (
+                torch.rand(count, n, generator=generator, device=device, dtype=target.dtype) for n in (1, 4)
+            )
+            moving = warp_images(aligned, perturbation)
+            pose = poses_on_the_way(perturbation, self.settings.exploring_starts, *draws)
+            target = compose(target, invert(pose))
+        target[:, 3] = target[:, 3].log()
+        return observe(to_blocks(fixed), moving, pose), target.float()
 
 
 def train_regressor(
@@ -131,28 +139,43 @@ def train_regressor(
 
 @torch.no_grad()
 def regress(
-    network: RegressionNetwork, fixed: Image | Images, moving: Image | Images, batch: int = 64
+    network: RegressionNetwork,
+    fixed: Image | Images,
+    moving: Image | Images,
+    iterations: int = 1,
+    batch: int = 64,
 ) -> np.ndarray:
-    """Return the poses (N, 4) of pairs of images (N, H, H)."""
+    """Return the poses (N, 4) of pairs of images (N, H, H), found in so many shots."""
     device = network.units.device
     poses = []
     for first in range(0, len(fixed), batch):
         part = slice(first, first + batch)
-        blocks = (to_blocks(torch.from_numpy(images[part]).to(device)) for images in (moving, fixed))
-        poses.append(network(to_states(*blocks)).double().cpu())
-    pose = torch.cat(poses).numpy()
+        moved, still = (torch.from_numpy(images[part]).to(device) for images in (moving, fixed))
+        blocks = to_blocks(still)
+        pose = _shot(network, to_states(to_blocks(moved), blocks))
+        for _ in range(iterations - 1):
+            states = observe(blocks, moved, torch.as_tensor(pose, device=device))
+            pose = compose(_shot(network, states), pose)
+        poses.append(pose)
+    return np.concatenate(poses)
+
+
+def _shot(network: RegressionNetwork, states: Tensor) -> np.ndarray:
+    """Return the poses (B, 4) that the network gives of states."""
+    pose = network(states).double().cpu().numpy()
     pose[:, 3] = np.exp(pose[:, 3])
     return pose
 
 
 def register_regressor(perturbations: str, slices: list[str], model: str, output: str) -> None:
-    """Register every case in one shot and write the table of registrations."""
+    """Register every case in the ``iterations`` of its settings, and write the table of registrations."""
     torch.set_num_threads(1)
-    network, _ = load_model(model, "regression")
+    network, facts = load_model(model, "regression")
+    iterations = facts["settings"]["iterations"]
     network.to(choose_device())
     cases, cohort = read_table(perturbations), read_cohort(slices)
     fixed, moving = perturbed_pairs(cases, cohort)
     started = clock()
-    pose = regress(network, fixed, moving)
+    pose = regress(network, fixed, moving, iterations)
     seconds = (clock() - started) / len(cases)
-    write_table(registration_table(cases, pose, cohort, 1, seconds, "registered"), output)
+    write_table(registration_table(cases, pose, cohort, iterations, seconds, "registered"), output)

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from regagent.files import UserError, read_table, write_table
-from regagent.geometry import Array
+from regagent.geometry import Array, invert
 from regagent.images import Image, warp
 from regagent.pairs.slices import SlicePairs, read_cohort
 from regagent.settings import PerturbationRange, Perturbations
@@ -30,6 +31,17 @@ def sample_perturbations(uniform: Array, settings: PerturbationRange) -> Array:
     ]
     # Rounding removes tails such as that of 0.8500000000000001.
     return xp.round(xp.stack(columns, -1), decimals=9)
+
+
+def poses_on_the_way(perturbation: Tensor, share: float, chance: Tensor, part: Tensor) -> Tensor:
+    """Return poses (B, 4): the identity, or in a ``share`` of the cases one on the way to the truth.
+
+    Each parameter of such a pose is a random part of its true value. ``chance`` (B, 1) and ``part`` (B, 4)
+    are drawn uniformly from [0, 1).
+    """
+    part = part * (chance < share)  # nothing of the truth is the identity
+    truth = invert(perturbation)
+    return torch.cat([part[:, :3] * truth[:, :3], truth[:, 3:] ** part[:, 3:]], 1)
 
 
 def _lattice(uniform: Array, low: float, high: float, step: float) -> Array:

@@ -176,6 +176,13 @@ class Regressor(Model):
     learner: Literal["regression"]
     """`regression` is pure SL: a network that predicts the pose in a single step (§4)."""
 
+    iterations: Positive = 1
+    """Number of predictions, each of what the last one left (§4: 1)."""
+
+    exploring_starts: Fraction = 0.0
+    """Fraction of the training pairs that are seen from a pose on the way to the truth, as by a second
+    prediction."""
+
     steps: Positive = 6_000
     """Number of updates."""
 
