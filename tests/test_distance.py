@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from regagent.agent.distance import BINS, FARTHEST, NEAREST, distance_loss, expected_distance
+from regagent.agent.distance import (
+    BINS,
+    FARTHEST,
+    NEAREST,
+    SCALE_STEP,
+    distance_loss,
+    expected_distance,
+    rest_loss,
+    rest_pose,
+)
 
 
 @pytest.mark.parametrize("distance", [0.1, 0.37, 1.0, 4.2, 31.0, 60.0])
@@ -27,3 +36,13 @@ def test_a_distance_beyond_the_bins_is_that_of_the_last():
         losses = (distance_loss(logits, torch.full((3,), value)) for value in (beyond, last))
         assert torch.allclose(*losses)
     assert torch.isfinite(distance_loss(logits, torch.zeros(3))).all()
+
+
+def test_the_right_rest_leads_to_the_truth_and_costs_nothing():
+    pose = torch.tensor([[4.0, -3.0, 12.0, 1.07], [0.1, 0.0, -0.4, 0.98]], dtype=torch.float64)
+    predicted = torch.cat([pose[:, :3], (pose[:, 3:] - 1) / SCALE_STEP], 1)
+    distance = torch.tensor([9.0, 0.4], dtype=torch.float64)
+    assert torch.allclose(rest_pose(predicted), pose)
+    assert torch.allclose(rest_loss(predicted, pose, distance), torch.zeros(2, dtype=torch.float64))
+    far, near = rest_loss(predicted + 0.1, pose, distance)
+    assert far < near  # a tenth of a px counts near the truth

@@ -68,9 +68,10 @@ def test_outputs_and_memory(kind, judges):
     network = AgentNetwork(kind, values=2, action_sizes=(1.0, 0.25), judges=judges)
     memory = network.initial_memory(3)
     states = random_states(3)
-    logits, values, after, distance = network(states, memory)
+    logits, values, after, distance, rest = network(states, memory)
     assert logits.shape == (3, 16) and values.shape == (3, 2) and after.shape == memory.shape
-    assert distance.shape == (3, BINS) if judges else distance is None
+    assert (distance is None) == (rest is None) == (not judges)
+    assert not judges or (distance.shape == (3, BINS) and rest.shape == (3, 4))
     again = network(states, after)[1]
     assert torch.equal(values, again) == (kind == "CNN")  # only the LSTM remembers
 

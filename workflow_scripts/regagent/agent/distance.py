@@ -1,4 +1,8 @@
-"""The distance D to the truth as a network predicts it: a distribution over bins."""
+"""What a network predicts of the way to the truth: its length D, and the rest of the way itself.
+
+D is predicted as a distribution over bins. The rest is the pose that would follow on the present one, in px,
+px, degrees and steps of scale.
+"""
 
 import math
 
@@ -23,6 +27,25 @@ def distance_loss(logits: Tensor, distance: Tensor) -> Tensor:
     place = (distance.clamp(NEAREST, FARTHEST).log() - middles[0]) / (middles[1] - middles[0])
     parts = (1.0 - (place[..., None] - torch.arange(BINS, device=logits.device)).abs()).clamp(min=0.0)
     return -(parts * F.log_softmax(logits, -1)).sum(-1)
+
+
+#: A step of scale that moves the edge of a head by about one px.
+SCALE_STEP = 0.02
+
+#: Errors of the rest count in proportion to D plus this much: near the truth, tenths of a px count.
+REST_OFFSET = 0.5
+
+
+def rest_loss(predicted: Tensor, pose: Tensor, distance: Tensor) -> Tensor:
+    """Return the error (...) of predicted rests (..., 4) against poses (..., 4) at distances D (...)."""
+    target = torch.cat([pose[..., :3], (pose[..., 3:] - 1.0) / SCALE_STEP], -1).to(predicted.dtype)
+    error = (predicted - target) / (distance[..., None] + REST_OFFSET)
+    return F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none").mean(-1)
+
+
+def rest_pose(predicted: Tensor) -> Tensor:
+    """Return predicted rests (..., 4) as poses."""
+    return torch.cat([predicted[..., :3], 1.0 + predicted[..., 3:] * SCALE_STEP], -1)
 
 
 def expected_distance(logits: Tensor) -> Tensor:

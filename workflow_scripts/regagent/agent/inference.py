@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regagent.agent.checkpoints import load_model
+from regagent.agent.distance import rest_pose
 from regagent.agent.environment import observe
 from regagent.agent.networks import AgentNetwork, choose_device, to_blocks
 from regagent.agent.stopping import Thresholds, ends, reached
 from regagent.evaluation.registrations import registration_table, summarise
 from regagent.files import read_table, write_table
-from regagent.geometry import IDENTITY, act
+from regagent.geometry import IDENTITY, act, compose
 from regagent.images import Image
 from regagent.jobs import clock
 from regagent.pairs.perturbations import Images, perturbed_pairs
@@ -59,6 +60,7 @@ class Walk:
     pose: Array  # (B, 4)
     memory: Tensor  # (B, 2, 256), or (B, 2, 0) without an LSTM
     logits: Tensor  # (B, A)
+    rest: Array | None  # (B, 4) the rest of the way as a pose, of a network that judges
     seen: dict[tuple[int, ...], Tensor]  # the features (256,) of a case's pose, counted in ``SAME_VIEW``
 
     @classmethod
@@ -67,7 +69,7 @@ class Walk:
         count, memory = len(fixed), network.initial_memory(len(fixed))
         still, moved = (torch.as_tensor(images, device=memory.device) for images in (fixed, moving))
         pose, logits = np.tile(IDENTITY, (count, 1)), memory.new_zeros(count, network.policy.out_features)
-        return cls(network, to_blocks(still), moved, np.arange(count), pose, memory, logits, {})
+        return cls(network, to_blocks(still), moved, np.arange(count), pose, memory, logits, None, {})
 
     def select(self, chosen: NDArray) -> "Walk":
         """Return the walk in the chosen cases only; indices may repeat."""
@@ -78,6 +80,7 @@ class Walk:
             pose=self.pose[chosen],
             memory=self.memory[rows],
             logits=self.logits[rows],
+            rest=None,
         )
 
     def put(self, rows: NDArray, other: "Walk") -> None:
@@ -91,6 +94,8 @@ class Walk:
         """Take in the states; return their values (B,) in the paper's units."""
         said = self.network.decide(self._features(), self.memory)
         self.logits, self.memory = said.logits, said.memory
+        if said.rest is not None:
+            self.rest = rest_pose(said.rest).double().cpu().numpy()
         return self.network.value_to_stop_by(said).double().cpu().numpy()
 
     def _features(self) -> Tensor:
@@ -258,7 +263,7 @@ def settle(
         watch(step, walk, value)
         values[step, active], steps[active] = value, step
         poses.append(np.zeros((count, 4)))
-        poses[-1][active] = walk.pose
+        poses[-1][active] = walk.pose if walk.rest is None else compose(walk.rest, walk.pose)
         since[active] = np.where(-value < lowest[active] - FALL_PX, 0, since[active] + 1)
         lowest[active] = np.minimum(lowest[active], -value)
         goes_on = since[active] < settings.patience

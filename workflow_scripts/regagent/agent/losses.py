@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regagent.agent.distance import distance_loss
+from regagent.agent.distance import distance_loss, rest_loss
 from regagent.agent.returns import advantages, rescale, unscale
 from regagent.agent.rewards import paper_reward, potential_reward
 from regagent.agent.rollout import Rollout
@@ -66,10 +66,12 @@ def _potential_advantages(
 
 
 def _judging_loss(rollout: Rollout, settings: Agent) -> Tensor | float:
-    """Return the weighted loss of the predicted D of a network that judges, else 0."""
-    if rollout.distance_logits is None:
+    """Return the weighted loss of the predicted way to the truth of a network that judges, else 0."""
+    if rollout.distance_logits is None or rollout.rest is None or rollout.true_rest is None:
         return 0.0
-    return settings.judging_weight * distance_loss(rollout.distance_logits, rollout.before).mean()
+    loss = distance_loss(rollout.distance_logits, rollout.before).mean()
+    rest = rest_loss(rollout.rest, rollout.true_rest, rollout.before).mean()
+    return settings.judging_weight * (loss + settings.rest_weight * rest)
 
 
 def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress: float = 1.0) -> Tensor:

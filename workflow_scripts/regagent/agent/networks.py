@@ -97,6 +97,7 @@ class Outputs(NamedTuple):
     values: Tensor  # (B, V)
     memory: Tensor  # (B, 2, 256) for the next step, (B, 2, 0) without an LSTM
     distance: Tensor | None  # (B, K) logits of D over its bins, of a network that judges
+    rest: Tensor | None  # (B, 4) the rest of the way, of such a network (see ``agent.distance``)
 
 
 class AgentNetwork(nn.Module):
@@ -134,6 +135,7 @@ class AgentNetwork(nn.Module):
         self.policy = nn.Linear(width, len(ACTIONS) * len(action_sizes))
         self.value = nn.Linear(width, values)
         self.distance = nn.Linear(width, BINS) if judges else None
+        self.rest = nn.Linear(width, 4) if judges else None
         for weight in self.lstm.parameters() if self.lstm else ():
             nn.init.orthogonal_(weight) if weight.ndim == 2 else nn.init.zeros_(weight)
         nn.init.orthogonal_(self.policy.weight, 0.01)
@@ -154,8 +156,8 @@ class AgentNetwork(nn.Module):
         else:
             x, cell = self.lstm(features, memory.unbind(1))
             memory = torch.stack([x, cell], 1)
-        distance = None if self.distance is None else self.distance(x)
-        return Outputs(self.policy(x), self.value(x), memory, distance)
+        distance, rest = (head(x) if head else None for head in (self.distance, self.rest))
+        return Outputs(self.policy(x), self.value(x), memory, distance, rest)
 
     @property
     def judges(self) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor
 from regagent.agent.environment import Episodes, rows_where
 from regagent.agent.networks import AgentNetwork
 from regagent.agent.rewards import paper_reward
+from regagent.geometry import compose, invert
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,10 @@ class Rollout:
     final_values: Tensor  # (B, V) values of the state after the last step
     terminal_values: Tensor  # (K, V) values of K states, with graph
     terminal: Tensor  # (K,) true for those of them at which an episode terminated
-    distance_logits: Tensor | None = None  # (T, B, bins) with graph, of D before it, of a network that judges
+    # Of a network that judges, before each action, the first two with graph:
+    distance_logits: Tensor | None = None  # (T, B, bins) of D
+    rest: Tensor | None = None  # (T, B, 4) as predicted
+    true_rest: Tensor | None = None  # (T, B, 4) as a pose
 
     @property
     def ended(self) -> Tensor:
@@ -72,11 +76,13 @@ class Actor:
         """Take ``length`` steps in every episode; episodes that end start anew."""
         episodes = self.episodes
         self.memory = self.memory.detach()
-        outputs, actions, steps, truncation_values, counts = [], [], [], [], []
+        outputs, actions, steps, truncation_values, counts, rests = [], [], [], [], [], []
         terminal = [(self.states[:0], self.memory[:0], self.steps[:0].bool())]
         for _ in range(length):
             said = self.network(self.states, self.memory)
             self.memory = said.memory
+            if said.rest is not None:
+                rests.append(invert(compose(episodes.pose, episodes.perturbation)))
             chosen = choose(said.logits)
             step = episodes.step(chosen)
             self.steps = self.steps + 1
@@ -120,6 +126,8 @@ class Actor:
             terminal_values=self.network(last_states, last_memory).values,
             terminal=reached,
             distance_logits=torch.stack(judged) if judged else None,
+            rest=torch.stack([said.rest for said in outputs]) if judged else None,
+            true_rest=torch.stack(rests) if judged else None,
         )
         self._record(rollout, *map(torch.stack, zip(*counts, strict=True)))
         return rollout

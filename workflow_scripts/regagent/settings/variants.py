@@ -101,6 +101,9 @@ class Agent(Model):
     """Weight in the loss with which the network learns to predict its distance D. Such an agent stops, and
     chooses among several starts, by the predicted D instead of a stopping value. 0 is a network without."""
 
+    rest_weight: NonNegative = 5.0
+    """Weight, relative to that of D, with which such a network learns to predict the rest of the way."""
+
     augmentation: Augmentation = Augmentation()
     """Random variations of the training pairs."""
 
