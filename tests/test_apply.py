@@ -418,6 +418,13 @@ def test_a_column_that_states_lps_and_mm_or_is_about_something_else_stays(run, t
     assert (tmp_path / "o.csv").read_text() == f"x,y,z,{columns}\n3.0,5.0,7.0,{values}\n"
 
 
+@pytest.mark.parametrize("name", ["coords", "convention", "remark", "orientation"])
+def test_ras_in_any_column_beside_x_y_z_is_refused(run, tmp_path, name):
+    (tmp_path / "p.csv").write_text(f"x,y,z,{name}\n1,2,3,RAS\n")
+    code, (line,) = run(POINTS.format("p.csv", "o.csv"))
+    assert code == 1 and f"p.csv, row 2: column '{name}' states RAS, expected LPS as x, y, z are read" in line
+
+
 @pytest.mark.parametrize("system", ["RAS", "ras+", "0", ""])
 def test_columns_r_a_s_may_state_ras(run, tmp_path, system):
     (tmp_path / "p.csv").write_text(f"r,a,s,space\n-1,-2,3,{system}\n")

@@ -1,4 +1,5 @@
 import os
+import re
 import unicodedata
 
 import numpy as np
@@ -377,3 +378,24 @@ def test_a_pipe_is_no_volume(sheet, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="mr file .*pipe is neither a file nor a folder"):
         read_sheet(sheet(f"{HEADER}P1\tpipe\tct.nii.gz\n"))
+
+
+@pytest.mark.parametrize("value", ["#N/A", "#REF!", "#NAME?", "#DIV/0!", "#NV", "#BEZUG!"])
+def test_an_error_value_of_a_spreadsheet_is_no_comment(tmp_path, value):
+    rows = ["patient\tmr\tct", "P1\ta.nii\tb.nii", f"{value}\tc.nii\td.nii"]
+    (tmp_path / "patients.tsv").write_text("\n".join(rows))
+    for name in "abcd":
+        (tmp_path / f"{name}.nii").touch()
+    with pytest.raises(
+        UserError, match=f"row 3: patient {re.escape(value)}, an error value of a spreadsheet"
+    ):
+        read_sheet(tmp_path / "patients.tsv")
+
+
+@pytest.mark.parametrize("value", ["#P2", "# P2", "#", "#2", "# why?"])
+def test_a_row_that_is_commented_out_is_left_out(tmp_path, value):
+    rows = ["patient\tmr\tct", "P1\ta.nii\tb.nii", f"{value}\tc.nii\td.nii"]
+    (tmp_path / "patients.tsv").write_text("\n".join(rows))
+    for name in "ab":
+        (tmp_path / f"{name}.nii").touch()
+    assert [row.patient for row in read_sheet(tmp_path / "patients.tsv")] == ["P1"]

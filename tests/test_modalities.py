@@ -189,3 +189,17 @@ def slab(values):
 def test_the_slices_of_a_sound_ct_go_with_each_other(caplog, make):
     check_modalities(MR, like(CT, make(values_of(CT))), "a", "b", "", "")
     assert not caplog.messages
+
+
+def resampled_onto_zeros(values):
+    """As programs do that fill with 0 what lies beyond the field of view."""
+    values[:, :4], values[:, :, -3:] = 0, 0
+    return values
+
+
+def test_a_ct_whose_sides_are_filled_with_water_is_told(caplog):
+    check_modalities(MR, like(CT, resampled_onto_zeros(values_of(CT))), "a", "b", "patient P1: ", "")
+    (said,) = caplog.messages
+    assert (
+        said.startswith("patient P1: b: ") and "of its outermost voxels are exactly 0, which is water" in said
+    )

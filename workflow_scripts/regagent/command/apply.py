@@ -82,6 +82,12 @@ def transform_image(
     values = sitk.GetArrayViewFromImage(moving)
     if outside is None:
         outside = float(values.min())
+        if outside and outside == values.max():
+            logger.warning(
+                "%s: is %g everywhere, which is taken for what lies beyond it, too; --outside 0 ends it at"
+                " its sides",
+                image, outside,
+            )  # fmt: skip
     whole = np.issubdtype(values.dtype, np.integer)
     if not _holds(values.dtype, outside):
         raise UserError(

@@ -32,12 +32,10 @@ SYSTEMS = {"LPS": 1.0, "1": 1.0, "RAS": -1.0, "0": -1.0}
 MM = ("mm", "millimeter", "millimeters", "millimetre", "millimetres")
 
 #: What a column states of its row's coordinates, by its name in lower case without ``_``, ``-`` and spaces.
-#: Names that are usual for other things too are doubtful: the number of a frame, the orientation of a slice,
-#: the reference of an electrode, the system of an organ. Of these only RAS counts, which means nothing else.
+#: Any other column may be about anything: in it only RAS counts (beside r, a, s: LPS).
 STATED = (
     dict.fromkeys(("space", "coordspace", "coordinatespace", "coordsys", "coordsystem"), "system")
     | dict.fromkeys(("coordinatesystem", "coordframe", "coordinateframe", "referenceframe"), "system")
-    | dict.fromkeys(("system", "frame", "orientation", "reference"), "doubtful")
     | dict.fromkeys(("unit", "units", "coordunit", "coordunits", "coordinateunit", "coordinateunits"), "unit")
 )
 
@@ -119,9 +117,9 @@ def _check_stated(table: pd.DataFrame, letters: str, sign: float, path: str | Pa
     accepted = {"unit": ("", "n/a", *MM), "system": ("", "n/a", own, number)}
     for name in table.columns:
         stated = STATED.get(re.sub("[_ -]", "", name.lower()), "")
-        for row, cell in table[name].items() if stated else ():
+        for row, cell in table[name].items():
             found = cell.strip().lower().removesuffix("+")
-            if found == other if stated == "doubtful" else found not in accepted[stated]:
+            if found not in accepted[stated] if stated else found == other:
                 expected = "mm; convert the points"
                 if stated != "unit":
                     expected = (

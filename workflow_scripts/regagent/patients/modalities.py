@@ -20,6 +20,9 @@ OUTLIERS = 0.001
 #: at most 0.04 at 3 mm, and as much more as slices are thicker.
 TISSUE_JUMP = 0.2
 
+#: At most this part of the outermost voxels of a CT is exactly 0 HU: those in a neck that is cut off.
+FILLED_SIDES = 0.02
+
 #: Air in a CT lies within so many HU of ``AIR_HU``: at least this part of what lies below ``TISSUE_HU``. What
 #: is beyond the scanner's circle may be lower, and the head's own cavities are higher.
 AIR_WIDTH_HU, AIR_FRACTION = 150.0, 0.1
@@ -36,7 +39,7 @@ def check_modalities(
     Raises ``UserError``, which begins with ``where``: where both are the same image, where the MR looks like
     a CT, and where the CT shows no air, no bone, or a head whose soft tissue is not that of Hounsfield units.
     It ends with ``advice`` unless both are the same: what to do if the check is wrong. The log tells of a
-    slice of the CT whose values do not go with those of the slice before.
+    slice of the CT whose values do not go with those of the slice before, and of sides that are 0.
     """
     signal, hounsfield = sitk.GetArrayViewFromImage(mr), sitk.GetArrayViewFromImage(ct)
     if np.array_equal(signal, hounsfield):
@@ -66,8 +69,21 @@ def check_modalities(
                 f" Hounsfield units with {what}; is it a CT, and were its rescale slope and intercept applied"
                 f" once? {advice}"
             )
+    _tell_of_zeros(hounsfield, f"{where}{ct_path}")
     if hounsfield.ndim == 3:
         _tell_of_jumps(hounsfield, f"{where}{ct_path}")
+
+
+def _tell_of_zeros(hounsfield: NDArray, where: str) -> None:
+    """Log where the sides of a CT are 0, as programs fill them that resample it: in a CT 0 is water."""
+    sides = [np.take(hounsfield, (0, -1), axis).ravel() for axis in range(hounsfield.ndim)]
+    part = (np.concatenate(sides) == 0).mean()
+    if part > FILLED_SIDES:
+        logger.warning(
+            "%s: %.0f %% of its outermost voxels are exactly 0, which is water; if it was resampled, fill"
+            " what lies beyond it with %g",
+            where, 100 * part, AIR_HU,
+        )  # fmt: skip
 
 
 def _tell_of_jumps(hounsfield: NDArray, where: str) -> None:

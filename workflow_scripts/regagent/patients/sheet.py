@@ -24,6 +24,9 @@ NO_PATHS = {
     r"\\|(^|/)[A-Za-z]:": "it looks like a path in Windows; write it as this machine sees the file, with /",
 }
 
+#: What spreadsheets save where a formula failed, in English and other languages: #N/A, #REF!, #NAME?, #NV.
+ERROR_VALUE = re.compile(r"#\S*[!?]|#N/?\w")
+
 #: Why two patients may not share an image, and what to do.
 TWINS = "one image under two names may be in both sets, train and test; delete one of the rows"
 
@@ -108,6 +111,11 @@ def read_sheet(path: str | Path) -> list[SheetRow]:
     for number, cells in rows:
         where = f"{path}, row {number}"
         named = dict(itertools.zip_longest(header, cells[: len(header)], fillvalue=""))
+        if ERROR_VALUE.fullmatch(named["patient"]):
+            raise UserError(
+                f"{where}: patient {named['patient']}, an error value of a spreadsheet, as of a lookup that"
+                " failed; write the patient's name, or `# ` before the row to leave it out"
+            )
         if named["patient"].startswith("#"):
             continue
         for column, (name, cell) in enumerate(itertools.zip_longest(header, cells, fillvalue=""), 1):

@@ -34,8 +34,11 @@ GROUPS = {
 }
 
 #: What tells the slices of one acquisition from those of another: as text, and as numbers.
-KINDS = ("Modality", "SOPClassUID", "ImageType", "FrameType")
-NUMBERS = ("EchoTime", "EffectiveEchoTime", "DiffusionBValue", "KVP", "SliceThickness")
+KINDS = ("Modality", "SOPClassUID", "ImageType", "FrameType", "RescaleType")
+NUMBERS = (
+    *("EchoTime", "EffectiveEchoTime", "InversionTime", "FlipAngle", "DiffusionBValue"),
+    *("KVP", "SliceThickness"),
+)
 
 #: Numbers of an acquisition that differ by less than this part are the same one, rounded.
 SAME_NUMBER = 0.01
