@@ -135,14 +135,14 @@ def oracle(setup, monkeypatch):
         known = torch.tensor(PERTURBATIONS[walk.case])[:, None]
         lost = np.abs(walk.pose[:, 2] + PERTURBATIONS[walk.case, 2]) > 50
         best = -landmark_distance(after, known, torch.tensor(points))
-        walk.logits = torch.where(torch.tensor(lost)[:, None], torch.arange(16.0)[None].double(), best)
+        walk.logits = torch.where(torch.tensor(lost)[:, None], torch.arange(16.0)[None], best.float())
         return -np.where(lost, 30.0, error)
 
     monkeypatch.setattr(Walk, "look", look)
 
-    def error_of(**keys):
+    def error_of(lookahead=False, **keys):
         settings = Inference(maximum_steps=150, **keys)
-        found = register(network, fixed[:3], moving[:3], -2.0, settings, lookahead=False)
+        found = register(network, fixed[:3], moving[:3], -2.0, settings, lookahead)
         return found, landmark_distance(found.pose, PERTURBATIONS, points)
 
     return error_of
@@ -157,6 +157,7 @@ def test_an_agent_that_knows_its_distance_settles_near_the_truth(oracle):
     assert found.steps[2] == 15 and 30 < found.steps[0] < 90  # patience alone, and the way and patience
 
 
-def test_a_lost_case_is_found_from_another_start(oracle):
-    found, error = oracle()
+@pytest.mark.parametrize("lookahead", [False, True])
+def test_a_lost_case_is_found_from_another_start(oracle, lookahead):
+    found, error = oracle(lookahead)
     assert found.stopped.all() and error.max() < 0.2

@@ -114,6 +114,10 @@ class Walk:
             self.seen.update(zip((keys[row] for row in part), features, strict=True))
         return torch.stack([self.seen[key] for key in keys])
 
+    def goal(self) -> Array:
+        """Return the poses (B, 4), or where a network that judges sees the truth from them."""
+        return self.pose if self.rest is None else compose(self.rest, self.pose)
+
     def move(self) -> None:
         """Take the action of the highest probability everywhere."""
         self._act(self.logits.argmax(-1).cpu().numpy())
@@ -166,16 +170,19 @@ def look_ahead(walk: Walk, settings: Inference, rng: np.random.Generator) -> Arr
     """Return the poses (N, 4) that the Monte Carlo rollouts from the walk's states give (§3.6).
 
     The walk has looked at its states. Each of the ``simulations`` rollouts takes a uniform action, then
-    actions drawn from the policy, ``depth`` in all; the values of the nodes on the way add up to V.
+    actions drawn from the policy, ``depth`` in all; the values of the nodes on the way add up to V. Of a
+    network that judges its distance all nodes count, as in ``settle``.
     """
     count = len(walk.pose)
     paths = walk.select(np.repeat(np.arange(count), settings.simulations))
-    total = np.zeros(len(paths.pose))
+    ends, values = [], []
     for depth in range(settings.depth):
         paths.explore(rng, uniform=depth == 0)
-        total += paths.look()
-    shape = (count, settings.simulations)
-    return weighted_pose(paths.pose.reshape(*shape, 4), total.reshape(shape))
+        values.append(paths.look().reshape(count, -1))
+        ends.append(paths.goal().reshape(count, -1, 4))
+    if walk.network.judges:
+        return mean_pose(np.concatenate(ends, 1), (-np.concatenate(values, 1)) ** DISTANCE_POWER)
+    return weighted_pose(ends[-1], np.add.reduce(values))
 
 
 def register(
@@ -193,8 +200,8 @@ def register(
     Greedy actions until the value reaches ``threshold``; there the look-ahead, if wanted, gives the pose.
     A pair whose value never reaches it gets, after ``maximum_steps``, the pose of its highest value.
     ``watch`` is told of every step: its number, the walk of the pairs that go on, and their values (B,).
-    A network that judges its distance goes on until it is as near as it gets (see ``settle``), and stopped if
-    its value, -D, reached ``threshold``; there is nothing to look ahead for then.
+    A network that judges its distance goes on until it is as near as it gets (see ``settle``), from several
+    starts if need be; it stopped if its value, -D, reached ``threshold``.
     """
     rng = np.random.default_rng([settings.seed, seed])
     parts = []
@@ -202,7 +209,7 @@ def register(
         batch = slice(first, first + settings.batch)
         walk = Walk.start(network, fixed[batch], moving[batch])
         if network.judges:
-            parts.append(_settle_from_several_starts(walk, threshold, settings, watch))
+            parts.append(_settle_from_several_starts(walk, threshold, settings, lookahead, rng, watch))
         else:
             parts.append(_register_batch(walk, threshold, settings, lookahead, rng, watch))
     return Registrations(*(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -246,15 +253,35 @@ FALL_PX = 0.01
 DISTANCE_POWER = -4
 
 
-def settle(
-    walk: Walk, settings: Inference, watch: Watch = lambda step, walk, value: None
-) -> tuple[Array, Array, NDArray[np.int64]]:
-    """Walk until no case comes nearer; return its mean pose (B, 4), its predicted D (B,) and its steps (B,).
+@dataclass
+class Settled:
+    """Where B cases settled."""
 
-    A case ends when its lowest predicted D has not fallen for ``patience`` steps. Its pose is the mean of all
-    on the way, where a pose of half the predicted D weighs sixteen times as much. Its D is the lowest.
+    pose: Array  # (B, 4)
+    distance: Array  # (B,) the lowest predicted D
+    steps: NDArray[np.int64]  # (B,)
+    nearest: Walk  # at the state of the lowest predicted D
+
+    def select(self, chosen: NDArray) -> "Settled":
+        """Return the chosen cases only."""
+        return Settled(
+            self.pose[chosen], self.distance[chosen], self.steps[chosen], self.nearest.select(chosen)
+        )
+
+    def put(self, rows: NDArray, other: "Settled") -> None:
+        """Put other cases into these rows."""
+        self.pose[rows], self.distance[rows], self.steps[rows] = other.pose, other.distance, other.steps
+        self.nearest.put(rows, other.nearest)
+
+
+def settle(walk: Walk, settings: Inference, watch: Watch = lambda step, walk, value: None) -> Settled:
+    """Walk until no case comes nearer.
+
+    A case ends when its lowest predicted D has not fallen for ``patience`` steps. Its pose is the mean of
+    where the truth was seen on the way; one seen from half the predicted D weighs sixteen times as much.
     """
     count = len(walk.pose)
+    nearest = walk.select(np.arange(count))
     lowest, since, steps = np.full(count, np.inf), np.zeros(count, int), np.zeros(count, int)
     values, poses = np.full((settings.maximum_steps + 1, count), -np.inf), []
     active = np.arange(count)
@@ -263,8 +290,10 @@ def settle(
         watch(step, walk, value)
         values[step, active], steps[active] = value, step
         poses.append(np.zeros((count, 4)))
-        poses[-1][active] = walk.pose if walk.rest is None else compose(walk.rest, walk.pose)
+        poses[-1][active] = walk.goal()
         since[active] = np.where(-value < lowest[active] - FALL_PX, 0, since[active] + 1)
+        nearer = np.flatnonzero(-value < lowest[active])
+        nearest.put(active[nearer], walk.select(nearer))
         lowest[active] = np.minimum(lowest[active], -value)
         goes_on = since[active] < settings.patience
         if not goes_on.all():
@@ -273,28 +302,33 @@ def settle(
             break
         walk.move()
     weights = (-values[: len(poses)]) ** DISTANCE_POWER  # 0 where a case did not go
-    return mean_pose(np.stack(poses, 1), weights.T), lowest, steps
+    return Settled(mean_pose(np.stack(poses, 1), weights.T), lowest, steps, nearest)
 
 
 def _settle_from_several_starts(
-    walk: Walk, threshold: float, settings: Inference, watch: Watch
+    walk: Walk,
+    threshold: float,
+    settings: Inference,
+    lookahead: bool,
+    rng: np.random.Generator,
+    watch: Watch,
 ) -> tuple[Array, NDArray, Array, NDArray]:
     """Settle from the identity, and where the predicted D stays high from turned starts: the lowest wins."""
-    count = len(walk.pose)
-    first = walk.select(np.arange(count))
-    pose, distance, steps = settle(walk, settings, watch)
-    lost = np.flatnonzero(distance > settings.lost_px)
-    turned = np.array([[0.0, 0.0, angle, 1.0] for angle in settings.restarts_deg]).reshape(-1, 4)
+    first = walk.select(np.arange(len(walk.pose)))
+    found = settle(walk, settings, watch)
+    lost = np.flatnonzero(found.distance > settings.lost_px)
+    turned = np.array([[0.0, 0.0, angle, 1.0] for angle in settings.restarts_deg])
     if len(lost) and len(turned):
         again = first.select(np.repeat(lost, len(turned)))
         again.pose = np.tile(turned, (len(lost), 1))
-        found = [column.reshape(len(lost), len(turned), -1) for column in settle(again, settings)]
-        best = found[1][..., 0].argmin(1)
-        others, nearest, taken = (column[np.arange(len(lost)), best] for column in found)
-        nearer = nearest[:, 0] < distance[lost]
-        rows = lost[nearer]
-        pose[rows], distance[rows], steps[rows] = others[nearer], nearest[nearer, 0], taken[nearer, 0]
-    return pose, steps, -distance, reached(-distance, threshold)
+        others = settle(again, settings)
+        best = others.distance.reshape(len(lost), -1).argmin(1) + len(turned) * np.arange(len(lost))
+        nearer = others.distance[best] < found.distance[lost]
+        found.put(lost[nearer], others.select(best[nearer]))
+    stopped = reached(-found.distance, threshold)
+    if lookahead and stopped.any():
+        found.pose[stopped] = look_ahead(found.nearest.select(np.flatnonzero(stopped)), settings, rng)
+    return found.pose, found.steps, -found.distance, stopped
 
 
 def register_agent(
