@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from agents import RANGES, make_pairs, reinforcement
+from agents import RANGES, make_pairs, reinforcement, supervised
 from gymnasium.utils.env_checker import check_env
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
@@ -51,6 +51,27 @@ def test_the_inverse_of_the_perturbation_ends_the_episode(pairs):
         step = batch.step(everywhere(1))  # and one to the left
         assert np.allclose(step.distance, 0, atol=1e-6)
         assert step.terminated.all() and not step.truncated.any()
+
+
+def test_an_episode_may_go_on_at_the_goal(pairs):
+    batch = episodes(pairs, count=400, goal_steps=4, terminal_distance=0.5)
+    put(batch, invert(batch.perturbation))
+    ended = [batch.step(everywhere(step % 2, 400)).terminated for step in range(8)]  # to and fro
+    assert not any(flags.any() for flags in ended[::2])  # one px from the truth
+    assert np.mean([flags.float().mean() for flags in ended[1::2]]) == pytest.approx(1 / 4, abs=0.05)
+
+
+def test_an_expert_that_is_stuck_ends_the_episode(pairs):
+    settings = supervised(exploring_starts=0.0, ends_when_stuck=True, terminal_distance=0.01)
+    batch = Episodes(pairs, RANGES, settings, 4, torch.Generator().manual_seed(5))
+    batch.reset()
+    ended = torch.zeros(4, dtype=torch.bool)
+    for _ in range(90):
+        step = batch.step(batch.candidates.argmin(1))
+        stuck = batch.candidates.min(1).values >= step.distance
+        assert torch.equal(step.terminated, stuck | (step.distance < 0.01))
+        ended |= stuck
+    assert ended.all()
 
 
 def test_the_step_limit_truncates_and_does_not_terminate(pairs):

@@ -4,9 +4,16 @@ import pytest
 import torch
 
 from regagent.files import UserError, read_table, write_table
+from regagent.geometry import invert
 from regagent.images import warp
 from regagent.pairs import perturbations
-from regagent.pairs.perturbations import perturb_slices, perturbed_pairs, sample_perturbations, stream_seed
+from regagent.pairs.perturbations import (
+    perturb_slices,
+    perturbed_pairs,
+    poses_on_the_way,
+    sample_perturbations,
+    stream_seed,
+)
 from regagent.pairs.slices import read_cohort
 from regagent.settings import Perturbations
 
@@ -118,3 +125,12 @@ def test_a_test_patient_without_slices_is_named(cohort, tmp_path):
     slices, split = cohort({"P001": "test", "P002": "train", "P009": "test"})
     with pytest.raises(UserError, match="patient P009"):
         perturb_slices(slices[:2], split, tmp_path / "E1.csv", SETTINGS, "E1")
+
+
+def test_poses_on_the_way_lie_between_the_start_and_the_truth():
+    perturbation = torch.tensor([[20.0, -10.0, 25.0, 0.8]], dtype=torch.float64)
+    truth, half = invert(perturbation), torch.full((1, 4), 0.5, dtype=torch.float64)
+    chance = torch.tensor([[0.3]], dtype=torch.float64)
+    assert poses_on_the_way(perturbation, 0.2, chance, half).tolist() == [[0.0, 0.0, 0.0, 1.0]]
+    found = poses_on_the_way(perturbation, 0.4, chance, half)
+    assert torch.allclose(found[:, :3], truth[:, :3] / 2) and torch.allclose(found[:, 3], truth[:, 3].sqrt())

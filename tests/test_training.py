@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,15 +12,18 @@ import pytest
 import torch
 from agents import RANGES, make_pairs, reinforcement, supervised
 
-from regagent.agent import a3c, regression, shared_learner
+from regagent.agent import a3c, losses, regression, shared_learner
 from regagent.agent.a3c import train_agent
+from regagent.agent.calibration import try_judgement
 from regagent.agent.checkpoints import load_model, load_state, save_model, save_state
-from regagent.agent.networks import AgentNetwork
+from regagent.agent.environment import observe
+from regagent.agent.inference import register
+from regagent.agent.networks import AgentNetwork, RegressionNetwork, to_blocks
 from regagent.agent.shared_learner import SharedLearner
 from regagent.files import UserError
-from regagent.geometry import IDENTITY
+from regagent.geometry import IDENTITY, compose
 from regagent.jobs import DETERMINISTIC
-from regagent.settings import PerturbationRange, Regressor, load
+from regagent.settings import Calibration, Inference, PerturbationRange, Regressor, load
 
 COLUMNS = ["worker", "episode", "env_step", "seconds", "steps", "reward", "distance", "success"]
 
@@ -59,6 +63,35 @@ def test_the_other_kinds_train_too(pairs, tmp_path, keys):
     network, record = train(tmp_path, reinforcement(steps=120, episode_steps=15, **keys))
     assert network.arguments["values"] == (1 if "reward" in keys else 2)
     assert torch.isfinite(weights(network)).all() and len(record)
+
+
+@pytest.mark.parametrize("make", [reinforcement, supervised])
+def test_an_agent_that_judges_trains_is_calibrated_and_registers(pairs, tmp_path, make):
+    keys = {"action_sizes": (1.0, 0.25), "judging_weight": 0.05, "terminal_distance": 0.3, "goal_steps": 5}
+    network, _ = train(tmp_path, make(steps=120, episode_steps=15, **keys))
+    assert network.judges and network.arguments["values"] == 1 and network.policy.out_features == 16
+    settings, inference = Calibration(cases=4), Inference(maximum_steps=6, patience=3)
+    table = try_judgement(network, pairs, RANGES, settings, inference)
+    assert table.lookahead.tolist() == [False, True] and table.chosen.all() and (table.threshold == -2).all()
+    for lookahead in (False, True):
+        found = register(network, pairs.mr, pairs.ct, -1e9, inference, lookahead)
+        assert np.isfinite(found.pose).all() and (found.value < 0).all() and found.stopped.all()
+
+
+@pytest.mark.parametrize("acts", ["expert", "policy"])
+def test_a_supervised_agent_learns_the_best_action_whoever_acts(pairs, acts):
+    settings = supervised(acts=acts, label_temperature=0.1, ends_when_stuck=True, environments=8)
+    shared, make = a3c.start_training(pairs, RANGES, settings, 1, 8, torch.device("cpu"))
+    worker = make(0)
+    rollout = worker.actor.collect(3, worker.choose)
+    followed = rollout.actions == rollout.candidates.argmin(-1)
+    assert followed.all() == (acts == "expert")
+    certain = -1e4 * rollout.candidates  # says of every state which action is the best
+    sharp = replace(rollout, logits=certain.requires_grad_())
+    for temperature, lowest in ((0.0, True), (0.1, False)):
+        keys = {"label_temperature": temperature, "stopping_weight": 0.0}
+        loss = losses.supervised_loss(sharp, settings.model_copy(update=keys))
+        assert (loss.item() < 1e-3) == lowest  # with a temperature, near ties count too
 
 
 def test_two_workers_train_one_network(pairs, tmp_path):
@@ -268,6 +301,18 @@ def test_pure_sl_learns_and_goes_on(pairs, tmp_path):
     assert pd.read_csv(training).loss.iloc[-1] < 0.34  # the variance of a uniform value in [-1, 1] is 1/3
     poses = regression.regress(network.double().float(), pairs.mr, pairs.ct)
     assert poses.shape == (3, 4) and (poses[:, 3] > 0).all() and not (poses == IDENTITY).all()
+
+
+def test_a_second_prediction_is_of_what_the_first_left():
+    torch.manual_seed(0)
+    pairs, network = make_pairs(4), RegressionNetwork().eval()
+    first = regression.regress(network, pairs.mr, pairs.ct)
+    fixed, moving = to_blocks(torch.tensor(pairs.mr)), torch.tensor(pairs.ct)
+    with torch.no_grad():
+        rest = network(observe(fixed, moving, torch.tensor(first))).double().numpy()
+    rest[:, 3] = np.exp(rest[:, 3])
+    second = regression.regress(network, pairs.mr, pairs.ct, iterations=2)
+    assert np.allclose(second, compose(rest, first), atol=1e-3) and not np.allclose(second, first, atol=1e-3)
 
 
 def test_model_files_are_checked(tmp_path):

@@ -126,7 +126,5 @@ def supervised_loss(rollout: Rollout, settings: SupervisedAgent, progress: float
     candidates, temperature = rollout.candidates.flatten(0, 1), settings.label_temperature
     best = torch.softmax(-candidates / temperature, -1) if temperature else candidates.argmin(-1)
     policy = F.cross_entropy(rollout.logits.flatten(0, 1), best)
-    if settings.judging_weight:
-        return policy + _judging_loss(rollout, settings)
     stopping_loss = _paper_advantages(rollout, settings, settings.stopping_discount, None)[1]
-    return policy + settings.stopping_weight * progress * stopping_loss
+    return policy + settings.stopping_weight * progress * stopping_loss + _judging_loss(rollout, settings)
