@@ -57,8 +57,8 @@ class Inference(Model):
     lost_px: PositiveFloat = 1.0
     """Where the lowest predicted D is above this, in px, it starts again from other rotations."""
 
-    restarts_deg: list[float] = [-90.0, -60.0, -30.0, 30.0, 60.0, 90.0]
-    """Rotations of these further starts in degrees. The start of the lowest predicted D counts."""
+    restarts_deg: list[float] = [30.0, -30.0, 60.0, -60.0, 90.0, -90.0]
+    """Rotations of these further starts in degrees, one after the other. The lowest predicted D counts."""
 
     batch: Positive = 256
     """Number of cases that are registered side by side."""
