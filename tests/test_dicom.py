@@ -784,6 +784,13 @@ def left_aligned(file):
     file.BitsStored, file.HighBit = 12, 15
 
 
+def through_a_table(file):
+    table = Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [4, 0, 16], "HU"
+    table.add_new("LUTData", "OW", np.arange(4, dtype="<u2").tobytes())
+    file.ModalityLUTSequence = [table]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -796,11 +803,24 @@ def left_aligned(file):
             lambda file: setattr(file, "AnatomicalOrientationType", "QUADRUPED"),
             "/1-000.dcm: AnatomicalOrientationType is QUADRUPED",
         ),
+        (through_a_table, r"/1-000.dcm: its values are stored through a table \(ModalityLUTSequence\)"),
     ],
 )
 def test_what_pixels_contradict_is_refused(series, change, message):
     each(lambda file, number: change(file))(series)
     refused(series, f"scan{message}")
+
+
+@pytest.mark.parametrize(("off_mm", "told"), [(0.4, True), (0.05, False)])
+def test_positions_that_are_rounded_are_told(series, caplog, off_mm, told):
+    def moved(file):
+        normal = np.cross(file.ImageOrientationPatient[:3], file.ImageOrientationPatient[3:])
+        file.ImagePositionPatient = [f"{x:.6f}" for x in file.ImagePositionPatient + off_mm * normal]
+
+    one(moved)(series)
+    read_volume(series)
+    assert bool(caplog.messages) == told
+    assert not told or "mm from where equal distances of the slices put it (rounded pos" in caplog.messages[0]
 
 
 def test_a_pad_byte_is_no_pixel(tmp_path):

@@ -37,6 +37,8 @@ JPEG_2000, SSIZ = b"\xff\x4f\xff\x51", 42
 
 #: Spacings that differ by less than this part, and cosines by less than this, are the same one, rounded.
 ROUNDING = 1e-3
+#: Slices that lie farther than this from equal distances are told.
+ROUNDED_MM = 0.1
 #: Two slices lie at one place if they are less than this apart.
 SAME_MM = 1e-3
 #: Positions are rounded, so distances may differ by this part of their median; a missing slice doubles one.
@@ -150,6 +152,11 @@ def _order_along_normal(slices: list[Slice], where: str) -> NDArray[np.intp]:
             f"{where}: slices are unevenly spaced: {names[order[uneven.argmax()]]} lies {uneven.max():.1f} mm"
             " from where equal distances would put it; resample them to equal distances first"
         )
+    if uneven.max() > ROUNDED_MM:
+        logger.warning(
+            "%s: %s lies %.2f mm from where equal distances of the slices put it (rounded positions?)",
+            where, names[order[uneven.argmax()]], uneven.max(),
+        )  # fmt: skip
     drift = positions - positions[order[0]]
     shift = np.linalg.norm(drift - np.outer(drift @ normal, normal), axis=1).max()
     if shift > MISPLACED_MM:

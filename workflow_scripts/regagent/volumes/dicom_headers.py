@@ -193,6 +193,11 @@ def _frames(header: "Dataset", where: str) -> list[Any]:
         raise UserError(f"{where}: a mosaic, many slices in one image; convert it to NIfTI first")
     if "DoseGridScaling" in header:
         raise UserError(f"{where}: a radiation dose, which is not read here; convert it to NIfTI first")
+    if header.get("ModalityLUTSequence"):
+        raise UserError(
+            f"{where}: its values are stored through a table (ModalityLUTSequence), which is not read here;"
+            " convert it to NIfTI, or export it with RescaleSlope and RescaleIntercept"
+        )
     if header.get("AnatomicalOrientationType") == "QUADRUPED":
         raise UserError(
             f"{where}: AnatomicalOrientationType is QUADRUPED, whose axes are not a human's; expected BIPED"
