@@ -20,7 +20,7 @@ from regagent.agent.stopping import Thresholds
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.run_tables import read_registrations
 from regagent.files import UserError, naming, read_table
-from regagent.geometry import actions
+from regagent.geometry import PAPER_SIZES, actions
 from regagent.pairs.slices import read_cohort
 from regagent.reproduction.provenance import commit, package_versions
 from regagent.settings import Inference, Slices
@@ -48,7 +48,7 @@ class Network(Fact):
     values: Literal[1, 2]
     size: int
     rescaled: bool
-    action_sizes: tuple[FiniteFloat, ...] = (1.0,)
+    action_sizes: tuple[FiniteFloat, ...] = PAPER_SIZES
     judges: bool = False
 
 

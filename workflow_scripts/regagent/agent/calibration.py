@@ -82,9 +82,11 @@ def try_judgement(
 ) -> pd.DataFrame:
     """Return the rows of ``try_thresholds`` for the one threshold of a network that judges its distance."""
     chosen, perturbation, moving = _cases(pairs, ranges, settings, np.random.default_rng(settings.seed))
-    found = register(network, pairs.mr[chosen], moving, -SUCCESS_PX, inference, lookahead=False)
-    error = landmark_distance(found.pose, perturbation, pairs.evaluation_points[chosen])
-    rows = [_row(-SUCCESS_PX, error, found.steps, found.stopped, lookahead) for lookahead in (False, True)]
+    rows = []
+    for lookahead in (False, True):
+        found = register(network, pairs.mr[chosen], moving, -SUCCESS_PX, inference, lookahead)
+        error = landmark_distance(found.pose, perturbation, pairs.evaluation_points[chosen])
+        rows.append(_row(-SUCCESS_PX, error, found.steps, found.stopped, lookahead))
     return pd.DataFrame(rows).assign(chosen=True)
 
 
@@ -94,11 +96,8 @@ def _cases(
     """Return N cases: which pair (N,), its perturbation (N, 4) and the perturbed CT (N, H, H)."""
     chosen = rng.choice(len(pairs), settings.cases, replace=len(pairs) < settings.cases)
     perturbation = sample_perturbations(rng.random((settings.cases, 4)), ranges)
-    return (
-        chosen,
-        perturbation,
-        np.stack([warp(pairs.ct[i], p) for i, p in zip(chosen, perturbation, strict=True)]),
-    )
+    moving = [warp(pairs.ct[i], p) for i, p in zip(chosen, perturbation, strict=True)]
+    return chosen, perturbation, np.stack(moving)
 
 
 def _row(threshold: float, error: np.ndarray, step: np.ndarray, stopped: np.ndarray, lookahead: bool) -> dict:

@@ -140,6 +140,10 @@ class Walk:
 Watch = Callable[[int, Walk, Array], None]
 
 
+def unwatched(step: int, walk: Walk, value: Array) -> None:
+    """Take no notice of a step."""
+
+
 def weighted_pose(poses: Array, values: Array) -> Array:
     """Return the value-weighted mean poses (N, 4) of trajectories' poses (N, M, 4), values (N, M) (Eq. 5).
 
@@ -175,14 +179,14 @@ def look_ahead(walk: Walk, settings: Inference, rng: np.random.Generator) -> Arr
     """
     count = len(walk.pose)
     paths = walk.select(np.repeat(np.arange(count), settings.simulations))
-    ends, values = [], []
+    poses, values = [], []
     for depth in range(settings.depth):
         paths.explore(rng, uniform=depth == 0)
         values.append(paths.look().reshape(count, -1))
-        ends.append(paths.goal().reshape(count, -1, 4))
+        poses.append(paths.goal().reshape(count, -1, 4))
     if walk.network.judges:
-        return mean_pose(np.concatenate(ends, 1), (-np.concatenate(values, 1)) ** DISTANCE_POWER)
-    return weighted_pose(ends[-1], np.add.reduce(values))
+        return mean_pose(np.concatenate(poses, 1), (-np.concatenate(values, 1)) ** DISTANCE_POWER)
+    return weighted_pose(poses[-1], np.add.reduce(values))
 
 
 def register(
@@ -193,7 +197,7 @@ def register(
     settings: Inference,
     lookahead: bool,
     seed: int = 0,
-    watch: Watch = lambda step, walk, value: None,
+    watch: Watch = unwatched,
 ) -> Registrations:
     """Register the moving images (N, H, H) to the fixed ones, batch by batch.
 
@@ -204,28 +208,26 @@ def register(
     starts if need be; it stopped if its value, -D, reached ``threshold``.
     """
     rng = np.random.default_rng([settings.seed, seed])
+    register_batch = _settle_from_several_starts if network.judges else _stop_at_threshold
     parts = []
     for first in range(0, len(fixed), settings.batch):
         batch = slice(first, first + settings.batch)
         walk = Walk.start(network, fixed[batch], moving[batch])
-        if network.judges:
-            parts.append(_settle_from_several_starts(walk, threshold, settings, lookahead, rng, watch))
-        else:
-            parts.append(_register_batch(walk, threshold, settings, lookahead, rng, watch))
+        found, ready = register_batch(walk, threshold, settings, watch)
+        if lookahead and found.stopped.any():
+            stopped = np.flatnonzero(found.stopped)
+            found.pose[stopped] = look_ahead(ready.select(stopped), settings, rng)
+        parts.append(vars(found).values())
     return Registrations(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _register_batch(
-    walk: Walk,
-    threshold: float,
-    settings: Inference,
-    lookahead: bool,
-    rng: np.random.Generator,
-    watch: Watch,
-) -> tuple[Array, NDArray, Array, NDArray]:
+def _stop_at_threshold(
+    walk: Walk, threshold: float, settings: Inference, watch: Watch
+) -> tuple[Registrations, Walk]:
+    """Return what greedy actions gave, and the walk at the states that the stopped cases stopped at."""
     count = len(walk.pose)
     active = cases = np.arange(count)
-    ready = walk.select(active)  # the states that the stopped cases stopped at
+    ready = walk.select(active)
     values = np.full((settings.maximum_steps + 1, count), -np.inf)
     poses = np.empty((*values.shape, 4))
     for step in range(settings.maximum_steps + 1):
@@ -240,10 +242,8 @@ def _register_batch(
             break
         walk.move()
     end, stopped = ends(values, threshold)
-    pose = poses[end, cases]
-    if lookahead and stopped.any():
-        pose[stopped] = look_ahead(ready.select(np.flatnonzero(stopped)), settings, rng)
-    return pose, np.where(stopped, end, settings.maximum_steps), values[end, cases], stopped
+    steps = np.where(stopped, end, settings.maximum_steps)
+    return Registrations(poses[end, cases], steps, values[end, cases], stopped), ready
 
 
 #: A predicted distance has fallen if it is lower than before by this much.
@@ -274,7 +274,7 @@ class Settled:
         self.nearest.put(rows, other.nearest)
 
 
-def settle(walk: Walk, settings: Inference, watch: Watch = lambda step, walk, value: None) -> Settled:
+def settle(walk: Walk, settings: Inference, watch: Watch = unwatched) -> Settled:
     """Walk until no case comes nearer.
 
     A case ends when its lowest predicted D has not fallen for ``patience`` steps. Its pose is the mean of
@@ -306,17 +306,12 @@ def settle(walk: Walk, settings: Inference, watch: Watch = lambda step, walk, va
 
 
 def _settle_from_several_starts(
-    walk: Walk,
-    threshold: float,
-    settings: Inference,
-    lookahead: bool,
-    rng: np.random.Generator,
-    watch: Watch,
-) -> tuple[Array, NDArray, Array, NDArray]:
+    walk: Walk, threshold: float, settings: Inference, watch: Watch
+) -> tuple[Registrations, Walk]:
     """Settle from the identity; while the predicted D stays high, from one turned start after the other.
 
-    The lowest D wins. A later start is not tried where an earlier one led near: a head that is turned by a
-    half looks nearly as right.
+    Returns the result, and the walk at the states of the lowest predicted D. The lowest D wins. A later start
+    is not tried where an earlier one led near: a head that is turned by a half looks nearly as right.
     """
     first = walk.select(np.arange(len(walk.pose)))
     found = settle(walk, settings, watch)
@@ -329,10 +324,8 @@ def _settle_from_several_starts(
         other = settle(again, settings)
         nearer = other.distance < found.distance[lost]
         found.put(lost[nearer], other.select(np.flatnonzero(nearer)))
-    stopped = reached(-found.distance, threshold)
-    if lookahead and stopped.any():
-        found.pose[stopped] = look_ahead(found.nearest.select(np.flatnonzero(stopped)), settings, rng)
-    return found.pose, found.steps, -found.distance, stopped
+    value = -found.distance
+    return Registrations(found.pose, found.steps, value, reached(value, threshold)), found.nearest
 
 
 def register_agent(

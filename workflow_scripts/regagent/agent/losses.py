@@ -91,14 +91,13 @@ def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress:
     log_policy = torch.log_softmax(rollout.logits, -1)
     policy = log_policy.exp()
     bonus = settings.terminal_reward
+    stopping_loss: Tensor | float = 0.0
     if settings.reward == "paper":
         known = torch.zeros_like(policy)
         advantage, value_loss = _paper_advantages(rollout, settings, settings.discount, bonus)
-        stopping_loss = torch.zeros_like(value_loss)
     else:
         known = _potential_rewards(rollout, settings)
         advantage, value_loss = _potential_advantages(rollout, taken(known), settings)
-        stopping_loss = torch.zeros_like(value_loss)
         if not settings.judging_weight:
             stopping_loss = _paper_advantages(rollout, settings, settings.stopping_discount, bonus)[1]
     rest = advantage - taken(known)
