@@ -1002,7 +1002,12 @@ def test_each_part_of_a_concatenation_must_be_there(tmp_path, truth):
     [
         ("EchoTime", (10, 90), "EchoTime (10 in 3, 90 in 3)"),
         ("DiffusionBValue", (0, 1000), "DiffusionBValue (0 in 3, 1000 in 3)"),
+        ("InversionTime", (100, 2500), "InversionTime (100 in 3, 2500 in 3)"),
+        ("FlipAngle", (15, 90), "FlipAngle (15 in 3, 90 in 3)"),
+        ("RescaleType", ("HU", "EDW"), "RescaleType (EDW in 3, HU in 3)"),
         ("KVP", (80, 140), "KVP (80 in 3, 140 in 3)"),
+        ("ConvolutionKernel", ("H30s", "H60s"), "ConvolutionKernel (H30s in 3, H60s in 3)"),
+        ("ContrastBolusAgent", ("Iomeprol", "none"), "ContrastBolusAgent (Iomeprol in 3, none in 3)"),
         ("SliceThickness", (4.5, 30), "SliceThickness (4.5 in 3, 30 in 3)"),
         (
             "ImageType",

@@ -117,19 +117,19 @@ def _check_stated(table: pd.DataFrame, letters: str, sign: float, path: str | Pa
     accepted = {"unit": ("", "n/a", *MM), "system": ("", "n/a", own, number)}
     for name in table.columns:
         stated = STATED.get(re.sub("[_ -]", "", name.lower()), "")
-        for row, cell in table[name].items():
-            found = cell.strip().lower().removesuffix("+")
-            if found not in accepted[stated] if stated else found == other:
-                expected = "mm; convert the points"
-                if stated != "unit":
-                    expected = (
-                        f"{own.upper()} as {', '.join(letters)} are read; convert the points to LPS or RAS"
-                        " and name their columns l, p, s or r, a, s"
-                    )
-                raise UserError(
-                    f"{path}, row {row + 2}: column {name!r} states {cell.strip()}, expected {expected},"
-                    " or rename this column if it is about something else"
+        found = table[name].str.strip().str.lower().str.removesuffix("+")
+        wrong = np.flatnonzero(~found.isin(accepted[stated]) if stated else found == other)
+        if len(wrong):
+            expected = "mm; convert the points"
+            if stated != "unit":
+                expected = (
+                    f"{own.upper()} as {', '.join(letters)} are read; convert the points to LPS or RAS"
+                    " and name their columns l, p, s or r, a, s"
                 )
+            raise UserError(
+                f"{path}, row {wrong[0] + 2}: column {name!r} states {table[name][wrong[0]].strip()},"
+                f" expected {expected}, or rename this column if it is about something else"
+            )
 
 
 def _turned(values: Array, sign: float) -> Array:

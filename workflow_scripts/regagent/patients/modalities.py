@@ -1,6 +1,7 @@
 """Whether an MR and a CT are what they are named: judged by the distribution of their values."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +77,7 @@ def check_modalities(
 
 def _tell_of_zeros(hounsfield: NDArray, where: str) -> None:
     """Log where the sides of a CT are 0, as programs fill them that resample it: in a CT 0 is water."""
-    sides = [np.take(hounsfield, (0, -1), axis).ravel() for axis in range(hounsfield.ndim)]
-    part = (np.concatenate(sides) == 0).mean()
+    part = (_sides(hounsfield, range(hounsfield.ndim)) == 0).mean()
     if part > FILLED_SIDES:
         logger.warning(
             "%s: %.0f %% of its outermost voxels are exactly 0, which is water; if it was resampled, fill"
@@ -98,15 +98,19 @@ def _tell_of_jumps(hounsfield: NDArray, where: str) -> None:
         )  # fmt: skip
 
 
+def _sides(values: NDArray, axes: Iterable[int]) -> NDArray:
+    """Return the first and the last voxels (N,) of an image along each of some axes."""
+    return np.concatenate([np.take(values, (0, -1), axis).ravel() for axis in axes])
+
+
 def _looks_like_a_ct(values: NDArray) -> bool:
     """Return whether an image has air in Hounsfield units at its sides, and mostly soft tissue in it.
 
     An MR may fall as low: by undershoot in a few voxels, in inversion recovery with its sign, or by an offset
     of -1024. Its sides are 0 then, or its tissues are spread over more values.
     """
-    sides = [np.take(values, (0, -1), axis).ravel() for axis in (-1, -2)]
     tissue = values[values > TISSUE_HU]
     return bool(
-        np.median(np.concatenate(sides)) < TISSUE_HU
+        np.median(_sides(values, (-1, -2))) < TISSUE_HU
         and (np.abs(tissue) < SOFT_TISSUE_HU).sum() > len(tissue) / 2
     )

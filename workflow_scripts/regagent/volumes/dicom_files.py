@@ -171,13 +171,9 @@ def _warn_of_its_series(path: Path, header: "Dataset", where: str) -> None:
 
 def _series(file: Path) -> str | None:
     """Return the SeriesInstanceUID of a file, or None if it states none that can be read."""
-    from pydicom import dcmread
-
     with suppress(OSError, UserError), one_line(file.name):
         if file.is_file() and begins_as_dicom(file):
-            tags = ["SeriesInstanceUID"]
-            header = dcmread(file, stop_before_pixels=True, force=True, specific_tags=tags)
-            return header.get("SeriesInstanceUID")
+            return header_of(file, file.name, ["SeriesInstanceUID"]).get("SeriesInstanceUID")
     return None
 
 
@@ -187,16 +183,12 @@ def warn_of_two_patients(mr: str | Path, ct: str | Path, where: str = "") -> Non
     if all(stated) and stated[0] != stated[1]:
         logger.warning(
             "%sPatientID is %s in %s and %s in %s; are these of one head?",
-            where,
-            stated[0],
-            mr,
-            stated[1],
-            ct,
-        )
+            where, stated[0], mr, stated[1], ct,
+        )  # fmt: skip
 
 
 def _patient_id(path: str | Path) -> str:
     """Return the PatientID that a DICOM file, or the first one of a folder, states; '' where none does."""
     inside = sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(path)]
     file = next((file for file in inside if file.is_file() and begins_as_dicom(file)), None)
-    return str(header_of(file, f"{path}").get("PatientID") or "").strip() if file else ""
+    return str(header_of(file, f"{path}", ["PatientID"]).get("PatientID") or "").strip() if file else ""

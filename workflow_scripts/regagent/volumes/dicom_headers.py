@@ -31,14 +31,21 @@ GROUPS = {
     "EffectiveEchoTime": ("MREchoSequence",),
     "DiffusionBValue": ("MRDiffusionSequence",),
     "KVP": ("CTXRayDetailsSequence",),
+    "ConvolutionKernel": ("CTReconstructionSequence",),
 }
 
 #: What tells the slices of one acquisition from those of another: as text, and as numbers.
-KINDS = ("Modality", "SOPClassUID", "ImageType", "FrameType", "RescaleType")
+KINDS = (
+    *("Modality", "SOPClassUID", "ImageType", "FrameType", "RescaleType"),
+    *("ConvolutionKernel", "ContrastBolusAgent"),
+)
 NUMBERS = (
     *("EchoTime", "EffectiveEchoTime", "InversionTime", "FlipAngle", "DiffusionBValue"),
     *("KVP", "SliceThickness"),
 )
+
+#: Of the values of these the first two do not count, as they differ in sound series.
+LATE_VALUES = ("ImageType", "FrameType")
 
 #: Numbers of an acquisition that differ by less than this part are the same one, rounded.
 SAME_NUMBER = 0.01
@@ -88,12 +95,12 @@ def few(names: list[str], between: str = ", ") -> str:
     return f"{shown}{between}and {len(names) - 5} more" if len(names) > 5 else shown
 
 
-def header_of(file: Path, where: str) -> "Dataset":
-    """Read the header of a file. Raises ``UserError``."""
+def header_of(file: Path, where: str, keywords: list[str] | None = None) -> "Dataset":
+    """Read the header of a file, or the values of some keywords only. Raises ``UserError``."""
     from pydicom import dcmread  # the import takes 0.4 s, too long where nothing is DICOM
 
     with one_line(named(where, file)):
-        return dcmread(file, stop_before_pixels=True, force=True)
+        return dcmread(file, stop_before_pixels=True, force=True, specific_tags=keywords)
 
 
 def named(where: str, file: Path) -> str:
@@ -273,15 +280,12 @@ def _scales(item: "Dataset") -> bool:
 
 
 def _text(places: list[Any], keyword: str) -> Any:
-    """Return what the first place that states a keyword says, as text, or None.
-
-    Of the values of an image's type the first two count in no case, as they differ in sound series.
-    """
+    """Return what the first place that states a keyword says, as text, or None."""
     for place in places:
         with suppress(Exception):  # what pydicom raises where it cannot read a value that nobody needs
             found = place.get(keyword)
             values = [found] if isinstance(found, str) else list(found or [])
-            values = values[2 * keyword.endswith("Type") :]
+            values = values[2:] if keyword in LATE_VALUES else values
             if text := "/".join(str(getattr(value, "name", value)).strip() for value in values):
                 return text
     return None
