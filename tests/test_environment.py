@@ -15,7 +15,15 @@ from regagent.agent import environment, rewards
 from regagent.agent.environment import Episodes, RegistrationEnvironment
 from regagent.agent.networks import BLOCK, AgentNetwork, to_blocks
 from regagent.agent.rollout import Actor
-from regagent.geometry import IDENTITY, act, invert, landmark_distance, matrix_distance
+from regagent.geometry import (
+    IDENTITY,
+    act,
+    frobenius_distance,
+    invert,
+    landmark_distance,
+    matrix,
+    matrix_distance,
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +52,7 @@ def test_gymnasium_accepts_the_environment(pairs):
 
 
 def test_the_inverse_of_the_perturbation_ends_the_episode(pairs):
-    for kind in ("LME", "matrix"):
+    for kind in ("LME", "matrix", "Frobenius"):
         batch = episodes(pairs, distance=kind)
         assert (batch.distance > 1).all()
         put(batch, act(invert(batch.perturbation), 0))  # one pixel to the right of the truth
@@ -195,6 +203,24 @@ def test_in_the_matrix_distance_one_action_of_any_kind_is_one_unit():
         assert matrix_distance(truth + unit, perturbation, 20.0) == pytest.approx(1)
     turned = truth + [0, 0, 360.0, 0]
     assert matrix_distance(turned, perturbation, 20.0) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_frobenius_distance_is_the_norm_of_the_matrices_difference():
+    truth, pose = (
+        np.array([4.0, -3.0, 10.0, 1.1]),
+        np.array([[2.0, 1.0, -20.0, 0.9], [4.0, -3.0, 370.0, 1.1]]),
+    )
+    found = frobenius_distance(pose, invert(truth))
+    assert found.tolist() == pytest.approx([np.linalg.norm(matrix(pose[0]) - matrix(truth)), 0.0], abs=1e-9)
+    # A px is one unit, a turn by 30 degrees and a scale of 1.3 are half of one: 2 √2 sin 15°, 0.3 √2.
+    units = np.array([[1.0, 0, 0, 1], [0, 0, 30.0, 1], [0, 0, 0, 1.3]])
+    assert frobenius_distance(units, IDENTITY).tolist() == pytest.approx([1, 0.732, 0.424], abs=1e-3)
+
+
+def test_the_frobenius_distance_of_all_actions_is_that_of_each(pairs):
+    batch = episodes(pairs, distance="Frobenius")
+    each = [frobenius_distance(act(batch.pose, everywhere(a)), batch.perturbation) for a in range(8)]
+    assert torch.allclose(batch.candidates, torch.stack(each, 1))
 
 
 @pytest.mark.parametrize("distance", ["LME", "matrix"])

@@ -148,6 +148,16 @@ def displacement(pose: Array, points: Array) -> Array:
     return xp.nanmean(xp.sqrt((dx - x) ** 2 + (dy - y) ** 2), -1)
 
 
+def frobenius_distance(pose: Array, perturbation: Array) -> Array:
+    """Return the Frobenius norm (...) of the difference of the matrices of T and of the truth P⁻¹ (§3.3).
+
+    That is the paper's "Euclidean distance between these two matrices", read as that of Eq. 3's six entries
+    about the centre of the image: shifts count in px, rotation and scale as numbers of order one.
+    """
+    xp, pose, perturbation = _arrays(pose, perturbation)
+    return xp.sqrt(((matrix(pose) - matrix(invert(perturbation))) ** 2).sum((-2, -1)))
+
+
 def matrix_distance(pose: Array, perturbation: Array, scale_weight: float) -> Array:
     """Return the Euclidean distance (...) of the parameters of T to those of the truth P⁻¹ (§3.3).
 

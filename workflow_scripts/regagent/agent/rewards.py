@@ -3,17 +3,27 @@
 import torch
 from torch import Tensor
 
-from regagent.geometry import act_all, compose, displacement, landmark_distance, matrix_distance
+from regagent.geometry import (
+    act_all,
+    compose,
+    displacement,
+    frobenius_distance,
+    landmark_distance,
+    matrix_distance,
+)
 from regagent.settings import Agent
 
 
 def distance(settings: Agent, pose: Tensor, perturbation: Tensor, landmarks: Tensor) -> Tensor:
-    """Return the distance D (...) of poses (..., 4) to the truth: 'LME' in px (Eq. 4), or 'matrix'.
+    """Return the distance D (...) of poses (..., 4) to the truth, as the settings measure it.
 
+    'LME' is the landmark error in px (Eq. 4), 'matrix' and 'Frobenius' are two readings of §3.3.
     A new distance is a branch here. Leading axes broadcast: ``distances_after`` asks for (B, A) at once.
     """
     if settings.distance == "LME":
         return landmark_distance(pose, perturbation, landmarks)
+    if settings.distance == "Frobenius":
+        return frobenius_distance(pose, perturbation)
     return matrix_distance(pose, perturbation, settings.matrix_scale_weight)
 
 

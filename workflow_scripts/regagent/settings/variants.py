@@ -15,9 +15,9 @@ class Agent(Model):
     network: Literal["CNN-LSTM", "CNN"] = "CNN-LSTM"
     """`CNN-LSTM` (Table 1) or `CNN` (without memory, §5.1)."""
 
-    distance: Literal["LME", "matrix"] = "LME"
-    """The distance D to the truth, by which reward and terminal are measured: `LME` (of the landmarks, in px)
-    or `matrix` (of the pose's parameters)."""
+    distance: Literal["LME", "matrix", "Frobenius"] = "LME"
+    """The distance D to the truth, by which reward and terminal are measured: `LME` (of the landmarks, in
+    px), `matrix` (of the pose's parameters) or `Frobenius` (of the 2 × 3 matrices of Eq. 3 themselves)."""
 
     matrix_scale_weight: PositiveFloat = 20.0
     """Weight of the scale in the distance `matrix`. With 20 one action of any kind is about one unit. With 1
