@@ -25,7 +25,7 @@ rule train_agent:
     params:
         code=code("train_agent"),
         settings=lambda wildcards: SETTINGS.variants[wildcards.variant].model_dump(
-            mode="json"
+            mode="json", exclude={"thresholds"}
         ),
         ranges=SETTINGS.perturbations.E1.model_dump(mode="json"),
         seed=lambda wildcards: int(wildcards.seed),
@@ -120,6 +120,9 @@ rule calibrate_threshold:
         code=code("calibrate_threshold"),
         settings=section("calibration"),
         inference=section("inference"),
+        thresholds=lambda wildcards: SETTINGS.variants[wildcards.variant].model_dump(
+            mode="json"
+        )["thresholds"],
         ranges=SETTINGS.perturbations.E1.model_dump(mode="json"),
     message:
         "{wildcards.variant}, seed {wildcards.seed}: finding the threshold of the stop rule"

@@ -11,6 +11,7 @@ from agents import export, random_states
 
 from regagent.agent.agent_file import import_agent, load_agent
 from regagent.agent.checkpoints import load_model
+from regagent.agent.stopping import Thresholds
 from regagent.files import UserError
 from regagent.geometry import ACTIONS
 from regagent.reproduction.provenance import PACKAGES
@@ -33,7 +34,7 @@ def test_the_agent_comes_back_as_it_was(agent):
     ):
         assert torch.equal(one, two)
     assert trained.network.rescaled and not trained.network.training
-    assert trained.facts.thresholds.model_dump() == {"greedy": 9.5, "lookahead": 9.0}
+    assert trained.facts.thresholds == Thresholds(greedy=9.5, lookahead=9.0)
     assert trained.facts.slices == Slices() and trained.facts.inference.maximum_steps == 2
 
 
@@ -70,6 +71,14 @@ def changed(agent, folder, change):
     change(content)
     torch.save(content, folder / "agent.pt")
     return folder / "agent.pt"
+
+
+def test_a_file_from_before_the_papers_keys_is_read(agent, tmp_path):
+    def earlier(content):
+        del content["facts"]["thresholds"]["paper"], content["facts"]["inference"]["weights"]
+
+    facts = load_agent(changed(agent, tmp_path, earlier)).facts
+    assert facts == load_agent(agent).facts and facts.inference.weights == "guarded"
 
 
 def nan_weights(content):

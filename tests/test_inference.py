@@ -5,9 +5,10 @@ import pytest
 import torch
 from agents import make_pairs
 
-from regagent.agent.inference import Walk, look_ahead, register, weighted_pose
+from regagent.agent import inference
+from regagent.agent.inference import Walk, look_ahead, paper_pose, register, weighted_pose
 from regagent.agent.networks import AgentNetwork
-from regagent.agent.stopping import Thresholds, ends
+from regagent.agent.stopping import PAPER, Thresholds, ends
 from regagent.files import UserError
 from regagent.geometry import act_all, landmark_distance
 from regagent.settings import Inference
@@ -37,6 +38,47 @@ def test_the_better_path_wins_whatever_the_signs(values):
 def test_values_whose_sum_is_nothing_weigh_by_how_far_they_are_above_the_lowest():
     poses = np.array([[[9.0, 0, 0, 1], [3.0, 0, 0, 1], [6.0, 0, 0, 1]]])
     assert weighted_pose(poses, np.array([[-1.0, 0.0, 1.0]]))[0][0] == pytest.approx(3 / 3 + 6 * 2 / 3)
+
+
+def test_equation_5_as_it_stands_weighs_by_the_values_over_their_sum(caplog):
+    for values, expected in (([1.0, 3.0], 3.0), ([-3.0, -1.0], 1.0), ([-1.0, 2.0], 8.0)):
+        pose = paper_pose(POSES, np.array([values]))[0]
+        assert pose[0] == pytest.approx(expected) and pose[1] == pytest.approx(2 * expected)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [-2.0, 2.0], [0.1 + 0.2, -0.3]])
+def test_equation_5_without_a_sum_of_values_is_told(caplog, values):
+    pose = paper_pose(np.concatenate([POSES, POSES]), np.array([values, [1.0, 3.0]]))
+    assert np.isfinite(pose).all() and pose[:, 0].tolist() == pytest.approx([2.0, 3.0])
+    assert caplog.messages == ["look-ahead: the values of 1 cases add up to 0; their paths weigh the same"]
+
+
+@pytest.mark.parametrize("weights", ["guarded", "paper"])
+def test_the_papers_v_counts_the_state_that_the_rollouts_start_from(setup, monkeypatch, weights):
+    network, fixed, moving = setup
+    seen = []
+    for name in ("weighted_pose", "paper_pose"):
+        monkeypatch.setattr(inference, name, lambda poses, values, name=name: seen.append((name, values)))
+    walk = Walk.start(network, fixed, moving)
+    walk.look()
+    ones = iter([np.full(20, 1.0 + depth) for depth in range(3)])
+    monkeypatch.setattr(Walk, "look", lambda paths: next(ones))
+    settings = SMALL.model_copy(update={"weights": weights})
+    look_ahead(walk, np.arange(5) * 100.0, settings, np.random.default_rng(3))
+    ((name, values),) = seen
+    first = np.arange(5) * 100.0 * (weights == "paper")
+    assert name == ("paper_pose" if weights == "paper" else "weighted_pose")
+    assert np.array_equal(values, np.repeat(1.0 + 2 + 3 + first[:, None], 4, 1))
+
+
+def test_registering_with_the_papers_weights_begins_at_the_value_where_a_case_stopped(setup, monkeypatch):
+    network, fixed, moving = setup
+    begun = []
+    monkeypatch.setattr(inference, "look_ahead", lambda walk, value, *rest: begun.append(value) or walk.pose)
+    threshold = float(np.median(Walk.start(network, fixed, moving).look()))
+    found = register(network, fixed, moving, threshold, SMALL, lookahead=True)
+    assert (np.concatenate(begun) == found.value[found.stopped]).all() and found.stopped.any()
 
 
 @pytest.mark.parametrize("value", [-2.0, 0.0, 5.0])
@@ -78,8 +120,8 @@ def test_batches_do_not_change_the_result(setup):
 def test_the_look_ahead_averages_poses_within_reach_and_repeats(setup):
     network, fixed, moving = setup
     walk = Walk.start(network, fixed, moving)
-    walk.look()
-    one, two = (look_ahead(walk, SMALL, np.random.default_rng(3)) for _ in range(2))
+    value = walk.look()
+    one, two = (look_ahead(walk, value, SMALL, np.random.default_rng(3)) for _ in range(2))
     assert (one == two).all()
     assert (np.abs(one[:, :2]) <= 1.2 * SMALL.depth).all() and (np.abs(one[:, 2]) <= SMALL.depth).all()
     assert (walk.pose == [0, 0, 0, 1]).all()  # the walk itself stays
@@ -111,7 +153,9 @@ def test_thresholds_are_read_as_they_were_written(tmp_path):
     path = tmp_path / "threshold.json"
     Thresholds(greedy=9.5, lookahead=-2.0).write(path)
     assert Thresholds.read(path).of(lookahead=True) == -2.0
-    assert Thresholds.read(path).of(lookahead=False) == 9.5
+    assert Thresholds.read(path).of(lookahead=False) == 9.5 and Thresholds.read(path).paper is None
+    Thresholds(greedy=9.5, lookahead=-2.0, paper=PAPER["supervised"]).write(path)
+    assert Thresholds.read(path).paper == PAPER["supervised"] and Thresholds.read(path).of(True) == -2.0
     for content in ("", '{"greedy": 1}', '{"greedy": 1, "lookahead": NaN}', "[]"):
         path.write_text(content)
         with pytest.raises(UserError, match=r"threshold\.json: not a file of thresholds"):

@@ -115,6 +115,17 @@ def test_one_variants_hyperparameter_reruns_its_chain(run):
     assert all("SL-matrix" in job for job in named)
 
 
+def test_a_given_threshold_trains_nothing_anew(run):
+    path = run / "config" / "smoke.yaml"
+    text = path.read_text()
+    path.write_text(
+        text.replace("SL-matrix: {", "SL-matrix: {thresholds: {greedy: -0.05, lookahead: -0.1}, ")
+    )
+    jobs = counted_jobs(plan(run))
+    assert "train_agent" not in jobs and jobs["calibrate_threshold"] == jobs["export_agent"] == 1
+    assert jobs["register_agent"] == 4
+
+
 def test_one_patients_volume_reruns_the_patient_and_what_learns_from_it(run):
     volume = run / "results" / "smoke" / "volumes" / "P002" / "mr.nii.gz"
     before = volume.stat()

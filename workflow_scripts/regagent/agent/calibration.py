@@ -10,14 +10,14 @@ import torch
 from regagent.agent.checkpoints import load_model
 from regagent.agent.inference import Walk, look_ahead, register
 from regagent.agent.networks import AgentNetwork, choose_device
-from regagent.agent.stopping import Thresholds, ends
+from regagent.agent.stopping import PAPER, Thresholds, ends
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.files import write_table
 from regagent.geometry import landmark_distance
 from regagent.images import warp
 from regagent.pairs.perturbations import sample_perturbations
 from regagent.pairs.training_pairs import Pairs, read_pairs
-from regagent.settings import Calibration, Inference, PerturbationRange
+from regagent.settings import Calibration, Inference, PerturbationRange, StopThresholds
 
 logger = logging.getLogger("regagent")
 
@@ -29,6 +29,7 @@ def calibrate_threshold(
     ranges: PerturbationRange,
     settings: Calibration,
     inference: Inference,
+    given: StopThresholds | None,
     output_threshold: str,
     output_calibration: str,
 ) -> None:
@@ -37,13 +38,14 @@ def calibrate_threshold(
     The agent walks without stopping; every candidate is then tried on these walks. The best is the one of
     the lowest mean error (TRE px). Candidates reach up to where ``minimum_stopped`` of the cases still stop.
     A network that judges its distance needs no search: its threshold is a predicted D of ``SUCCESS_PX``.
+    Thresholds that are ``given`` are taken whatever error they give.
     """
     torch.set_num_threads(1)
-    network, _ = load_model(model, "agent")
+    network, facts = load_model(model, "agent")
     network.to(choose_device())
     pairs = read_pairs(slices, split, "train")
     attempt = try_judgement if network.judges else try_thresholds
-    table = attempt(network, pairs, ranges, settings, inference)
+    table = attempt(network, pairs, ranges, settings, inference, given)
     best_of = table[table.chosen].set_index("lookahead")
     for _, best in best_of.iterrows():
         logger.info(
@@ -51,7 +53,12 @@ def calibrate_threshold(
             *(model, best.threshold, best.mean_px, 100 * best.stopped),
         )
     write_table(table, output_calibration)
-    Thresholds(greedy=best_of.threshold[False], lookahead=best_of.threshold[True]).write(output_threshold)
+    thresholds = Thresholds(
+        greedy=best_of.threshold[False],
+        lookahead=best_of.threshold[True],
+        paper=None if network.judges else PAPER[facts["settings"]["learner"]],
+    )
+    thresholds.write(output_threshold)
 
 
 def try_thresholds(
@@ -60,8 +67,12 @@ def try_thresholds(
     ranges: PerturbationRange,
     settings: Calibration,
     inference: Inference,
+    given: StopThresholds | None = None,
 ) -> pd.DataFrame:
-    """Return a row a candidate, greedy and with look-ahead: its errors, and whether it was ``chosen``."""
+    """Return a row a candidate, greedy and with look-ahead: its errors, and whether it was ``chosen``.
+
+    A ``given`` threshold stands after the candidates, and is chosen.
+    """
     rng = np.random.default_rng(settings.seed)
     chosen, perturbation, moving = _cases(pairs, ranges, settings, rng)
     walks = _Walks(network, pairs, chosen, perturbation, moving, settings.steps)
@@ -69,6 +80,9 @@ def try_thresholds(
     ahead = walks.candidates(settings.lookahead_candidates, settings.minimum_stopped)
     rows = [walks.greedy(threshold) for threshold in greedy]
     rows += [walks.ahead(threshold, inference, rng) for threshold in ahead]
+    if given:
+        taken = [walks.greedy(given.greedy), walks.ahead(given.lookahead, inference, rng)]
+        return pd.DataFrame(rows + taken).assign(chosen=[False] * len(rows) + [True] * len(taken))
     table = pd.DataFrame(rows)
     return table.assign(chosen=table.index.isin(table.groupby("lookahead").mean_px.idxmin()))
 
@@ -79,14 +93,16 @@ def try_judgement(
     ranges: PerturbationRange,
     settings: Calibration,
     inference: Inference,
+    given: StopThresholds | None = None,
 ) -> pd.DataFrame:
     """Return the rows of ``try_thresholds`` for the one threshold of a network that judges its distance."""
+    thresholds = given or StopThresholds(greedy=-SUCCESS_PX, lookahead=-SUCCESS_PX)
     chosen, perturbation, moving = _cases(pairs, ranges, settings, np.random.default_rng(settings.seed))
     rows = []
-    for lookahead in (False, True):
-        found = register(network, pairs.mr[chosen], moving, -SUCCESS_PX, inference, lookahead)
+    for lookahead, threshold in ((False, thresholds.greedy), (True, thresholds.lookahead)):
+        found = register(network, pairs.mr[chosen], moving, threshold, inference, lookahead)
         error = landmark_distance(found.pose, perturbation, pairs.evaluation_points[chosen])
-        rows.append(_row(-SUCCESS_PX, error, found.steps, found.stopped, lookahead))
+        rows.append(_row(threshold, error, found.steps, found.stopped, lookahead))
     return pd.DataFrame(rows).assign(chosen=True)
 
 
@@ -153,7 +169,8 @@ class _Walks:
         ready = replace(
             self.walk, pose=pose, memory=self.memory[step, cases], logits=self.logits[step, cases]
         ).select(np.flatnonzero(stopped))
-        pose[stopped] = look_ahead(ready, inference, rng)
+        if stopped.any():
+            pose[stopped] = look_ahead(ready, self.value[step, cases][stopped], inference, rng)
         return self._row(threshold, pose, step, stopped, lookahead=True)
 
     def _row(

@@ -170,12 +170,27 @@ def mean_pose(poses: Array, weights: Array) -> Array:
     )
 
 
-def look_ahead(walk: Walk, settings: Inference, rng: np.random.Generator) -> Array:
+def paper_pose(poses: Array, values: Array) -> Array:
+    """Return the mean poses (N, 4) of poses (N, M, 4) by Eq. 5 as it stands, values (N, M).
+
+    Where ΣV is 0 it gives no pose: there all paths weigh the same, and a warning says in how many cases.
+    """
+    total = values.sum(-1, keepdims=True)
+    none = np.abs(total) <= 1e-9 * np.abs(values).sum(-1, keepdims=True)
+    if none.any():
+        logger.warning(
+            "look-ahead: the values of %d cases add up to 0; their paths weigh the same", none.sum()
+        )
+    return mean_pose(poses, np.where(none, 1.0, values))
+
+
+def look_ahead(walk: Walk, value: Array, settings: Inference, rng: np.random.Generator) -> Array:
     """Return the poses (N, 4) that the Monte Carlo rollouts from the walk's states give (§3.6).
 
-    The walk has looked at its states. Each of the ``simulations`` rollouts takes a uniform action, then
-    actions drawn from the policy, ``depth`` in all; the values of the nodes on the way add up to V. Of a
-    network that judges its distance all nodes count, as in ``settle``.
+    The walk has looked at its states, of these values (N,). Each of the ``simulations`` rollouts takes a
+    uniform action, then actions drawn from the policy, ``depth`` in all; the values of the nodes on the way
+    add up to V, with ``weights: paper`` from the first state on. Of a network that judges its distance all
+    nodes count, as in ``settle``.
     """
     count = len(walk.pose)
     paths = walk.select(np.repeat(np.arange(count), settings.simulations))
@@ -186,6 +201,8 @@ def look_ahead(walk: Walk, settings: Inference, rng: np.random.Generator) -> Arr
         poses.append(paths.goal().reshape(count, -1, 4))
     if walk.network.judges:
         return mean_pose(np.concatenate(poses, 1), (-np.concatenate(values, 1)) ** DISTANCE_POWER)
+    if settings.weights == "paper":
+        return paper_pose(poses[-1], value[:, None] + np.add.reduce(values))
     return weighted_pose(poses[-1], np.add.reduce(values))
 
 
@@ -216,7 +233,7 @@ def register(
         found, ready = register_batch(walk, threshold, settings, watch)
         if lookahead and found.stopped.any():
             stopped = np.flatnonzero(found.stopped)
-            found.pose[stopped] = look_ahead(ready.select(stopped), settings, rng)
+            found.pose[stopped] = look_ahead(ready.select(stopped), found.value[stopped], settings, rng)
         parts.append(vars(found).values())
     return Registrations(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 

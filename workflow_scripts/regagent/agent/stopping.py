@@ -8,17 +8,29 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from regagent.files import UserError, write_json
+from regagent.settings import StopThresholds
 
 Array = NDArray[np.float64]
 
 
+#: The paper's thresholds by the learner of an agent, the same for both distances (§4).
+PAPER = {
+    "reinforcement": StopThresholds(greedy=10, lookahead=9),
+    "supervised": StopThresholds(greedy=-0.05, lookahead=-0.1),
+}
+
+
 class Thresholds(BaseModel):
-    """The values at which an agent stops, with and without the look-ahead; a threshold file holds them."""
+    """The values at which an agent stops, with and without the look-ahead; a threshold file holds them.
+
+    ``paper`` are the paper's of such an agent, to compare with: nothing is done with them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     greedy: FiniteFloat
     lookahead: FiniteFloat
+    paper: StopThresholds | None = None
 
     def of(self, lookahead: bool) -> float:
         """Return the threshold of the agent with or without the look-ahead."""
@@ -26,7 +38,7 @@ class Thresholds(BaseModel):
 
     def write(self, path: str | Path) -> None:
         """Write the threshold file."""
-        write_json(self.model_dump(), path)
+        write_json(self.model_dump(exclude_none=True), path)
 
     @classmethod
     def read(cls, path: str | Path) -> "Thresholds":

@@ -1,6 +1,6 @@
 """The settings of the registration: how agents stop and look ahead, and the conventional methods."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -50,6 +50,11 @@ class Inference(Model):
 
     depth: Positive = 10
     """Number of steps of a rollout (§4)."""
+
+    weights: Literal["guarded", "paper"] = "guarded"
+    """How the rollouts are averaged. `paper`: Eq. 5 as it stands. A path's V counts the state that the
+    rollouts start from, and where the V have both signs the pose may lie anywhere. `guarded`: V without that
+    state, counted from the lowest V unless all are positive, so that the pose lies among the paths' ends."""
 
     patience: Positive = 15
     """An agent that predicts its distance D ends when its lowest D has not fallen for so many steps."""

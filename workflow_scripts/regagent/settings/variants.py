@@ -3,10 +3,20 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, FiniteFloat, TypeAdapter
 
 from regagent.settings.base import Fraction, Model, NonNegative, Positive, PositiveFloat
 from regagent.settings.pairs import Augmentation
+
+
+class StopThresholds(Model):
+    """The values at which an agent stops (§3.6), given instead of found."""
+
+    greedy: FiniteFloat
+    """Threshold without the look-ahead (§4: 10 for RL, −0.05 for SL)."""
+
+    lookahead: FiniteFloat
+    """Threshold at which the look-ahead begins (§4: 9 for RL, −0.1 for SL)."""
 
 
 class Agent(Model):
@@ -103,6 +113,9 @@ class Agent(Model):
 
     rest_weight: NonNegative = 5.0
     """Weight, relative to that of D, with which such a network learns to predict the rest of the way."""
+
+    thresholds: StopThresholds | None = None
+    """The values at which the agent stops. `null` finds them on training pairs (`calibration`)."""
 
     augmentation: Augmentation = Augmentation()
     """Random variations of the training pairs."""
