@@ -1,6 +1,7 @@
 """Watching a training: its table grows by whole lines, its curves by points; a resume cuts both back."""
 
 import logging
+import re
 import sys
 
 import pandas as pd
@@ -176,6 +177,22 @@ def test_two_workers_share_one_table_and_one_set_of_curves(folder):
     assert set(table.worker) == {0, 1} and list(table.episode) == list(range(len(table)))
     steps = [step for step, _ in read_curves(folder / "state")["training/loss"]]
     assert steps == sorted(set(steps)) and steps[-1] >= 960
+
+
+def test_the_time_left_is_that_of_what_comes_first(tmp_path, caplog, monkeypatch):
+    caplog.set_level(logging.INFO, "regagent")
+    now = iter([0.0, 100.0, 200.0, 300.0, 400.0])
+    monkeypatch.setattr(record.time, "monotonic", lambda: next(now))
+    arguments = tmp_path / "state", "mark", "test", 1000, 60.0, regression.COLUMNS, None, 5
+    kept = TrainingRecord(*arguments)
+    for step, rows in ((100, 2), (200, 0)):
+        kept.measures.append({})
+        kept.step = step
+        kept.rows.extend({"step": step, "loss": 0.5} for _ in range(rows))
+        kept.tell()
+    lines = re.findall(r"steps/s, (\d+ s) left", "\n".join(caplog.messages))
+    # Three of five rows at two in 100 s; then no row tells how fast they come, and 800 steps at 100 in 100 s.
+    assert lines == ["150 s", "800 s"]
 
 
 def test_a_table_that_cannot_be_written_is_named(tmp_path):

@@ -31,7 +31,7 @@ from regagent.agent.losses import reinforcement_loss, supervised_loss
 from regagent.agent.networks import AgentNetwork, choose_device, precision
 from regagent.agent.record import TrainingRecord
 from regagent.agent.rollout import Actor
-from regagent.agent.shared_learner import SharedLearner, learning_rate
+from regagent.agent.shared_learner import SharedLearner
 from regagent.files import UserError
 from regagent.jobs import end_with
 from regagent.pairs.training_pairs import Pairs, read_pairs
@@ -85,7 +85,7 @@ class Worker:
         """Take one rollout and learn from it. Raises ``UserError`` if the gradient is not finite."""
         shared, settings = self.shared, self.shared.settings
         network = shared.current_network()
-        progress = min(1.0, shared.steps.value / settings.steps)
+        progress = shared.part_done()
         # Around the whole rollout, though it turns nothing on: the convolutions' own autocast then keeps the
         # weights that it cast, instead of casting them in every step.
         with torch.autocast(shared.weights.device.type, enabled=False):
@@ -102,16 +102,16 @@ class Worker:
                 f"{shared.steps.value} steps; try a smaller learning_rate"
             )
         gradient = parameters_to_vector([p.grad for p in network.parameters() if p.grad is not None])
-        step = shared.update(gradient, rollout.actions.numel())
+        step = shared.update(gradient, rollout.actions.numel(), len(self.actor.finished))
         episodes = [{"worker": self.index, "env_step": step, **row} for row in self.actor.finished]
         self.actor.finished.clear()
-        rate = learning_rate(settings, step)
+        rate = shared.optimiser.param_groups[0]["lr"]
         measures = {"loss": loss_value, "gradient norm": norm_value, "learning rate": rate}
         return Update(step, episodes, measures)
 
     def updates(self) -> Generator[Update, None, None]:
-        """Yield one update after the other until all workers together have taken all steps."""
-        while not self.shared.is_done():
+        """Yield one update after the other until the training of all workers together is over."""
+        while self.shared.part_done() < 1:
             yield self.update()
 
 
@@ -168,7 +168,18 @@ def train_agent(
     )
     shared, make_worker = start_training(pairs, ranges, settings, seed, environments, device)
     mark = fingerprint(pairs, device, version, settings.model_dump(), ranges.model_dump(), seed)
-    record = TrainingRecord(state, mark, variant, settings.steps, settings.checkpoint_seconds, COLUMNS, MEANS)
+    record = TrainingRecord(
+        *(
+            state,
+            mark,
+            variant,
+            settings.steps,
+            settings.checkpoint_seconds,
+            COLUMNS,
+            MEANS,
+            settings.episodes,
+        )
+    )
     if record.saved:
         shared.restore(record.saved["learner"])
     actor = None

@@ -44,14 +44,16 @@ class TrainingRecord:
         checkpoint_seconds: float,
         columns: Sequence[str],
         means: Mapping[str, str] | None = None,
+        last_row: int | None = None,
     ):
         """Go on from the folder's checkpoint if it has this ``fingerprint``, else begin anew.
 
         ``title`` names the training in its progress lines, and ``columns`` are those of its table. Lines and
-        curves give means of some of them: ``means`` holds a mean's name and its column.
+        curves give means of some of them: ``means`` holds a mean's name and its column. The training ends
+        after so many ``steps``, or with its ``last_row`` if that comes first.
         """
         self.folder, self.fingerprint, self.title = Path(folder), fingerprint, title
-        self.steps, self.checkpoint_seconds = steps, checkpoint_seconds
+        self.steps, self.last_row, self.checkpoint_seconds = steps, last_row, checkpoint_seconds
         self.columns, self.means = list(columns), dict(means or {})
         self.saved = load_state(folder, fingerprint)  # with the trainer's own parts
         known = self.saved or {"rows": [], "step": 0, "seconds": 0.0}
@@ -68,6 +70,7 @@ class TrainingRecord:
         self.curves: Any = None  # opened at the first line: workers are forked before it starts its thread
         self.summary_writer = _summary_writer()  # imported before the clock starts
         self.first_step = self.told_step = self.step
+        self.told_rows = len(self.rows)
         self.told = self.checkpointed = time.monotonic()
         self.clock_started = clock()
 
@@ -104,16 +107,20 @@ class TrainingRecord:
             return
         now, total = time.monotonic(), self.steps
         rate = (self.step - self.told_step) / (now - self.told)
+        left = max(0, total - self.step) / rate
+        if self.last_row and len(self.rows) > self.told_rows:
+            rows_rate = (len(self.rows) - self.told_rows) / (now - self.told)
+            left = min(left, max(0, self.last_row - len(self.rows)) / rows_rate)
         recent = pd.DataFrame(self.rows[-RECENT_ROWS:], columns=self.columns)
         scalars = {name: recent[column].mean() for name, column in self.means.items() if self.rows}
         scalars |= pd.DataFrame(self.measures).mean().to_dict()
         logger.info(
             "%s: step %d of %d, %.0f steps/s, %.0f s left; %s",
-            *(self.title, self.step, total, rate, max(0, total - self.step) / rate),
+            *(self.title, self.step, total, rate, left),
             ", ".join(f"{name} {value:.3g}" for name, value in scalars.items()),
         )
         self._draw({**scalars, "steps per second": rate})
-        self.told, self.told_step = now, self.step
+        self.told, self.told_step, self.told_rows = now, self.step, len(self.rows)
         self.measures.clear()
 
     def _draw(self, scalars: Mapping[str, float]) -> None:

@@ -16,12 +16,11 @@ from regagent.settings import AgentSettings
 LOCK_SECONDS = 60.0
 
 
-def learning_rate(settings: AgentSettings, steps: int) -> float:
-    """Return Adam's learning rate when all workers together have taken so many environment steps.
+def learning_rate(settings: AgentSettings, done: float) -> float:
+    """Return Adam's learning rate when this part of the training is over.
 
     It rises linearly from 0 over ``warmup_fraction`` and falls linearly to its final fraction.
     """
-    done = min(1.0, steps / settings.steps)
     rate = settings.learning_rate * (1 - done * (1 - settings.final_learning_rate_fraction))
     if done < settings.warmup_fraction:
         rate *= done / settings.warmup_fraction
@@ -29,7 +28,7 @@ def learning_rate(settings: AgentSettings, steps: int) -> float:
 
 
 class SharedLearner:
-    """Weights (P,), Adam's moments (P,) and the step count, in memory that all workers share."""
+    """Weights (P,), Adam's moments (P,), steps and episodes so far, in memory that all workers share."""
 
     def __init__(self, network: AgentNetwork, settings: AgentSettings, device: torch.device):
         self.network, self.settings = network, settings
@@ -46,20 +45,27 @@ class SharedLearner:
                 tensor.share_memory_()
         self.lock = self.context.Lock()
         self.steps: Any = self.context.Value(ctypes.c_int64, 0, lock=False)
+        self.episodes: Any = self.context.Value(ctypes.c_int64, 0, lock=False)
 
-    def is_done(self) -> bool:
-        """Return whether the workers have taken all steps."""
-        return self.steps.value >= self.settings.steps
+    def part_done(self) -> float:
+        """Return which part of the training is over: of its steps, or of its episodes if that is more."""
+        part = self.steps.value / self.settings.steps
+        if self.settings.episodes:
+            part = max(part, self.episodes.value / self.settings.episodes)
+        return min(1.0, part)
 
-    def update(self, gradient: torch.Tensor, steps: int) -> int:
-        """Apply one worker's gradient (P,); return the environment steps of all workers so far."""
+    def update(self, gradient: torch.Tensor, steps: int, episodes: int) -> int:
+        """Apply one worker's gradient (P,), of so many environment steps, in which so many episodes ended.
+
+        Return the environment steps of all workers so far.
+        """
         with self.lock:
-            total = self.steps.value + steps
-            self.optimiser.param_groups[0]["lr"] = learning_rate(self.settings, total)
+            self.steps.value += steps
+            self.episodes.value += episodes
+            self.optimiser.param_groups[0]["lr"] = learning_rate(self.settings, self.part_done())
             self.weights.grad = gradient
             self.optimiser.step()
-            self.steps.value = total
-            return total
+            return self.steps.value
 
     def current_network(self) -> AgentNetwork:
         """Return this process's network, brought to a copy of the shared weights."""
@@ -76,6 +82,7 @@ class SharedLearner:
                 "weights": self.weights.detach().cpu().clone(),
                 "adam": moments,
                 "steps": self.steps.value,
+                "episodes": self.episodes.value,
             }
         finally:
             self.lock.release()
@@ -85,4 +92,4 @@ class SharedLearner:
         self.weights.data.copy_(state["weights"])
         for name, tensor in self.optimiser.state[self.weights].items():
             tensor.copy_(state["adam"][name])
-        self.steps.value = state["steps"]
+        self.steps.value, self.episodes.value = state["steps"], state["episodes"]

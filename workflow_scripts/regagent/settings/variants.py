@@ -36,6 +36,10 @@ class Agent(Model):
     steps: Positive = 400_000
     """Number of environment steps of all workers together."""
 
+    episodes: Positive | None = None
+    """Number of episodes of all workers together after which a training ends, unless its `steps` end it first
+    (§4: 160 000, 20 000 of each of 8 workers). What changes during a training follows what comes first."""
+
     workers: Positive = 1
     """Number of asynchronous processes that share the weights (§4: 8). A training with one worker can be
     repeated exactly, and the other cores can train other variants. A training with more workers ends sooner,
