@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from agents import RANGES, make_pairs, reinforcement
+from agents import RANGES, make_pairs, reinforcement, supervised
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,6 +110,31 @@ def test_the_policys_gradient_is_that_of_equation_1(reward):
         advantage = losses._potential_advantages(steps, taken, settings)[0] - taken
     expected = (policy - chosen) * advantage[..., None] - policy * (known - known.mean(-1, keepdim=True))
     assert torch.allclose(logits.grad, expected / 3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "loss", "reward"),
+    [
+        (reinforcement, losses.reinforcement_loss, {"reward": "paper"}),
+        (reinforcement, losses.reinforcement_loss, {"reward": "potential"}),
+        (supervised, losses.supervised_loss, {}),
+    ],
+)
+def test_the_sum_is_the_mean_times_the_steps(make, loss, reward):
+    steps = rollout(True, logits=torch.randn(3, 1, 8, generator=torch.Generator().manual_seed(0)))
+    mean, total = (loss(steps, make(reduction=kind, **reward)).item() for kind in ("mean", "sum"))
+    assert total == pytest.approx(3 * mean) and abs(mean) > 0.01
+
+
+def test_the_supervised_sum_is_that_of_section_3_5():
+    steps = rollout(
+        True,
+        candidates=-torch.eye(8)[torch.tensor([[1], [4], [6]])],
+        logits=torch.eye(8)[torch.tensor([[1], [0], [6]])],
+    )
+    settings = supervised(reduction="sum", stopping_weight=0.0)
+    expected = -torch.log_softmax(steps.logits, -1)[range(3), 0, [1, 4, 6]].sum()
+    assert losses.supervised_loss(steps, settings).item() == pytest.approx(expected.item())
 
 
 @given(st.floats(-5000, 10))

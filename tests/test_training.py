@@ -12,7 +12,7 @@ import pytest
 import torch
 from agents import RANGES, make_pairs, reinforcement, supervised
 
-from regagent.agent import a3c, losses, regression, shared_learner
+from regagent.agent import a3c, calibration, losses, regression, shared_learner
 from regagent.agent.a3c import train_agent
 from regagent.agent.calibration import try_judgement
 from regagent.agent.checkpoints import load_model, load_state, save_model, save_state
@@ -20,10 +20,11 @@ from regagent.agent.environment import observe
 from regagent.agent.inference import register
 from regagent.agent.networks import AgentNetwork, RegressionNetwork, to_blocks
 from regagent.agent.shared_learner import SharedLearner
+from regagent.agent.stopping import Thresholds
 from regagent.files import UserError
 from regagent.geometry import IDENTITY, compose
 from regagent.jobs import DETERMINISTIC
-from regagent.settings import Calibration, Inference, PerturbationRange, Regressor, load
+from regagent.settings import Calibration, Inference, PerturbationRange, Regressor, StopThresholds, load
 
 COLUMNS = ["worker", "episode", "env_step", "seconds", "steps", "reward", "distance", "success"]
 
@@ -73,9 +74,50 @@ def test_an_agent_that_judges_trains_is_calibrated_and_registers(pairs, tmp_path
     settings, inference = Calibration(cases=4), Inference(maximum_steps=6, patience=3)
     table = try_judgement(network, pairs, RANGES, settings, inference)
     assert table.lookahead.tolist() == [False, True] and table.chosen.all() and (table.threshold == -2).all()
+    given = StopThresholds(greedy=-1.5, lookahead=-3)
+    table = try_judgement(network, pairs, RANGES, settings, inference, given)
+    assert table.threshold.tolist() == [-1.5, -3] and table.chosen.all()
     for lookahead in (False, True):
         found = register(network, pairs.mr, pairs.ct, -1e9, inference, lookahead)
         assert np.isfinite(found.pose).all() and (found.value < 0).all() and found.stopped.all()
+
+
+@pytest.mark.parametrize("make", [reinforcement, supervised])
+def test_all_that_the_paper_says_trains_and_registers(pairs, tmp_path, make):
+    """The keys of config/paper.yaml that set the paper's reading, in a training of a few episodes."""
+    paper = {"distance": "Frobenius", "reduction": "sum", "episodes": 20, "rescale_values": False}
+    paper |= {"terminal_value_weight": 0.0, "gradient_clip": 40.0, "workers": 2, "environments": 1}
+    if make is reinforcement:
+        paper |= {"reward": "paper", "discount": 0.99, "normalise_advantages": False}
+    network, record = train(tmp_path, make(steps=100_000, episode_steps=15, **paper))
+    assert len(record) >= 20 and torch.isfinite(weights(network)).all()
+    assert (record.success == (record.distance < 1)).all()
+    inference = Inference(maximum_steps=6, simulations=3, depth=2, weights="paper")
+    found = register(network, pairs.mr, pairs.ct, -1e9, inference, lookahead=True)
+    assert found.stopped.all() and np.isfinite(found.pose).all()
+
+
+@pytest.mark.parametrize("make", [reinforcement, supervised])
+def test_given_thresholds_are_taken_and_the_papers_stand_beside(pairs, tmp_path, monkeypatch, make):
+    monkeypatch.setattr(calibration, "read_pairs", lambda slices, split, subset: pairs)
+    train(tmp_path, make(steps=40, episode_steps=15))
+    settings = Calibration(cases=4, steps=5, candidates=2, lookahead_candidates=2)
+    inference = Inference(simulations=2, depth=2)
+    tables, levels = [], []
+    for given in (None, StopThresholds(greedy=-1e6, lookahead=1e6)):
+        outputs = tmp_path / "threshold.json", tmp_path / "calibration.csv"
+        model = tmp_path / "model.pt"
+        calibration.calibrate_threshold([], "", model, RANGES, settings, inference, given, *outputs)
+        tables.append(pd.read_csv(outputs[1]))
+        levels.append(Thresholds.read(outputs[0]))
+    assert tables[1][:-2].drop(columns="chosen").equals(tables[0].drop(columns="chosen"))
+    assert tables[1].chosen.tolist() == [False] * len(tables[0]) + [True] * 2
+    assert tables[1].stopped.tolist()[-2:] == [1, 0]  # one that is always reached, one that never is
+    assert (levels[1].greedy, levels[1].lookahead) == (-1e6, 1e6) and abs(levels[0].greedy) < 1e6
+    paper = StopThresholds(greedy=10, lookahead=9)
+    if make is supervised:
+        paper = StopThresholds(greedy=-0.05, lookahead=-0.1)
+    assert levels[0].paper == levels[1].paper == paper
 
 
 @pytest.mark.parametrize("acts", ["expert", "policy"])
@@ -110,12 +152,12 @@ def test_two_workers_updates_reach_one_adam():
     gradient = torch.ones_like(before)
     totals = shared.context.Queue()
     for total in (40, 80):
-        worker = shared.context.Process(target=lambda: totals.put(shared.update(gradient, 40)))
+        worker = shared.context.Process(target=lambda: totals.put(shared.update(gradient, 40, 1)))
         worker.start()
         assert totals.get(timeout=60) == total
         worker.join()
     state = shared.state()
-    assert state["adam"]["step"] == 2 and state["steps"] == 80
+    assert state["adam"]["step"] == 2 and (state["steps"], state["episodes"]) == (80, 2)
     # Adam's means after two equal gradients of 1: 1 - 0.9² and 1 - 0.999²
     assert state["adam"]["exp_avg"][0].item() == pytest.approx(0.19)
     assert state["adam"]["exp_avg_sq"][0].item() == pytest.approx(1 - 0.999**2, rel=1e-4)
@@ -130,15 +172,56 @@ def test_the_learning_rate_rises_and_falls_linearly():
     gradient = torch.ones_like(shared.weights)
     rates = []
     for _ in range(10):
-        shared.update(gradient, 100)
+        shared.update(gradient, 100, 0)
         rates.append(shared.optimiser.param_groups[0]["lr"])
     falling = [1e-3 * (1 - 0.9 * part / 10) for part in range(1, 11)]
     assert rates == pytest.approx([falling[0] / 2, *falling[1:]])
 
 
+def test_schedules_follow_the_episodes_where_they_end_the_training():
+    settings = reinforcement(
+        steps=10_000, episodes=10, learning_rate=1e-3, warmup_fraction=0.2, final_learning_rate_fraction=0.1
+    )
+    shared = SharedLearner(AgentNetwork("CNN"), settings, torch.device("cpu"))
+    rates = []
+    for _ in range(10):
+        shared.update(torch.ones_like(shared.weights), 100, 1)
+        rates.append(shared.optimiser.param_groups[0]["lr"])
+    falling = [1e-3 * (1 - 0.9 * part / 10) for part in range(1, 11)]
+    assert rates == pytest.approx([falling[0] / 2, *falling[1:]])
+    assert shared.part_done() == 1 and shared.steps.value == 1000
+
+
+@pytest.mark.parametrize("end", [{"steps": 200}, {"steps": 10_000, "episodes": 20}])
+def test_the_loss_is_told_which_part_of_the_training_is_over(pairs, tmp_path, monkeypatch, end):
+    told = []
+
+    def loss(rollout, settings, progress):
+        told.append(progress)
+        return losses.reinforcement_loss(rollout, settings, progress)
+
+    monkeypatch.setattr(a3c, "reinforcement_loss", loss)
+    _, record = train(tmp_path, reinforcement(episode_steps=15, **end))
+    ended = [(record.env_step <= 40 * update).sum() for update in range(len(told))]
+    parts = np.divide(ended, 20) if "episodes" in end else np.arange(5) / 5
+    assert told == pytest.approx(parts) and len(set(told)) > 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_training_ends_after_so_many_episodes(pairs, tmp_path, workers):
+    keys = {"episode_steps": 15, "workers": workers, "episodes": 30}
+    _, record = train(tmp_path / "episodes", reinforcement(steps=100_000, **keys))
+    # Each worker ends with an update of 4 × 10 steps in which no episode ends twice.
+    assert 30 <= len(record) < 30 + 4 * workers and set(record.worker) == set(range(workers))
+    assert record.env_step.max() < 1000
+    _, record = train(tmp_path / "steps", reinforcement(steps=120, **keys))
+    assert len(record) < 30 and record.env_step.max() <= 120 + 40 * (workers - 1)
+
+
 @pytest.mark.parametrize("make", [reinforcement, supervised])
-def test_a_killed_training_goes_on_as_if_never_stopped(pairs, tmp_path, monkeypatch, make):
-    settings = make(steps=400, episode_steps=15, checkpoint_seconds=1e-3, augmentation={})
+@pytest.mark.parametrize("end", [{"steps": 400}, {"steps": 10_000, "episodes": 26}])
+def test_a_killed_training_goes_on_as_if_never_stopped(pairs, tmp_path, monkeypatch, make, end):
+    settings = make(**end, episode_steps=15, checkpoint_seconds=1e-3, augmentation={})
     network, record = train(tmp_path / "unbroken", settings)
     update, calls = a3c.Worker.update, []
 
@@ -153,7 +236,7 @@ def test_a_killed_training_goes_on_as_if_never_stopped(pairs, tmp_path, monkeypa
         train(tmp_path / "broken", settings)
     assert not (tmp_path / "broken" / "model.pt").exists()
     again, record_again = train(tmp_path / "broken", settings)
-    assert calls[6] == 200  # five rollouts of 4 × 10 steps were kept
+    assert calls[6] == 200 and len(calls) > 8  # five rollouts of 4 × 10 steps were kept
     assert torch.equal(weights(network), weights(again))
     assert record_again.drop(columns="seconds").equals(record.drop(columns="seconds"))
 

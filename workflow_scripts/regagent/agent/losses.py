@@ -74,6 +74,11 @@ def _judging_loss(rollout: Rollout, settings: Agent) -> Tensor | float:
     return settings.judging_weight * (loss + settings.rest_weight * rest)
 
 
+def _reduced(mean: Tensor, rollout: Rollout, settings: Agent) -> Tensor:
+    """Return the loss of an update as the settings want it: the mean over its T × B steps, or the sum."""
+    return mean * rollout.actions.numel() if settings.reduction == "sum" else mean
+
+
 def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress: float = 1.0) -> Tensor:
     """Return the actor-critic loss of a rollout (Eqs. 1 and 2).
 
@@ -106,13 +111,14 @@ def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress:
         rest, spread = rest - rest.mean(), advantage.std(correction=0) + 1e-8
     gain = ((taken(log_policy) * rest).mean() + (policy * known).sum(-1).mean()) / spread
     entropy = -(policy * log_policy).sum(-1).mean()
-    return (
+    loss = (
         -gain
         - settings.entropy_weight * entropy
         + settings.value_weight * value_loss
         + settings.stopping_weight * progress * stopping_loss
         + _judging_loss(rollout, settings)
     )
+    return _reduced(loss, rollout, settings)
 
 
 def supervised_loss(rollout: Rollout, settings: SupervisedAgent, progress: float = 1.0) -> Tensor:
@@ -126,4 +132,5 @@ def supervised_loss(rollout: Rollout, settings: SupervisedAgent, progress: float
     best = torch.softmax(-candidates / temperature, -1) if temperature else candidates.argmin(-1)
     policy = F.cross_entropy(rollout.logits.flatten(0, 1), best)
     stopping_loss = _paper_advantages(rollout, settings, settings.stopping_discount, None)[1]
-    return policy + settings.stopping_weight * progress * stopping_loss + _judging_loss(rollout, settings)
+    loss = policy + settings.stopping_weight * progress * stopping_loss + _judging_loss(rollout, settings)
+    return _reduced(loss, rollout, settings)

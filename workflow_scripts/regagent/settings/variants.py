@@ -91,6 +91,10 @@ class Agent(Model):
     final_learning_rate_fraction: Fraction = 0.1
     """The learning rate falls linearly to this fraction of its highest value at the end of the training."""
 
+    reduction: Literal["mean", "sum"] = "mean"
+    """Whether the loss of an update is the mean or the `sum` over its steps and episodes (the paper's sums).
+    Adam undoes such a factor. What it changes is how often `gradient_clip` acts."""
+
     gradient_clip: PositiveFloat = 0.5
     """Largest norm of a gradient."""
 
