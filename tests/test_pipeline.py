@@ -7,6 +7,7 @@ import yaml
 from snakemake.utils import update_config
 from workflow import ROOT, copy_workflow, counted_jobs, snakemake, write_overlay
 
+from regagent.agent.stopping import PAPER
 from regagent.settings import load
 
 # The rules whose number of jobs does not depend on the configuration.
@@ -108,7 +109,7 @@ def test_the_overlays_keep_what_they_do_not_name():
     smoke, paper = overlaid("smoke"), overlaid("paper")
     assert (smoke.run, paper.run) == ("smoke", "paper")
     assert smoke.methods == paper.methods == overlaid().methods
-    for variant, (network, distance) in {
+    for variant, (network, kind) in {
         "RL-LME": ("CNN-LSTM", "LME"),
         "RL-matrix": ("CNN-LSTM", "matrix"),
         "CNN-LME": ("CNN", "LME"),
@@ -116,9 +117,9 @@ def test_the_overlays_keep_what_they_do_not_name():
         "SL-LME": ("CNN-LSTM", "LME"),
         "SL-matrix": ("CNN-LSTM", "matrix"),
     }.items():
-        for settings in (smoke, paper):
+        for settings, literal in ((smoke, kind), (paper, kind.replace("matrix", "Frobenius"))):
             assert settings.variants[variant].network == network
-            assert settings.variants[variant].distance == distance
+            assert settings.variants[variant].distance == literal
             assert settings.variants[variant].learner == overlaid().variants[variant].learner
 
 
@@ -127,7 +128,13 @@ def test_the_papers_literal_hyperparameters():
     assert (agent.reward, agent.discount, agent.entropy_weight) == ("paper", 0.99, 0.1)
     assert (agent.learning_rate, agent.workers, agent.unroll) == (1e-4, 8, 30)
     assert (agent.episode_steps, agent.terminal_distance, agent.terminal_reward) == (500, 1.0, 10.0)
+    assert (agent.episodes, agent.reduction) == (20_000 * 8, "sum")
     assert overlaid("paper").perturbations.per_slice == 64
+    assert overlaid("paper").inference.weights == "paper"
+    for name, variant in overlaid("paper").variants.items():
+        if name != "pure-SL":
+            assert variant.thresholds == PAPER[variant.learner]
+            assert variant.episodes * variant.episode_steps == variant.steps  # so the episodes end first
 
 
 def test_a_variant_of_ones_own_needs_no_code(folder, tmp_path):
