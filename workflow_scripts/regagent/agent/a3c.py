@@ -169,16 +169,7 @@ def train_agent(
     shared, make_worker = start_training(pairs, ranges, settings, seed, environments, device)
     mark = fingerprint(pairs, device, version, settings.model_dump(), ranges.model_dump(), seed)
     record = TrainingRecord(
-        *(
-            state,
-            mark,
-            variant,
-            settings.steps,
-            settings.checkpoint_seconds,
-            COLUMNS,
-            MEANS,
-            settings.episodes,
-        )
+        state, mark, variant, settings.steps, settings.checkpoint_seconds, COLUMNS, MEANS, settings.episodes
     )
     if record.saved:
         shared.restore(record.saved["learner"])
