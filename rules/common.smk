@@ -9,6 +9,7 @@ from regagent.methods import (
     CONVENTIONAL,
     FIGURE5_PANELS,
     LOOKAHEAD,
+    MEMORYLESS,
     PROPOSED,
     REFINED,
     UNREGISTERED,

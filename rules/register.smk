@@ -166,6 +166,7 @@ rule refine_registrations:
             [
                 *(*CONVENTIONAL, *SETTINGS.variants),
                 *(f"{name}{LOOKAHEAD}" for name in [*PLAN.agents, *PLAN.pretrained]),
+                *(f"{name}{MEMORYLESS}" for name in PLAN.agents),
             ]
         ),
     conda:
@@ -215,14 +216,14 @@ rule register_agent:
         model=results("models/{variant}/seed{seed}/model.pt"),
         threshold=results("models/{variant}/seed{seed}/threshold.json"),
     output:
-        registrations=results("registrations/{variant}{lookahead}/seed{seed}/{set}.csv"),
+        registrations=results("registrations/{variant}{ending}/seed{seed}/{set}.csv"),
     log:
-        results("logs/register_agent/{variant}{lookahead}-seed{seed}-{set}.log"),
+        results("logs/register_agent/{variant}{ending}-seed{seed}-{set}.log"),
     benchmark:
-        results("benchmarks/register_agent/{variant}{lookahead}-seed{seed}-{set}.tsv")
+        results("benchmarks/register_agent/{variant}{ending}-seed{seed}-{set}.tsv")
     wildcard_constraints:
         variant=any_of([*PLAN.agents, *PLAN.pretrained]),
-        lookahead=f"|{LOOKAHEAD}",
+        ending=f"|{LOOKAHEAD}|{MEMORYLESS}",
     conda:
         "../envs/regagent.yaml"
     threads: 1
@@ -232,10 +233,11 @@ rule register_agent:
     params:
         code=code("register_agent"),
         inference=section("inference"),
-        lookahead=lambda wildcards: wildcards.lookahead == LOOKAHEAD,
+        lookahead=lambda wildcards: wildcards.ending == LOOKAHEAD,
+        memoryless=lambda wildcards: wildcards.ending == MEMORYLESS,
         seed=lambda wildcards: int(wildcards.seed),
     message:
-        "{wildcards.set}: registering by {wildcards.variant}{wildcards.lookahead}, seed {wildcards.seed}"
+        "{wildcards.set}: registering by {wildcards.variant}{wildcards.ending}, seed {wildcards.seed}"
     script:
         "../workflow_scripts/register_agent.py"
 

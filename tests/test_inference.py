@@ -127,6 +127,26 @@ def test_the_look_ahead_averages_poses_within_reach_and_repeats(setup):
     assert (walk.pose == [0, 0, 0, 1]).all()  # the walk itself stays
 
 
+def test_an_agent_without_memory_takes_the_actions_of_first_looks(setup):
+    network, fixed, moving = setup
+    walk, seen = Walk.start(network, fixed, moving, memoryless=True), Walk.start(network, fixed, moving)
+    differs = False
+    for _ in range(4):
+        first = Walk.start(network, fixed, moving)
+        first.pose = walk.pose
+        assert walk.look() == pytest.approx(first.look(), abs=1e-5)
+        assert torch.allclose(walk.logits, first.logits, atol=1e-6)
+        seen.pose = walk.pose
+        differs = seen.look() != pytest.approx(first.look(), abs=1e-3)
+        walk.move()
+    assert differs  # a memory would count
+    level = float(np.median(walk.look()))
+    found = register(network, fixed, moving, level, SMALL, False, memoryless=True)
+    kept = register(network, fixed, moving, level, SMALL, False)
+    assert not np.allclose(found.value, kept.value, atol=1e-3)
+    assert len(walk.select(np.array([0, 0])).look()) == 2 and walk.select(np.array([0])).memoryless
+
+
 def test_a_pose_goes_through_the_convolutions_once(setup):
     network, fixed, moving = setup
     walk, counts = Walk.start(network, fixed, moving), []

@@ -93,7 +93,12 @@ def test_the_targets_are_what_the_run_can_show(default):
 
 @pytest.mark.parametrize(
     ("method", "variant"),
-    [("RL-LME-MC+Elastix", "RL-LME"), ("RL-LME", "RL-LME"), ("MI-search+Elastix", "MI-search")],
+    [
+        ("RL-LME-MC+Elastix", "RL-LME"),
+        ("RL-LME", "RL-LME"),
+        ("RL-LME-memoryless+Elastix", "RL-LME"),
+        ("MI-search+Elastix", "MI-search"),
+    ],
 )
 def test_a_methods_name_begins_with_its_variant(method, variant):
     assert variant_of(method) == variant

@@ -28,7 +28,12 @@ METHODS = {
 def run(tmp_path):
     """Write a made-up run with every table that the page needs, and invented pictures."""
     run = tmp_path / "results" / "tiny"
-    paths = [write(run, method, METHODS[method], name=name) for name in ("E1", "E2") for method in METHODS]
+    paths = [
+        write(run, method, METHODS[method], seed, name)
+        for name in ("E1", "E2")
+        for method in METHODS
+        for seed in ([1, 2, 3] if method == "RL-LME-MC" else [0])
+    ]
     tables = run / "tables"
     of = {name: [tables / f"{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")] for name in NAMES}
     make_table2(paths, REFERENCE, list(METHODS), *of["table2"])
@@ -54,10 +59,16 @@ def test_the_page_holds_the_numbers_of_the_tables(run):
     for name in ("table2", "table2_statistics"):
         assert (run / "tables" / f"{name}.md").read_text(encoding="utf-8").strip() in text
     claims = pd.read_csv(run / "tables" / "claims.csv")
-    for says, verdict in claims[["claim", "verdict"]].drop_duplicates().itertuples(index=False):
-        assert f"**{says}** *{verdict.capitalize()}.*" in text
+    for says, rows in claims.drop_duplicates(["claim", "tested_on"]).groupby("claim"):
+        verdicts = [
+            verdict.capitalize() if place == "otherwise" else f"{place[0].upper()}{place[1:]}: {verdict}"
+            for place, verdict in zip(rows["tested_on"], rows["verdict"], strict=True)
+        ]
+        assert f"**{says}** *{'; '.join(verdicts)}.*" in text
     # Patients with differences of 0 … −0.5 px and of 7.5 px: the mean is 3.5 px, and open.
     assert "Elastix minus RL-LME-MC, mean, E2: 3.50 [-0.50, 7.50] (open)" in text
+    of_e1 = claims[claims["tested_on"] == "E1"].drop_duplicates("claim")["verdict"].value_counts()
+    assert of_e1["supported"] and f"E1: of {of_e1.sum()} claims {of_e1['supported']} supported, " in text
     assert "nan" not in re.findall(r"\w+", text)
 
 

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 from test_tables import REFERENCE, row_of, write
 
+from regagent.evaluation import statistics
 from regagent.evaluation.statistics import (
     CaseErrors,
     holm,
@@ -85,13 +86,77 @@ def test_the_interval_is_that_of_scipy_over_the_patients_means():
     assert (low, high) == pytest.approx((expected.low, expected.high))
 
 
+def drawn_by_brute_force(errors, trainings, resamples=20_000):
+    """Return the 95 % interval of B minus A, of errors (method, seed, patient, case), draw by draw."""
+    rng = np.random.default_rng(8)
+    found = []
+    for _ in range(resamples):
+        patients = rng.integers(0, errors["A"].shape[1], errors["A"].shape[1])
+        seeds = {training: rng.integers(0, 3, 3) for training in set(trainings.values())}
+        ours, other = (
+            np.mean([np.percentile(errors[method][seed][patients], 90) for seed in seeds[trainings[method]]])
+            for method in ("A", "B")
+        )
+        found.append(other - ours)
+    return np.percentile(found, [2.5, 97.5])
+
+
+@pytest.mark.parametrize("names", [{"A": "A", "B": "B"}, {"A": "A", "B": "A-MC"}])
+def test_the_interval_over_patients_and_seeds_is_that_of_drawing_them_one_by_one(names):
+    rng = np.random.default_rng(2)
+    luck = rng.normal(0, 1, (3, 1, 1))  # of a training, alike for both where they are one
+    errors = {
+        method: 5 + 2 * luck + 0.3 * rng.normal(0, 1, (3, 1, 1)) + rng.normal(0, 0.5, (1, 6, 1)) + shift
+        + rng.normal(0, 0.4, (3, 6, 4))
+        for method, shift in (("A", 0.0), ("B", 1.0))
+    }  # fmt: skip
+    table = pd.concat(
+        [
+            registrations(of_seed, names[method], seed=seed)
+            for method, of_method in errors.items()
+            for seed, of_seed in enumerate(of_method, 1)
+        ]
+    )
+    found = CaseErrors(table).compare(names["A"], names["B"], "E1", "p90")
+    paired = {method: name.removesuffix("-MC") for method, name in names.items()}
+    expected = drawn_by_brute_force(errors, paired)
+    assert found.seeds == 3
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.05 * np.ptp(expected))
+
+
+@pytest.mark.parametrize("method", ["A", "A-MC", "A-memoryless+Elastix"])
+def test_seeds_are_drawn_as_well_as_patients(method):
+    """Patients agree and trainings do not: the interval is that of scipy over the means of seeds."""
+    means = np.array([1.0, 2.0, 6.0])
+    table = pd.concat(
+        [registrations(np.full((4, 2), mean), method, seed=seed) for seed, mean in enumerate(means, 1)]
+    )
+    mean, low, high = CaseErrors(table).with_interval(method, "E1", "mean")
+    expected = stats.bootstrap((means,), np.mean, method="percentile", rng=1).confidence_interval
+    assert mean == 3 and (low, high) == pytest.approx((expected.low, expected.high))
+
+
 def test_seeds_are_averaged():
     table = pd.concat([registrations([[1.0, 1.0], [3.0, 3.0]], seed=seed) for seed in (1, 2)])
     table.loc[table["seed"] == 2, "tre_px"] += 2
     errors = CaseErrors(table)
-    assert errors.statistic("A", "E1", "mean").tolist() == [2.0, 4.0]
-    assert errors.statistic("A", "E1", "mean", [[0, 0], [1, 0]]).tolist() == [[1.0, 3.0], [2.0, 4.0]]
-    assert errors.with_interval("A", "E1", "mean") == (3.0, 2.0, 4.0)
+    assert errors.statistic("A", "E1", "mean") == 3.0
+    drawn = [[0, 0], [1, 0]]
+    assert errors.statistic("A", "E1", "mean", drawn).tolist() == [2.0, 3.0]
+    seeds = {"A": np.array([[0, 0], [1, 0]])}
+    assert errors.statistic("A", "E1", "mean", drawn, seeds).tolist() == [1.0, 3.0]
+    assert errors.statistic("A", "E1", "mean", drawn, {"B": seeds["A"]}).tolist() == [2.0, 3.0]
+    mean, low, high = errors.with_interval("A", "E1", "mean")
+    assert (mean, low, high) == (3.0, 1.0, 5.0)  # both patients, or both seeds, may be the same one
+
+
+@pytest.mark.parametrize("at_once", [1, 8, 1000])
+def test_patients_may_have_unlike_numbers_of_cases(at_once, monkeypatch):
+    monkeypatch.setattr(statistics, "ERRORS_AT_ONCE", at_once)
+    table = pd.concat([registrations([[1.0] * 4]), registrations([[5.0]]).assign(patient="P1", case=4)])
+    table = pd.concat([table, registrations([[9.0]]).assign(patient="P2", case=5)])
+    found = CaseErrors(table).statistic("A", "E1", "mean", [[0, 0], [0, 1], [2, 0], [1, 1], [1, 2], [2, 2]])
+    assert found.tolist() == [1.0, 1.8, 2.6, 5.0, 7.0, 9.0]
 
 
 def test_one_patient_has_no_interval():

@@ -1,4 +1,4 @@
-"""Register every test case by a trained agent, greedy or with the look-ahead (paper §3.6).
+"""Register every test case by a trained agent, greedy, with the look-ahead (§3.6) or without memory (§5.1).
 
 Settings: ``inference``.
 Inputs: ``perturbations``, ``slices`` (every patient's), ``model``, ``threshold``. Output: ``registrations``.
@@ -17,5 +17,6 @@ with logged(snakemake.log[0]):
         output=snakemake.output.registrations,
         settings=Inference(**snakemake.params.inference),
         lookahead=snakemake.params.lookahead,
+        memoryless=snakemake.params.memoryless,
         seed=snakemake.params.seed,
     )

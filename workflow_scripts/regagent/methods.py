@@ -9,6 +9,8 @@ CONVENTIONAL = ("Initial", "SIFT", "Elastix", "Multistart-Elastix", "MI-search",
 UNREGISTERED = "Initial"
 #: The end of the name of an agent that looks ahead where it stops (§3.6).
 LOOKAHEAD = "-MC"
+#: The end of the name of an agent without look-ahead whose memory is emptied before every step (§5.1).
+MEMORYLESS = "-memoryless"
 #: The end of the name of a method whose result is refined by a local Elastix registration.
 REFINED = "+Elastix"
 #: The method that the paper proposes.
@@ -42,7 +44,7 @@ FIGURE5_PANELS = {
 
 def variant_of(method: str) -> str:
     """Return the name of the variant, or of the conventional method, at the start of a method's name."""
-    return method.removesuffix(REFINED).removesuffix(LOOKAHEAD)
+    return re.sub(f"({LOOKAHEAD}|{MEMORYLESS})$", "", method.removesuffix(REFINED))
 
 
 def label_of(method: str) -> str:

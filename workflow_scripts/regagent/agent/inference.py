@@ -62,14 +62,17 @@ class Walk:
     logits: Tensor  # (B, A)
     rest: Array | None  # (B, 4) the rest of the way as a pose, of a network that judges
     seen: dict[tuple[int, ...], Tensor]  # the features (256,) of a case's pose, counted in ``SAME_VIEW``
+    memoryless: bool = False  # whether the memory is emptied before every step
 
     @classmethod
-    def start(cls, network: AgentNetwork, fixed: Image, moving: Image) -> "Walk":
+    def start(cls, network: AgentNetwork, fixed: Image, moving: Image, memoryless: bool = False) -> "Walk":
         """Return the walk at the identity in every pair of the images (N, H, H)."""
         count, memory = len(fixed), network.initial_memory(len(fixed))
         still, moved = (torch.as_tensor(images, device=memory.device) for images in (fixed, moving))
         pose, logits = np.tile(IDENTITY, (count, 1)), memory.new_zeros(count, network.policy.out_features)
-        return cls(network, to_blocks(still), moved, np.arange(count), pose, memory, logits, None, {})
+        return cls(
+            network, to_blocks(still), moved, np.arange(count), pose, memory, logits, None, {}, memoryless
+        )
 
     def select(self, chosen: NDArray) -> "Walk":
         """Return the walk in the chosen cases only; indices may repeat."""
@@ -92,7 +95,8 @@ class Walk:
     @torch.no_grad()
     def look(self) -> Array:
         """Take in the states; return their values (B,) in the paper's units."""
-        said = self.network.decide(self._features(), self.memory)
+        memory = torch.zeros_like(self.memory) if self.memoryless else self.memory
+        said = self.network.decide(self._features(), memory)
         self.logits, self.memory = said.logits, said.memory
         if said.rest is not None:
             self.rest = rest_pose(said.rest).double().cpu().numpy()
@@ -215,6 +219,7 @@ def register(
     lookahead: bool,
     seed: int = 0,
     watch: Watch = unwatched,
+    memoryless: bool = False,
 ) -> Registrations:
     """Register the moving images (N, H, H) to the fixed ones, batch by batch.
 
@@ -222,14 +227,15 @@ def register(
     A pair whose value never reaches it gets, after ``maximum_steps``, the pose of its highest value.
     ``watch`` is told of every step: its number, the walk of the pairs that go on, and their values (B,).
     A network that judges its distance goes on until it is as near as it gets (see ``settle``), from several
-    starts if need be; it stopped if its value, -D, reached ``threshold``.
+    starts if need be; it stopped if its value, -D, reached ``threshold``. The memory of a
+    ``memoryless`` agent is emptied before every step, which shows what it is worth (§5.1).
     """
     rng = np.random.default_rng([settings.seed, seed])
     register_batch = _settle_from_several_starts if network.judges else _stop_at_threshold
     parts = []
     for first in range(0, len(fixed), settings.batch):
         batch = slice(first, first + settings.batch)
-        walk = Walk.start(network, fixed[batch], moving[batch])
+        walk = Walk.start(network, fixed[batch], moving[batch], memoryless)
         found, ready = register_batch(walk, threshold, settings, watch)
         if lookahead and found.stopped.any():
             stopped = np.flatnonzero(found.stopped)
@@ -353,6 +359,7 @@ def register_agent(
     output: str,
     settings: Inference,
     lookahead: bool,
+    memoryless: bool,
     seed: int,
 ) -> None:
     """Register every case by a trained agent and write the table of registrations."""
@@ -363,7 +370,7 @@ def register_agent(
     cases, cohort = read_table(perturbations), read_cohort(slices)
     fixed, moving = perturbed_pairs(cases, cohort)
     started = clock()
-    found = register(network, fixed, moving, level, settings, lookahead, seed)
+    found = register(network, fixed, moving, level, settings, lookahead, seed, memoryless=memoryless)
     seconds = (clock() - started) / len(cases)
     status = np.where(found.stopped, "registered", "step_limit")
     table = registration_table(cases, found.pose, cohort, found.steps, seconds, status)

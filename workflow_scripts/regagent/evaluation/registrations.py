@@ -9,15 +9,15 @@ from numpy.typing import ArrayLike, NDArray
 from regagent.geometry import IDENTITY, POSE, landmark_distance
 from regagent.pairs.slices import SlicePairs
 
-#: Takes the TRE (N,) in px of the cases and returns one number.
-Statistic = Callable[[NDArray[np.float64]], float | np.floating]
+#: Takes the TRE (..., N) in px of the cases and returns one number for all N, (...).
+Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 #: The statistics of TRE (px) over cases; the standard deviation is the population's.
 STATISTICS: dict[str, Statistic] = {
-    "mean": np.mean,
-    "std": np.std,
-    "p50": lambda error: np.percentile(error, 50),
-    "p90": lambda error: np.percentile(error, 90),
+    "mean": lambda error: np.mean(error, -1),
+    "std": lambda error: np.std(error, -1),
+    "p50": lambda error: np.percentile(error, 50, -1),
+    "p90": lambda error: np.percentile(error, 90, -1),
 }
 
 #: A case within this TRE counts as a success; a pixel is about 1.5 mm.

@@ -8,7 +8,17 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from regagent.evaluation.claims import AGAINST, FOR, LABELS, NOT_SUPPORTED, NOT_TESTABLE, OPEN, SUPPORTED
+from regagent.evaluation.claims import (
+    AGAINST,
+    FOR,
+    LABELS,
+    NOT_SUPPORTED,
+    NOT_TESTABLE,
+    OPEN,
+    OTHERWISE,
+    PLACES,
+    SUPPORTED,
+)
 from regagent.evaluation.claims import NOTE as CLAIMS_NOTE
 from regagent.evaluation.printing import number, percentage, with_interval, with_spread
 from regagent.evaluation.registrations import SUCCESS_PX
@@ -78,17 +88,18 @@ def _names(methods: pd.Series) -> str:
 
 def describe_claims(table: pd.DataFrame) -> Iterator[str]:
     """Yield one paragraph per claim, under a heading for each section of the paper (tables/claims.csv)."""
-    verdicts = table.drop_duplicates("claim")["verdict"]
-    counts = [
-        f"{(verdicts == verdict).sum()} {verdict}" for verdict in (SUPPORTED, NOT_SUPPORTED, NOT_TESTABLE)
-    ]
-    yield f"Of {len(verdicts)} claims {counts[0]}, {counts[1]}, {counts[2]}."
+    verdicts = table.drop_duplicates(["claim", "tested_on"])
+    for place in PLACES:
+        of_place = verdicts.loc[verdicts["tested_on"] == place, "verdict"]
+        counts = [f"{(of_place == one).sum()} {one}" for one in (SUPPORTED, NOT_SUPPORTED, NOT_TESTABLE)]
+        yield f"{place[0].upper()}{place[1:]}: of {len(of_place)} claims {', '.join(counts)}."
     for section, claims in table.groupby("section"):
         yield f"### § {section}"
         for says, rows in claims.groupby("claim", sort=False):
             remark = rows["remark"].iloc[0]
             compared = rows.dropna(subset="better")
-            text = f"**{says}** *{rows['verdict'].iloc[0].capitalize()}.*"
+            judged = rows.drop_duplicates("tested_on")
+            text = f"**{says}** *{'; '.join(map(_judged, judged['tested_on'], judged['verdict']))}.*"
             if len(compared) > LISTED:
                 text += " " + _summary(compared)
             elif len(compared):
@@ -96,6 +107,11 @@ def describe_claims(table: pd.DataFrame) -> Iterator[str]:
             if isinstance(remark, str):
                 text += f" {remark[0].upper()}{remark[1:]}."
             yield text
+
+
+def _judged(place: str, verdict: str) -> str:
+    """Return a verdict as text, with what it is on."""
+    return verdict.capitalize() if place == OTHERWISE else f"{place[0].upper()}{place[1:]}: {verdict}"
 
 
 def _measured(row: Any) -> str:

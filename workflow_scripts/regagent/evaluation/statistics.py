@@ -1,7 +1,8 @@
-"""The uncertainty of a run's errors: intervals over patients, and paired tests (§4, Table 2; §5)."""
+"""The uncertainty of a run's errors: intervals over patients and seeds, paired tests (§4, Table 2; §5)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,30 +10,32 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from regagent.evaluation.registrations import STATISTICS, SUCCESS_PX, Statistic
-from regagent.methods import UNREGISTERED
+from regagent.methods import CONVENTIONAL, UNREGISTERED, variant_of
 
 #: The part of the cases that the statistic of the worst cases takes.
 WORST = 0.3
-#: How often the bootstrap draws patients.
+#: How often the bootstrap draws patients and seeds.
 RESAMPLES = 2000
+#: Errors whose statistics are taken at once: more of them need more memory, and are no faster.
+ERRORS_AT_ONCE = 1_000_000
 BOTH = ("E1", "E2")
 #: "A – B", of two sets or two methods, stands for the error of A minus that of B.
 MINUS = " – "
 #: "A < B", of two sets, compares the first method's error on A with the second method's on B.
 BELOW = " < "
-#: The halves of all cases by the error before registration.
-NEARER, FARTHER = "nearer half", "farther half"
+#: The halves of E1's and of E2's cases by the error before registration: "nearer half of E1".
+NEARER, FARTHER = "nearer half of ", "farther half of "
 
 
-def worst_mean(error: ArrayLike) -> float:
-    """Return the mean of the largest 30 % of the errors (N,) in px, of one error at least."""
+def worst_mean(error: ArrayLike) -> NDArray[np.float64]:
+    """Return the means (...) of the largest 30 % of the errors (..., N) in px, of one error at least."""
     error = np.sort(error)
-    return float(error[-max(1, round(WORST * len(error))) :].mean())
+    return error[..., -max(1, round(WORST * error.shape[-1])) :].mean(-1)
 
 
-def success_rate(error: ArrayLike) -> float:
-    """Return the share of the errors (N,) in px that count as success, 0 to 1."""
-    return float(np.mean(np.asarray(error) <= SUCCESS_PX))
+def success_rate(error: ArrayLike) -> NDArray[np.float64]:
+    """Return the shares (...) of the errors (..., N) in px that count as success, 0 to 1."""
+    return np.mean(np.asarray(error) <= SUCCESS_PX, -1)
 
 
 #: The statistics of TRE (px) over cases.
@@ -45,28 +48,36 @@ CASE_STATISTICS: dict[str, Statistic] = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """A difference, its 95 % interval, and its range over the seeds of the trainings."""
+    """A difference, its 95 % interval, and the least number of seeds of a training in it, if any."""
 
     difference: float
     low: float
     high: float
-    seed_low: float
-    seed_high: float
+    seeds: int | None
 
 
 class CaseErrors:
-    """The TRE (px) of every method and set, by seed and patient, for intervals that draw patients.
+    """The TRE (px) of every method and set, by seed and patient, with intervals over patients and seeds.
 
-    ``registrations`` is what ``read_registrations`` returns. Beside E1 and E2 there are two more sets,
-    ``NEARER`` and ``FARTHER``: the halves of all cases by the error before registration.
+    ``registrations`` is what ``read_registrations`` returns. Beside E1 and E2 there are the halves of each by
+    the error before registration, ``NEARER`` and ``FARTHER``.
+
+    The intervals come from a bootstrap of two levels, which crosses patients and seeds: every agent
+    registers every patient. A resample draws patients with replacement, the same for all methods, as they
+    register the same cases; and for each training, seeds with replacement. What a training registers with
+    and without look-ahead, memory or Elastix has the same drawn seeds, as it is the same agent and its luck
+    cancels in the difference. Different trainings draw theirs independently: seed 1 of one shares with seed
+    1 of another nothing but the number. A method without training, or with one seed, has nothing to draw.
+    Few seeds make the interval too narrow, as few patients do.
     """
 
     def __init__(self, registrations: pd.DataFrame):
         self.patients = np.sort(registrations["patient"].unique())
         self._errors: dict[tuple[str, str], list[list[NDArray]]] = {}
         self._known: dict[tuple, NDArray[np.float64]] = {}
-        near = registrations["initial_px"] <= registrations["initial_px"].median()
-        halves = registrations.assign(set=np.where(near, NEARER, FARTHER))
+        middle = registrations.groupby("set")["initial_px"].transform("median")
+        half = np.where(registrations["initial_px"] <= middle, NEARER, FARTHER)
+        halves = registrations.assign(set=half + registrations["set"])
         for (method, set_name, _), frame in pd.concat([registrations, halves]).groupby(
             ["method", "set", "seed"]
         ):
@@ -79,37 +90,60 @@ class CaseErrors:
         sets = set_name.replace(BELOW, MINUS).split(MINUS)
         return all((name, one) in self._errors for name in method.split(MINUS) for one in sets)
 
-    def statistic(
-        self, method: str, set_name: str, name: str, patients: ArrayLike | None = None
-    ) -> NDArray[np.float64]:
-        """Return a statistic over all cases of some patients (..., n), by seed: (..., seeds).
+    def seeds(self, *methods: str) -> dict[str, int]:
+        """Return the number of seeds of each training whose agents these methods use."""
+        names = [name for method in methods for name in method.split(MINUS)]
+        return {
+            variant_of(name): len(errors)
+            for (name, _), errors in self._errors.items()
+            if name in names and variant_of(name) not in CONVENTIONAL
+        }
 
-        ``patients`` are indices; without them all patients count. "A – B" for a method or a set gives the
-        statistic of A minus that of B.
+    def statistic(
+        self,
+        method: str,
+        set_name: str,
+        name: str,
+        patients: ArrayLike | None = None,
+        seeds: Mapping[str, NDArray] | None = None,
+    ) -> NDArray[np.float64]:
+        """Return the mean over seeds (...) of a statistic over all cases of some patients (..., n).
+
+        ``patients`` are indices; without them all patients count. ``seeds`` are those of some trainings,
+        {variant: indices (..., m)}; those of other trainings all count. "A – B" for a method or a set gives
+        the statistic of A minus that of B.
         """
-        patients = np.arange(len(self.patients)) if patients is None else np.asarray(patients)
         if MINUS in set_name:
-            first, second = (self.statistic(method, one, name, patients) for one in set_name.split(MINUS))
-            return first - second
+            first, second = set_name.split(MINUS)
+            return self.statistic(method, first, name, patients, seeds) - self.statistic(
+                method, second, name, patients, seeds
+            )
         if MINUS in method:
-            first, second = (self.statistic(one, set_name, name, patients) for one in method.split(MINUS))
-            return first - second
+            first, second = method.split(MINUS)
+            return self.statistic(first, set_name, name, patients, seeds) - self.statistic(
+                second, set_name, name, patients, seeds
+            )
+        patients = np.arange(len(self.patients)) if patients is None else np.asarray(patients)
         key = method, set_name, name, patients.shape, patients.tobytes()
         if key not in self._known:
             self._known[key] = _of_drawn(self._errors[method, set_name], name, patients)
-        return self._known[key]
+        values, drawn = self._known[key], (seeds or {}).get(variant_of(method))
+        return (values if drawn is None else np.take_along_axis(values, drawn, -1)).mean(-1)
 
-    def interval(self, statistic: Callable[[NDArray], NDArray]) -> tuple[float, float]:
-        """Return the 95 % percentile interval of a statistic when patients are drawn with replacement.
+    def interval(
+        self, statistic: Callable[[NDArray, Mapping[str, NDArray]], NDArray], *methods: str
+    ) -> tuple[float, float]:
+        """Return the 95 % percentile interval of a statistic of some methods over patients and seeds.
 
-        ``statistic`` takes indices of patients (..., n) and returns numbers (...). Both bounds are NaN for
-        fewer than two patients.
+        ``statistic`` takes indices of patients (..., n) and of seeds {variant: (..., m)}, and returns numbers
+        (...). Both bounds are NaN for fewer than two patients.
         """
         if len(self.patients) < 2:
             return np.nan, np.nan
+        several = {variant: count for variant, count in self.seeds(*methods).items() if count > 1}
         found = stats.bootstrap(
-            (np.arange(len(self.patients)),),
-            lambda patients, axis: statistic(patients),
+            tuple(map(np.arange, (len(self.patients), *several.values()))),
+            lambda patients, *seeds, axis: statistic(patients, dict(zip(several, seeds, strict=True))),
             n_resamples=RESAMPLES,
             vectorized=True,
             method="percentile",
@@ -120,8 +154,8 @@ class CaseErrors:
 
     def with_interval(self, method: str, set_name: str, name: str) -> tuple[float, float, float]:
         """Return the mean over the seeds of a statistic, and its interval."""
-        low, high = self.interval(lambda chosen: self.statistic(method, set_name, name, chosen).mean(-1))
-        return float(self.statistic(method, set_name, name).mean()), low, high
+        low, high = self.interval(lambda *drawn: self.statistic(method, set_name, name, *drawn), method)
+        return float(self.statistic(method, set_name, name)), low, high
 
     def compare(self, better: str, worse: str, set_name: str, name: str) -> Comparison:
         """Return a statistic of ``worse`` minus that of ``better``; resamples draw patients for both alike.
@@ -130,14 +164,12 @@ class CaseErrors:
         """
         first, second = set_name.split(BELOW) if BELOW in set_name else (set_name, set_name)
 
-        def differences(patients: NDArray | None = None) -> NDArray:
-            return self.statistic(worse, second, name, patients) - self.statistic(
-                better, first, name, patients
-            )
+        def difference(*drawn: Any) -> NDArray[np.float64]:
+            return self.statistic(worse, second, name, *drawn) - self.statistic(better, first, name, *drawn)
 
-        each = differences()
-        low, high = self.interval(lambda patients: differences(patients).mean(-1))
-        return Comparison(float(each.mean()), low, high, float(each.min()), float(each.max()))
+        interval = self.interval(difference, better, worse)
+        seeds = min(self.seeds(better, worse).values(), default=None)
+        return Comparison(float(difference()), *interval, seeds)
 
 
 def _of_drawn(seeds: list[list[NDArray]], name: str, patients: NDArray) -> NDArray[np.float64]:
@@ -145,11 +177,13 @@ def _of_drawn(seeds: list[list[NDArray]], name: str, patients: NDArray) -> NDArr
     # The order of the drawn patients does not matter, and few patients have few combinations.
     draws, back = np.unique(np.sort(patients.reshape(-1, patients.shape[-1])), axis=0, return_inverse=True)
     values = np.full((len(draws), len(seeds)), np.nan)
-    for row, draw in enumerate(draws):
-        for column, by_patient in enumerate(seeds):
-            errors = np.concatenate([by_patient[patient] for patient in draw])
-            if len(errors):
-                values[row, column] = CASE_STATISTICS[name](errors)
+    for column, by_patient in enumerate(seeds):
+        sizes = np.array(list(map(len, by_patient)))[draws].sum(-1)
+        for size in np.unique(sizes[sizes > 0]):
+            rows, step = np.flatnonzero(sizes == size), max(1, ERRORS_AT_ONCE // int(size))
+            for some in (rows[first : first + step] for first in range(0, len(rows), step)):
+                errors = [np.concatenate([by_patient[patient] for patient in draws[row]]) for row in some]
+                values[some, column] = CASE_STATISTICS[name](np.stack(errors))
     return values[back.ravel()].reshape(*patients.shape[:-1], len(seeds))
 
 
@@ -187,9 +221,10 @@ STATISTICS_COLUMNS = (
 
 
 def summarise_statistics(registrations: pd.DataFrame, methods: Sequence[str], proposed: str) -> pd.DataFrame:
-    """Return one row per method and set: intervals over patients, and tests of ``proposed`` against it.
+    """Return one row per method and set: intervals of its errors, and tests of ``proposed`` against it.
 
-    ``registrations`` is what ``read_registrations`` returns. The errors are in px. The columns are:
+    ``registrations`` is what ``read_registrations`` returns. Errors are in px, intervals those of
+    ``CaseErrors``. The columns are:
 
     - ``mean``, ``p90`` and ``success``, with the bounds ``*_low`` and ``*_high`` of their intervals;
     - ``worst30``, the mean of the worst cases;
@@ -211,7 +246,7 @@ def summarise_statistics(registrations: pd.DataFrame, methods: Sequence[str], pr
                 row[name], row[f"{name}_low"], row[f"{name}_high"] = errors.with_interval(
                     method, set_name, name
                 )
-            row["worst30"] = errors.statistic(method, set_name, "worst30").mean()
+            row["worst30"] = errors.statistic(method, set_name, "worst30")
             if proposed in methods and method not in (proposed, UNREGISTERED):
                 found = errors.compare(proposed, method, set_name, "mean")
                 row |= {"difference": found.difference}

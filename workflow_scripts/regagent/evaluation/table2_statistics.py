@@ -26,7 +26,8 @@ from regagent.methods import PROPOSED
 TESTS = f"against {PROPOSED}"
 NOTE = (
     f"TRE in px. [ ]: 95 % interval from a bootstrap over patients ({RESAMPLES} resamples), as the cases "
-    "of a patient are alike; of few patients it comes out too narrow. Worst 30 %: mean of the largest "
+    "of a patient are alike, and over the seeds of each training where there are several; of few patients or "
+    "seeds it comes out too narrow. Worst 30 %: mean of the largest "
     f"30 % of the errors. ≤ {SUCCESS_PX:g} px: part of the cases. All these are means over the seeds. "
     f"Difference: mean of the method minus that of {PROPOSED}. p: Wilcoxon's two-sided signed-rank test "
     f"of {PROPOSED} and the method on errors averaged over the seeds, adjusted by Holm's method over all "

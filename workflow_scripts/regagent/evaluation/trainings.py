@@ -47,16 +47,17 @@ class Trainings:
         return np.array([TRAINING_STATISTICS[name](table) for table in self._tables[variant].values()])
 
     def compare(self, better: str, worse: str, set_name: str, name: str) -> Comparison:
-        """Return a measure of ``worse`` minus that of ``better``.
+        """Return a measure of ``worse`` minus that of ``better``, each a mean over its seeds.
 
         The interval is Welch's over the seeds. Its bounds are NaN for fewer than two seeds, and equal where
         all seeds of a variant agree, for both variants.
         """
         ours, other = self.statistic(better, name), self.statistic(worse, name)
-        each = other - ours
+        difference = other.mean() - ours.mean()
+        seeds = min(len(ours), len(other))
         low = high = np.nan
-        if min(len(ours), len(other)) > 1:
-            low = high = each.mean()
+        if seeds > 1:
+            low = high = difference
             if np.ptp(ours) or np.ptp(other):
                 low, high = stats.ttest_ind(other, ours, equal_var=False).confidence_interval()
-        return Comparison(float(each.mean()), float(low), float(high), float(each.min()), float(each.max()))
+        return Comparison(float(difference), float(low), float(high), seeds)

@@ -16,7 +16,7 @@ from scipy import stats
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.run_tables import read_registrations
 from regagent.figures.style import BLACK, FULL_WIDTH, GREY, LIGHT_GREY, save, styled
-from regagent.methods import LOOKAHEAD, PROPOSED, REFINED, UNREGISTERED, label_of, variant_of
+from regagent.methods import LOOKAHEAD, MEMORYLESS, PROPOSED, REFINED, UNREGISTERED, label_of, variant_of
 
 #: The width of a bin of the initial error, and where the last bin begins, which is open.
 CAPTURE_BIN_PX = 10.0
@@ -65,7 +65,8 @@ def looks(families: Mapping[str, str]) -> dict[str, dict[str, Any]]:
 
     They are the same in every figure. Each family has a marker, and each variant a colour within its family.
     A dashed line and a hollow marker stand for an agent without look-ahead, a dash-dotted line and a half
-    filled marker for a method that a local Elastix registration finishes.
+    filled marker for a method that a local Elastix registration finishes, a dotted line and a marker filled
+    below for an agent without memory.
     """
     styles: dict[str, dict[str, Any]] = {}
     for marker, members in zip(MARKERS, by_family(families).values(), strict=False):
@@ -76,6 +77,8 @@ def looks(families: Mapping[str, str]) -> dict[str, dict[str, Any]]:
             fill = "full"
             if method.endswith(REFINED):
                 line, fill = "-.", "left"
+            elif method.endswith(MEMORYLESS):
+                line, fill = ":", "bottom"
             elif f"{method}{LOOKAHEAD}" in members:
                 line, fill = "--", "none"
             elif index >= COLOURS:

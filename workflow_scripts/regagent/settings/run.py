@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from regagent.files import UserError
-from regagent.methods import CONVENTIONAL, LOOKAHEAD, REFINED, VARIANT_NAME, variant_of
+from regagent.methods import CONVENTIONAL, LOOKAHEAD, MEMORYLESS, REFINED, VARIANT_NAME, variant_of
 from regagent.settings.base import Model, Seed, models
 from regagent.settings.pairs import Perturbations, Slices
 from regagent.settings.patients import Cohort, Phantom, Preregistration, Split
@@ -63,7 +63,8 @@ class Settings(Model):
     methods: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
     """Rows of Table 2 in their order. A row is `Initial`, `SIFT`, `Elastix`, one of the three that are not in
     the paper (`Multistart-Elastix`, `MI-search`, `SimpleITK`, see `baselines`) or the name of a variant. An
-    agent's name with `-MC` adds the look-ahead. Any name with `+Elastix` adds a local Elastix registration
+    agent's name with `-MC` adds the look-ahead. With `-memoryless`, which needs the network `CNN-LSTM`, the
+    agent's memory is emptied before every step. Any name with `+Elastix` adds a local Elastix registration
     from that method's poses."""
 
     calibration: Calibration = Calibration()
@@ -78,10 +79,11 @@ class Settings(Model):
     @model_validator(mode="after")
     def _names_its_variants(self) -> "Settings":
         for name in self.variants:
-            if name in CONVENTIONAL or name.endswith(LOOKAHEAD) or not VARIANT_NAME.fullmatch(name):
+            ends = name.endswith((LOOKAHEAD, MEMORYLESS))
+            if name in CONVENTIONAL or ends or not VARIANT_NAME.fullmatch(name):
                 raise ValueError(
-                    f"variants: {name!r}: expected letters, digits, - and _, no ending -MC (it means the"
-                    f" look-ahead) and none of {', '.join(CONVENTIONAL)}"
+                    f"variants: {name!r}: expected letters, digits, - and _, no ending {LOOKAHEAD} or"
+                    f" {MEMORYLESS} (they say how an agent registers) and none of {', '.join(CONVENTIONAL)}"
                 )
         return self
 
@@ -95,11 +97,16 @@ class Settings(Model):
             if variant is None:
                 known = ", ".join([*CONVENTIONAL, *self.variants])
                 raise ValueError(
-                    f"methods: unknown variant {method!r}; known are {known}, agents also with -MC,"
-                    f" and all of them with {REFINED}"
+                    f"methods: unknown variant {method!r}; known are {known}, agents also with {LOOKAHEAD}"
+                    f" or {MEMORYLESS}, and all of them with {REFINED}"
                 )
             if start.endswith(LOOKAHEAD) and isinstance(variant, Regressor):
                 raise ValueError(f"methods: {method!r}: a regressor has no look-ahead")
+            if start.endswith(MEMORYLESS) and getattr(variant, "network", None) != "CNN-LSTM":
+                raise ValueError(
+                    f"methods: {method!r}: only an agent that this run trains with the network CNN-LSTM has"
+                    " a memory to empty"
+                )
         return self
 
 
