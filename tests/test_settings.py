@@ -59,6 +59,7 @@ def test_a_fault_is_named_by_its_key(config, section, key, value, message):
         ("methods", ["RL-LMW"], "unknown variant 'RL-LMW'; known are Initial, SIFT"),
         ("methods", ["pure-SL-MC"], "a regressor has no look-ahead"),
         ("methods", ["SIFT", "SIFT"], "methods: an entry stands there twice"),
+        ("wide_methods", ["SIFT", "RL-LMW"], "wide_methods: 'RL-LMW' is none of the methods"),
         ("seeds", [], "seeds"),
         ("run", "../elsewhere", "run"),
         ("phantoms", {}, "phantoms: no such key; did you mean 'phantom'"),

@@ -66,6 +66,10 @@ class Settings(Model):
     agent's name with `-MC` adds the look-ahead. Any name with `+Elastix` adds a local Elastix registration
     from that method's poses."""
 
+    wide_methods: Annotated[list[str], AfterValidator(_distinct)] = []
+    """Rows of Table 2 that also register the set `perturbations.wide`. A figure shows how often each succeeds
+    against the rotation of the start. Without any, there is no such figure."""
+
     calibration: Calibration = Calibration()
     """How the stop threshold is found."""
 
@@ -100,6 +104,13 @@ class Settings(Model):
                 )
             if start.endswith(LOOKAHEAD) and isinstance(variant, Regressor):
                 raise ValueError(f"methods: {method!r}: a regressor has no look-ahead")
+        return self
+
+    @model_validator(mode="after")
+    def _tests_its_rows_only(self) -> "Settings":
+        for method in self.wide_methods:
+            if method not in self.methods:
+                raise ValueError(f"wide_methods: {method!r} is none of the methods")
         return self
 
 
