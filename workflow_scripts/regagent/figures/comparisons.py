@@ -169,7 +169,11 @@ def draw_rotation_range(
     with styled(style):
         figure = Figure(figsize=(FULL_WIDTH, 3.6))
         axes = figure.subplots()
-        for method, look in looks(families).items():
+        styles = looks(families)
+        variants = list(dict.fromkeys(map(variant_of, styles)))
+        for method, look in styles.items():
+            # In one panel, two families must not have one colour.
+            look["color"] = f"C{variants.index(variant_of(method))}"
             _plot_success(axes, table, "rotation_deg", method, look)
         axes.set(xlabel="rotation of the start (°)", ylabel=f"cases with TRE ≤ {SUCCESS_PX:g} px")
         axes.set(xlim=(0, None), ylim=(-0.02, 1.02))
