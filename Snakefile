@@ -40,7 +40,7 @@ os.environ.setdefault(RUN_PROCESS, str(os.getpid()))  # a job's Snakemake inheri
 wildcard_constraints:
     patient=r"[A-Za-z0-9_.-]+",
     seed=r"\d+",
-    set="E1|E2",
+    set="E1|E2|wide",
 
 
 onstart:

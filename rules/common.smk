@@ -16,7 +16,7 @@ from regagent.methods import (
 )
 from regagent.patients.sheet import read_sheet
 from regagent.reproduction.code_hash import code_hash
-from regagent.reproduction.plan import SETS, Plan
+from regagent.reproduction.plan import SETS, WIDE, Plan
 from regagent.volumes.fingerprint import fingerprint
 
 PLAN = Plan(SETTINGS)

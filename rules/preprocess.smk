@@ -86,7 +86,9 @@ rule perturb_slices:
         mem_mb=1000,
     params:
         code=code("perturb_slices"),
-        settings=section("perturbations"),
+        settings=lambda wildcards: SETTINGS.perturbations.model_dump(
+            mode="json", include={"per_slice", "seed", wildcards.set}
+        ),
     message:
         "{wildcards.set}: drawing the perturbations of the test patients' slices"
     script:

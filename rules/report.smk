@@ -328,6 +328,38 @@ rule draw_capture_range:
         "../workflow_scripts/draw_capture_range.py"
 
 
+rule draw_rotation_range:
+    input:
+        registrations=PLAN.registrations(SETTINGS.wide_methods, [WIDE]),
+        perturbations=results(f"perturbations/{WIDE}.csv"),
+        style=STYLE,
+    output:
+        pdf=results("figures/rotation_range.pdf"),
+        png=report(
+            results("figures/rotation_range.png"),
+            caption="captions/rotation_range.rst",
+            category="Accuracy",
+            labels={
+                "result": "capture range, rotation",
+                "shows": "success against the rotation of the start",
+            },
+        ),
+    log:
+        results("logs/draw_rotation_range.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        code=code("draw_rotation_range"),
+        families={name: PLAN.families[name] for name in SETTINGS.wide_methods},
+    message:
+        "drawing the capture range over rotations"
+    script:
+        "../workflow_scripts/draw_rotation_range.py"
+
+
 rule draw_error_distribution:
     input:
         registrations=PLAN.registrations(SETTINGS.methods),
@@ -547,7 +579,7 @@ rule write_provenance:
                 modality=["mr", "ct"],
             ),
             results("split.tsv"),
-            *expand(results("perturbations/{set}.csv"), set=SETS),
+            *expand(results("perturbations/{set}.csv"), set=PLAN.sets),
             *PLAN.of_models("model.pt", [*PLAN.trained, *PLAN.imported]),
         ],
         results=PLAN.targets,

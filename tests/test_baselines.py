@@ -81,6 +81,8 @@ def test_elastix_maps_the_moving_image_onto_the_fixed_one(register, mr, ct, pert
     pose = itk_pose(register, mr, moving)
     assert landmark_distance(pose, perturbation, POINTS) < 0.5
     assert np.allclose(pose, invert(perturbation), atol=0.6)
+    # with 32 bins and samples between the pixels, mutual information finds a scale 0.3 % too large here
+    assert pose[3] * perturbation[3] == pytest.approx(1, abs=0.0015)
     # the pose, not its inverse, restores the aligned image
     assert np.abs(warp(moving, pose) - ct).mean() < 0.3 * np.abs(warp(moving, invert(pose)) - ct).mean()
     assert np.array_equal(pose, itk_pose(register, mr, moving))

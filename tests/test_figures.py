@@ -16,7 +16,9 @@ from regagent.figures.comparisons import (
     draw_accuracy_time,
     draw_capture_range,
     draw_error_distribution,
+    draw_rotation_range,
     looks,
+    rotation_range,
     wilson_interval,
 )
 from regagent.figures.examples import (
@@ -44,6 +46,7 @@ FAMILIES = {
     )
     for method in METHODS
 }
+WIDE = ["SIFT", "Elastix", "SL-LME-MC", "RL-LME", "RL-LME-MC", "MI-search+Elastix"]
 #: Error of an invented result: px of shift, and the share of cases that are left where they started.
 QUALITY = {"SIFT": (4.0, 0.8), "Elastix": (0.6, 0.2), "pure-SL": (4.0, 0.0), "SL-matrix": (1.5, 0.1)}
 
@@ -98,7 +101,7 @@ def write_run(run: Path, patients: int = 6, per_slice: int = 4) -> Path:
     for path in paths:
         write_phantom(path, rng)
     cohort = read_cohort(paths)
-    for set_name, shift, turn in (("E1", 25, 30), ("E2", 30, 45)):
+    for set_name, shift, turn in (("E1", 25, 30), ("E2", 30, 45), ("wide", 30, 90)):
         cases = pd.DataFrame(
             [(path.stem, number) for path in paths for number in range(6) for _ in range(per_slice)],
             columns=["patient", "slice"],
@@ -196,6 +199,11 @@ def draw(
         outputs += [path for pair in panels for path in pair]
     elif name == "capture_range":
         draw_capture_range(registrations(run), FAMILIES, STYLE, outputs)
+    elif name == "rotation_range":
+        draw_rotation_range(
+            registrations(run, "wide", WIDE), run / "perturbations/wide.csv",
+            {method: FAMILIES[method] for method in WIDE}, STYLE, outputs,
+        )  # fmt: skip
     elif name == "error_distribution":
         draw_error_distribution(registrations(run), FAMILIES, STYLE, outputs)
     elif name == "accuracy_time":
@@ -217,7 +225,7 @@ def draw(
 
 FIGURES = (
     *("figure4", "figure5", "capture_range", "error_distribution", "accuracy_time", "worst_cases"),
-    *("training", "calibration", "preregistration"),
+    *("training", "calibration", "preregistration", "rotation_range"),
 )
 
 
@@ -308,6 +316,14 @@ def test_capture_range_counts_two_pixels_as_success():
     )
     table = capture_range(results)
     assert table["n"].tolist() == [2, 1, 1] and table["successes"].tolist() == [1, 1, 0]
+
+
+def test_the_capture_range_over_rotations_does_not_tell_left_from_right():
+    perturbations = pd.DataFrame({"case": [0, 1, 2, 3], "angle": [-10.0, 12.0, -40.0, 90.0]})
+    results = pd.DataFrame({"method": "A", "case": [3, 2, 1, 0], "tre_px": [9.0, 1.0, 2.0, 2.1]})
+    table = rotation_range(results, perturbations)
+    assert table["n"].tolist() == [2, 1, 1] and table["successes"].tolist() == [1, 1, 0]
+    assert table["rotation_deg"].tolist() == [11.0, 40.0, 90.0]
 
 
 def test_smoothing_keeps_the_length_and_a_constant():

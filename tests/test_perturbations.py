@@ -19,10 +19,13 @@ from regagent.settings import Perturbations
 
 SETTINGS = Perturbations(per_slice=16)
 
+#: The first case of the paper's sets: tx, ty, angle, scale, seed.
+DRAWN = {"E1": [19.0, 16.0, 21.0, 1.2, 832319776], "E2": [16.0, -27.0, 42.0, 1.2, 1215811201]}
+
 
 @pytest.mark.parametrize(
     ("name", "shift", "angle"),
-    [("E1", 25, 30), ("E2", 30, 45)],
+    [("E1", 25, 30), ("E2", 30, 45), ("wide", 30, 90)],
 )
 def test_every_step_of_the_lattice_is_drawn_equally_often(name, shift, angle):
     drawn = sample_perturbations(np.random.default_rng(0).random((60_000, 4)), getattr(SETTINGS, name))
@@ -107,6 +110,18 @@ def test_the_sets_differ(cohort, tmp_path):
     one = cases(cohort, {"P001": "test", "P002": "train"}, tmp_path / "E1.csv", "E1")
     two = cases(cohort, {"P001": "test", "P002": "train"}, tmp_path / "E2.csv", "E2")
     assert not set(one["seed"]) & set(two["seed"])
+
+
+def test_the_wide_set_has_a_number_of_cases_of_its_own(cohort, tmp_path):
+    frame = cases(cohort, {"P001": "test", "P002": "train"}, tmp_path / "wide.csv", "wide")
+    assert len(frame) == 3 * SETTINGS.wide.per_slice != 3 * SETTINGS.per_slice
+    assert frame["angle"].abs().max() > SETTINGS.E2.rotation_deg
+
+
+def test_the_papers_sets_stay_what_they_were(cohort, tmp_path):
+    for name, expected in DRAWN.items():
+        frame = cases(cohort, {"P001": "test", "P002": "train"}, tmp_path / f"{name}.csv", name)
+        assert frame.loc[0, ["tx", "ty", "angle", "scale", "seed"]].tolist() == expected
 
 
 def test_the_images_of_cases_are_made_when_they_are_asked_for(cohort, tmp_path, monkeypatch):

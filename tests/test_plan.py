@@ -68,6 +68,15 @@ def test_seeds_are_those_of_the_trainings():
     ]
 
 
+def test_a_third_set_is_for_those_that_ask_for_it():
+    shown = "results/own/figures/rotation_range.pdf"
+    bare = plan({"RL-LME": AGENT}, ["SIFT", "RL-LME-MC"])
+    assert bare.sets == ["E1", "E2"] and shown not in bare.targets
+    wide = plan({"RL-LME": AGENT}, ["SIFT", "RL-LME-MC"], wide_methods=["SIFT"])
+    assert wide.sets == ["E1", "E2", "wide"] and shown in wide.targets
+    assert not [path for path in wide.registrations(["SIFT"]) if "wide" in path]
+
+
 def test_each_method_has_a_family():
     variants = {"RL-LME": AGENT, "SL-LME": SHOWN, "ours": ELSEWHERE, "pure-SL": {"learner": "regression"}}
     methods = ["Initial", "pure-SL", "RL-LME-MC", "SL-LME", "ours-MC", "RL-LME+Elastix"]

@@ -20,6 +20,7 @@ TABLES = {
     *COMPARISONS,
     *FACE,
 }
+WIDE = {"draw_rotation_range"}
 EPISODE = {"walk_episode", "draw_episode", "animate_episode"}
 TRAININGS = {"train_agent", "train_regressor"}
 REGISTRATIONS = {
@@ -90,7 +91,7 @@ def test_a_comment_in_the_library_reruns_nothing(run):
 
 def test_the_metrics_rerun_the_evaluation_and_the_tables(run):
     change_code(library(run, "evaluation/registrations"))
-    assert set(counted_jobs(plan(run))) == REGISTRATIONS | EPISODE | TABLES | {"export_agent"}
+    assert set(counted_jobs(plan(run))) == REGISTRATIONS | EPISODE | TABLES | WIDE | {"export_agent"}
 
 
 def test_a_figure_reruns_itself(run):
@@ -148,6 +149,7 @@ def test_one_patients_volume_reruns_the_patient_and_what_learns_from_it(run):
         *REGISTRATIONS,
         *EPISODE,
         *TABLES,
+        *WIDE,
         *("export_agent", "perturb_slices", "calibrate_threshold", "summarise_preregistration"),
         *("draw_cohort", "draw_figure5", "draw_training", "draw_calibration"),
     }

@@ -63,6 +63,7 @@ def test_a_fault_is_named_by_its_key(config, section, key, value, message):
         ("methods", ["pure-SL-memoryless+Elastix"], "only an agent .* CNN-LSTM has a memory"),
         ("methods", ["RL-LME-memoryless-MC"], "unknown variant 'RL-LME-memoryless-MC'"),
         ("methods", ["SIFT", "SIFT"], "methods: an entry stands there twice"),
+        ("wide_methods", ["SIFT", "RL-LMW"], "wide_methods: 'RL-LMW' is none of the methods"),
         ("seeds", [], "seeds"),
         ("run", "../elsewhere", "run"),
         ("phantoms", {}, "phantoms: no such key; did you mean 'phantom'"),

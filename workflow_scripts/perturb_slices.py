@@ -1,4 +1,4 @@
-"""Draw the perturbations of the test patients' slices, one set (E1 or E2) a job (paper §4).
+"""Draw the perturbations of the test patients' slices, one set (E1, E2 or wide) a job (paper §4).
 
 Settings: ``perturbations``. Wildcard: ``set``.
 Inputs: ``slices`` (every patient's), ``split``. Output: ``perturbations``.

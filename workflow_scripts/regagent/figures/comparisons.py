@@ -9,18 +9,22 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, NullLocator
 from numpy.typing import NDArray
 from scipy import stats
 
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.run_tables import read_registrations
 from regagent.figures.style import BLACK, FULL_WIDTH, GREY, LIGHT_GREY, save, styled
+from regagent.files import read_table
 from regagent.methods import LOOKAHEAD, MEMORYLESS, PROPOSED, REFINED, UNREGISTERED, label_of, variant_of
 
 #: The width of a bin of the initial error, and where the last bin begins, which is open.
 CAPTURE_BIN_PX = 10.0
 CAPTURE_LAST_BIN_PX = 40.0
+
+#: The width of a bin of the rotation of the start.
+ROTATION_BIN_DEG = 15.0
 
 #: A method that takes less time is drawn here; the clock does not resolve less.
 SHORTEST_SECONDS = 1e-4
@@ -48,12 +52,28 @@ def capture_range(results: pd.DataFrame) -> pd.DataFrame:
     seeds are pooled.
     """
     edges = [*np.arange(0, CAPTURE_LAST_BIN_PX + 1e-9, CAPTURE_BIN_PX), np.inf]
+    return _success(results, "initial_px", edges)
+
+
+def rotation_range(results: pd.DataFrame, perturbations: pd.DataFrame) -> pd.DataFrame:
+    """Return, for each method and bin of the start's rotation, the share of cases with TRE ≤ 2 px.
+
+    ``perturbations`` has the columns case and angle (degrees), clockwise and counter-clockwise being one.
+    Columns are those of ``capture_range``, with rotation_deg (mean of the bin) in place of initial_px. Bins
+    are 15° wide. All seeds are pooled.
+    """
+    rotation = perturbations.set_index("case")["angle"].abs()
+    edges = np.arange(0, rotation.max() + ROTATION_BIN_DEG, ROTATION_BIN_DEG)
+    return _success(results.assign(rotation_deg=results["case"].map(rotation)), "rotation_deg", edges)
+
+
+def _success(results: pd.DataFrame, along: str, edges: Sequence[float] | NDArray) -> pd.DataFrame:
     binned = results.assign(
-        bin=pd.cut(results["initial_px"], edges, labels=False, include_lowest=True),
+        bin=pd.cut(results[along], edges, labels=False, include_lowest=True),
         success=results["tre_px"] <= SUCCESS_PX,
     )
     table = binned.groupby(["method", "bin"], as_index=False).agg(
-        initial_px=("initial_px", "mean"), n=("success", "size"), successes=("success", "sum")
+        **{along: (along, "mean"), "n": ("success", "size"), "successes": ("success", "sum")}
     )
     table["share"] = table["successes"] / table["n"]
     table["low"], table["high"] = wilson_interval(table["successes"].to_numpy(), table["n"].to_numpy())
@@ -118,12 +138,7 @@ def draw_capture_range(
         panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
         for axes, (family, members) in zip(panels, groups.items(), strict=True):
             for method in members:
-                frame, look = table[table["method"] == method], styles[method]
-                axes.plot(frame["initial_px"], frame["share"], **look, label=label_of(method))
-                axes.fill_between(
-                    frame["initial_px"], frame["low"], frame["high"], color=look["color"], alpha=0.08,
-                    linewidth=0,
-                )  # fmt: skip
+                _plot_success(axes, table, "initial_px", method, styles[method])
             if PROPOSED in families and PROPOSED not in members:
                 frame = table[table["method"] == PROPOSED]
                 axes.plot(frame["initial_px"], frame["share"], ":", color=GREY, label=PROPOSED, zorder=1)
@@ -132,6 +147,41 @@ def draw_capture_range(
             axes.set_xlim(left=0)
             _legend(axes, below=0.2)
         panels[0].set_ylabel(f"cases with TRE ≤ {SUCCESS_PX:g} px")
+        save(figure, outputs)
+
+
+def _plot_success(axes: Axes, table: pd.DataFrame, along: str, method: str, look: dict[str, Any]) -> None:
+    frame = table[table["method"] == method]
+    axes.plot(frame[along], frame["share"], **look, label=label_of(method))
+    axes.fill_between(frame[along], frame["low"], frame["high"], color=look["color"], alpha=0.08, linewidth=0)
+
+
+def draw_rotation_range(
+    registrations: Iterable[str | Path],
+    perturbations: str | Path,
+    families: Mapping[str, str],
+    style: str | Path,
+    outputs: Iterable[str | Path],
+) -> None:
+    """Draw the share of cases within 2 px against the rotation of the start, all methods in one panel.
+
+    ``registrations`` are those of the set of ``perturbations``; ``families`` is {method: family}. Bands are
+    Wilson's 95 % intervals over cases. Raises ``UserError`` when a table of registrations is faulty.
+    """
+    table = rotation_range(read_registrations(registrations), read_table(perturbations))
+    with styled(style):
+        figure = Figure(figsize=(FULL_WIDTH, 3.6))
+        axes = figure.subplots()
+        styles = looks(families)
+        variants = list(dict.fromkeys(map(variant_of, styles)))
+        for method, look in styles.items():
+            # In one panel, two families must not have one colour.
+            look["color"] = f"C{variants.index(variant_of(method))}"
+            _plot_success(axes, table, "rotation_deg", method, look)
+        axes.set(xlabel="rotation of the start (°)", ylabel=f"cases with TRE ≤ {SUCCESS_PX:g} px")
+        axes.set(xlim=(0, None), ylim=(-0.02, 1.02))
+        axes.xaxis.set_major_locator(MultipleLocator(ROTATION_BIN_DEG))
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=3.0)
         save(figure, outputs)
 
 

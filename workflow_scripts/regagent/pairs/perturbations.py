@@ -13,7 +13,7 @@ from regagent.files import UserError, read_table, write_table
 from regagent.geometry import Array, invert
 from regagent.images import Image, warp
 from regagent.pairs.slices import SlicePairs, read_cohort
-from regagent.settings import PerturbationRange, Perturbations
+from regagent.settings import PerturbationRange, Perturbations, WideRange
 
 
 def sample_perturbations(uniform: Array, settings: PerturbationRange) -> Array:
@@ -62,12 +62,13 @@ def perturb_slices(
     settings: Perturbations,
     set_name: str,
 ) -> None:
-    """Write the cases of the set ``E1`` or ``E2``: ``per_slice`` perturbations of each test slice.
+    """Write the cases of the set ``E1``, ``E2`` or ``wide``: ``per_slice`` perturbations of each test slice.
 
     Every slice has a random stream of its own, so that its poses do not depend on the other patients and
     slices. Raises ``UserError`` when a test patient has no slices.
     """
-    ranges = {"E1": settings.E1, "E2": settings.E2}
+    ranges = {"E1": settings.E1, "E2": settings.E2, "wide": settings.wide}[set_name]
+    per_slice = ranges.per_slice if isinstance(ranges, WideRange) else settings.per_slice
     sets = read_table(split).set_index("patient")["set"]
     test = sorted(sets.index[sets == "test"])
     cohort = read_cohort(slices)
@@ -79,7 +80,7 @@ def perturb_slices(
         for number in range(len(cohort[patient].mr)):
             seed = stream_seed(settings.seed, set_name, patient, number)
             rng = np.random.default_rng(seed)
-            for pose in sample_perturbations(rng.random((settings.per_slice, 4)), ranges[set_name]):
+            for pose in sample_perturbations(rng.random((per_slice, 4)), ranges):
                 rows.append((len(rows), patient, number, *pose, seed))
     columns = ["case", "patient", "slice", "tx", "ty", "angle", "scale", "seed"]
     write_table(pd.DataFrame(rows, columns=columns), output)

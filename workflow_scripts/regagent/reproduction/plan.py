@@ -15,6 +15,8 @@ from regagent.settings import Model, Pretrained, Regressor, ReinforcementAgent, 
 
 #: The two sets of perturbed test pairs (§4).
 SETS = ("E1", "E2")
+#: The set of wider perturbations, on which only ``wide_methods`` are tested.
+WIDE = "wide"
 
 
 class Plan:
@@ -24,7 +26,7 @@ class Plan:
     ``calibrated``: the agents among them, which get stop thresholds. ``imported``: agents of other runs.
     ``exported``: the agents that other cohorts can use; the run tests these with look-ahead, so that their
     accuracy is known. ``figure4``, ``figure5``: the methods and the variants that these figures can show.
-    ``families``: {method: its panel in the figures that compare all methods}.
+    ``families``: {method: its panel in the figures that compare all methods}. ``sets``: all sets of cases.
     """
 
     def __init__(self, settings: Settings):
@@ -46,6 +48,7 @@ class Plan:
         self.calibrated = [name for name in self.trained if name in self.agents]
         self.imported = [name for name in self.pretrained if name in needed]
         self.exported = [name for name in self.calibrated if f"{name}{LOOKAHEAD}" in settings.methods]
+        self.sets = [*SETS, WIDE] if settings.wide_methods else list(SETS)
         self.families = {method: self._family_of(method) for method in settings.methods}
 
     def _of_kind(self, kind: type[Model]) -> list[str]:
@@ -100,6 +103,7 @@ class Plan:
             "figure5": self.figure5,
             "training": self.trained,
             "calibration": self.calibrated,
+            "rotation_range": self.settings.wide_methods,
         }
         figures += [name for name, there in shown.items() if there]
         tables = [

@@ -1,7 +1,7 @@
 """The configuration: every key with its type, range, default and meaning, checked before any job starts."""
 
 from regagent.settings.base import Model, models
-from regagent.settings.pairs import Augmentation, PerturbationRange, Perturbations, Slices
+from regagent.settings.pairs import Augmentation, PerturbationRange, Perturbations, Slices, WideRange
 from regagent.settings.patients import Cohort, Phantom, Preregistration, Split
 from regagent.settings.registration import Baselines, Calibration, Inference, Search
 from regagent.settings.run import Settings, load
@@ -40,6 +40,7 @@ __all__ = [
     "StopThresholds",
     "SupervisedAgent",
     "Variant",
+    "WideRange",
     "load",
     "models",
     "agent_settings",

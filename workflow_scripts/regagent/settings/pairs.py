@@ -69,11 +69,24 @@ class PerturbationRange(Model):
     """Step of the lattice of scale factors."""
 
 
+class WideRange(PerturbationRange):
+    """The distribution of the set ``wide``, on which only the capture range over rotations is measured."""
+
+    translation_px: NonNegative = 30.0
+    """Largest shift along x and along y, in px."""
+
+    rotation_deg: NonNegative = 90.0
+    """Largest rotation in degrees."""
+
+    per_slice: Positive = 4
+    """Number of test cases a slice in this set."""
+
+
 class Perturbations(Model):
-    """The two sets of perturbed test pairs (§4); training starts are drawn from E1's range."""
+    """The sets of perturbed test pairs (§4); training starts are drawn from E1's range."""
 
     per_slice: Positive = 8
-    """Number of test cases a slice in each set (§4: 64)."""
+    """Number of test cases a slice in each of E1 and E2 (§4: 64)."""
 
     seed: Seed = 7
     """Seed of the random perturbations."""
@@ -83,6 +96,9 @@ class Perturbations(Model):
 
     E2: PerturbationRange = PerturbationRange(translation_px=30, rotation_deg=45)
     """Range of the second test set."""
+
+    wide: WideRange = WideRange()
+    """Range of a third set, which only the `wide_methods` register. It is in no table."""
 
 
 class Augmentation(Model):

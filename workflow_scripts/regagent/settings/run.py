@@ -67,6 +67,10 @@ class Settings(Model):
     agent's memory is emptied before every step. Any name with `+Elastix` adds a local Elastix registration
     from that method's poses."""
 
+    wide_methods: Annotated[list[str], AfterValidator(_distinct)] = []
+    """Rows of Table 2 that also register the set `perturbations.wide`. A figure shows how often each succeeds
+    against the rotation of the start. Without any, there is no such figure."""
+
     calibration: Calibration = Calibration()
     """How the stop threshold is found."""
 
@@ -107,6 +111,13 @@ class Settings(Model):
                     f"methods: {method!r}: only an agent that this run trains with the network CNN-LSTM has"
                     " a memory to empty"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _tests_its_rows_only(self) -> "Settings":
+        for method in self.wide_methods:
+            if method not in self.methods:
+                raise ValueError(f"wide_methods: {method!r} is none of the methods")
         return self
 
 
