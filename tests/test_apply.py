@@ -140,6 +140,20 @@ def test_labels_and_their_type_stay(run, kind):
     assert np.array_equal(voxels("o.nii.gz"), values)
 
 
+@pytest.mark.parametrize(("kind", "value"), [(np.int64, 2**53 + 1), (np.int64, -(2**60)), (np.uint64, 2**63)])
+@pytest.mark.parametrize("how", ["", "--nearest"])
+def test_whole_numbers_that_resampling_would_change_are_refused(run, kind, value, how):
+    values = labels().astype(kind)
+    values[2, 1, 1] = value
+    nifti("r.nii.gz", labels())
+    nibabel.save(nibabel.Nifti1Image(values, TO_RAS, dtype=kind), "i.nii.gz")
+    half = itk_text("TranslationTransform", "0.7 0 0", "")
+    with open("shift.tfm", "w") as file:
+        file.write(half)
+    code, (line,) = run(f"{IMAGE} {how}")
+    assert code == 1 and "i.nii.gz: holds whole numbers beyond 2^53" in line
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
 def test_labels_that_are_interpolated_are_told(run, said, kind):
     nifti("i.nii.gz", labels(kind))
@@ -925,6 +939,17 @@ def test_a_damaged_transform_is_refused(run, tmp_path, text, message):
     (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
     code, (line,) = run("--transform t.tfm --points p.csv --out o.csv")
     assert code == 1 and line.startswith("error: t.tfm: ") and message in line
+
+
+def test_a_class_that_simpleitk_lacks_is_one_line(run, tmp_path):
+    (tmp_path / "t.tfm").write_text(
+        itk_text("ComposeScaleSkewVersor3DTransform", "0 0 0 2 3 4 1 1 1 0 0 0", "0 0 0")
+    )
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
+    code, (line,) = run("--transform t.tfm --points p.csv --out o.csv")
+    assert code == 1 and line == (
+        "error: t.tfm: SimpleITK cannot read a transform of this class; write it as an affine one"
+    )
 
 
 @pytest.mark.parametrize(

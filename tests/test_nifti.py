@@ -272,6 +272,28 @@ def test_a_place_without_numbers_is_refused(tmp_path, codes, start, numbers, mes
     assert message in refusal(path)
 
 
+@pytest.mark.parametrize("code", [(1, 0), (1, 1)])
+def test_a_rounded_quaternion_is_read(tmp_path, code):
+    turn = np.diag([-2.0, -2.0, 2.0, 1.0])  # half a turn about z: b, c, d are 0, 0, 1
+    image = nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), turn)
+    image.set_qform(turn, code[0])
+    image.set_sform(turn if code[1] else None, code[1])
+    nibabel.save(image, tmp_path / "a.nii")
+    patched(tmp_path / "a.nii", 264, "<f", 1.0005)
+    volume = read_volume(tmp_path / "a.nii")
+    assert volume.GetDirection() == pytest.approx((1, 0, 0, 0, 1, 0, 0, 0, 1))
+    assert volume.GetSpacing() == pytest.approx((2, 2, 2))
+
+
+def test_long_whole_numbers_are_scaled_exactly(tmp_path):
+    values = np.arange(60, dtype=np.int32).reshape(3, 4, 5) + 2**30
+    image = nibabel.Nifti1Image(values, np.eye(4))
+    nibabel.save(image, tmp_path / "a.nii")
+    patched(tmp_path / "a.nii", 112, "<f", 1.0)
+    patched(tmp_path / "a.nii", 116, "<f", -1024.0)
+    assert np.array_equal(sitk.GetArrayFromImage(read_volume(tmp_path / "a.nii")), values.T - 1024)
+
+
 # Sizes and values.
 
 

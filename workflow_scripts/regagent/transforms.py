@@ -145,6 +145,10 @@ def _read(path: Path, where: str) -> sitk.Transform:
         with quiet_itk(), silent_stderr():
             try:
                 return sitk.ReadTransform(str(known))
+            except KeyError as error:  # SimpleITK has no class for this one
+                raise UserError(
+                    f"{where}: SimpleITK cannot read a transform of this class; write it as an affine one"
+                ) from error
             except RuntimeError as error:
                 if other := _image(path):
                     raise UserError(f"{where}: {other}") from error

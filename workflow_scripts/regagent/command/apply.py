@@ -21,6 +21,9 @@ logger = logging.getLogger("regagent")
 #: An image with at most this many different values may be a map of labels.
 MOST_LABELS = 150
 
+#: ITK resamples in float64, which holds whole numbers up to this one.
+EXACT_WHOLE = 2**53
+
 
 def apply_transform(
     transform: str | Path,
@@ -92,6 +95,10 @@ def transform_image(
     if not _holds(values.dtype, outside):
         raise UserError(
             f"{image}: its pixels are {values.dtype}, which cannot hold {outside:g} for what is outside"
+        )
+    if values.dtype.itemsize == 8 and whole and max(-int(values.min()), int(values.max())) > EXACT_WHOLE:
+        raise UserError(
+            f"{image}: holds whole numbers beyond 2^53, which change in resampling; number its labels anew"
         )
     if nearest:
         laid = sitk.Resample(moving, fixed, transform, sitk.sitkNearestNeighbor, outside)

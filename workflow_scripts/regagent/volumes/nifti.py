@@ -56,6 +56,9 @@ SMALLEST_SLOPE = 1e-30
 #: Two statements of a header about a voxel's place that differ by less are the same one, rounded.
 ROUNDING_MM = 0.1
 
+#: The vector of a quaternion may be longer than 1 by this much, as its numbers are rounded.
+ROUNDED_QUATERNION = 1e-3
+
 
 def is_nifti(path: str | Path) -> bool:
     """Return whether a file's name or its content, packed by gzip or not, is that of a NIfTI file."""
@@ -186,7 +189,8 @@ def _voxels(content: bytes, header: "Nifti1Header", where: str) -> NDArray:
             " it again"
         )
     if slope != 0 and math.isfinite(slope) and (slope, inter) != (1, 0):
-        scaled = np.empty(stored.shape, np.float32 if dtype.itemsize <= 4 else float)
+        short = dtype.itemsize <= (2 if dtype.kind in "iu" else 4)
+        scaled = np.empty(stored.shape, np.float32 if short else float)
         for values, into in zip(stored, scaled, strict=True):
             into[:] = values * slope + inter
         return scaled
@@ -246,10 +250,15 @@ def _qform(header: "Nifti1Header", pixdim: Array, unit: float, where: str) -> Ar
     """Return the steps (3, 3) and the first voxel of the header's quaternion, as an array (3, 4) in mm."""
     from nibabel.quaternions import quat2mat
 
-    try:
-        turned = quat2mat(header.get_qform_quaternion()).astype(float)
-    except ValueError as error:
-        raise UserError(f"{where}: its header's qform is no rotation ({error})") from error
+    rounded = np.array([header[f"quatern_{axis}"] for axis in "bcd"], dtype=float)
+    length = np.linalg.norm(rounded)
+    if not length < 1 + ROUNDED_QUATERNION:
+        raise UserError(
+            f"{where}: its header's qform is no rotation (its quaternion's vector has the length {length:g},"
+            " expected at most 1)"
+        )
+    rounded /= max(length, 1.0)
+    turned = quat2mat([np.sqrt(max(1 - rounded @ rounded, 0.0)), *rounded])
     turned[:, 2] *= -1 if header["pixdim"][0] < 0 else 1
     first = [unit * header[f"qoffset_{axis}"] for axis in "xyz"]
     return np.column_stack([turned * pixdim, first])
