@@ -248,17 +248,16 @@ def _grid(header: "Nifti1Header", size: tuple[int, ...], where: str) -> tuple[Ar
 
 def _qform(header: "Nifti1Header", pixdim: Array, unit: float, where: str) -> Array:
     """Return the steps (3, 3) and the first voxel of the header's quaternion, as an array (3, 4) in mm."""
-    from nibabel.quaternions import quat2mat
+    from nibabel.quaternions import fillpositive, quat2mat
 
-    rounded = np.array([header[f"quatern_{axis}"] for axis in "bcd"], dtype=float)
-    length = np.linalg.norm(rounded)
+    vector = np.array([header[f"quatern_{axis}"] for axis in "bcd"], dtype=float)
+    length = np.linalg.norm(vector)
     if not length < 1 + ROUNDED_QUATERNION:
         raise UserError(
             f"{where}: its header's qform is no rotation (its quaternion's vector has the length {length:g},"
             " expected at most 1)"
         )
-    rounded /= max(length, 1.0)
-    turned = quat2mat([np.sqrt(max(1 - rounded @ rounded, 0.0)), *rounded])
+    turned = quat2mat(fillpositive(vector / max(length, 1.0))).astype(float)
     turned[:, 2] *= -1 if header["pixdim"][0] < 0 else 1
     first = [unit * header[f"qoffset_{axis}"] for axis in "xyz"]
     return np.column_stack([turned * pixdim, first])
