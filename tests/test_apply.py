@@ -1200,3 +1200,15 @@ def test_a_place_that_cannot_be_written_to_is_one_line(transform, capsys):
 def test_options_that_do_not_go_together_are_named(transform, capsys, more, message):
     assert main(["apply", f"--transform={transform / 't.tfm'}", *more]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_data_file_of_an_input_is_no_output(transform, capsys):
+    header, voxels = transform / "i.mhd", transform / "voxels.nrrd"  # a header may call it as it likes
+    sitk.WriteImage(sitk.Image(4, 4, sitk.sitkUInt8), header)
+    (transform / "i.raw").rename(voxels)
+    header.write_text(header.read_text().replace("i.raw", voxels.name))
+    before = voxels.read_bytes()
+    files = [f"--image={header}", f"--reference={header}", f"--out={voxels}"]
+    assert main(["apply", f"--transform={transform / 'flat.tfm'}", *files]) == 2
+    assert "voxels.nrrd: is named twice, or holds an input's voxels" in capsys.readouterr().err
+    assert voxels.read_bytes() == before

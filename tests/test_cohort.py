@@ -289,6 +289,7 @@ def test_absolute_paths_and_a_byte_order_mark(sheet, tmp_path):
         ),
         (f"{HEADER}P1\tmr.nii.gz\tgone.nii.gz\n", "row 2: patient P1: ct file .*gone.nii.gz does not exist"),
         ("patient\tmr\tct\na/b\tmr.nii.gz\tct.nii.gz\n", "row 2: patient 'a/b' cannot name a folder"),
+        (f"{HEADER}{101 * 'p'}\tmr.nii.gz\tct.nii.gz\n", "folder; expected at most 100 letters"),
         ("patient\tmr\tct\tset\nP1\tmr.nii.gz\tct.nii.gz\tvalid\n", "row 2: set is 'valid'"),
         ("patient\tmr\tct\nJörg\tmr.nii.gz\tct.nii.gz\n".encode("latin-1"), "not a text in UTF-8"),
     ],

@@ -149,6 +149,7 @@ def test_force_writes_it_and_says_so_all_the_same(pair, model, capsys):
     [
         (1, ["--model", "nowhere"], "nowhere: no such file, expected an agent"),
         (1, ["--moving", "nowhere.nii.gz"], "nowhere.nii.gz: no such file"),
+        (1, ["--moving", os.devnull], f"{os.devnull}: a pipe or a device, expected a file"),
         (1, ["--slice", "99"], "slice 99: the MR has 10 axial slices, 0 to 9"),
         (2, ["--transform-out", "t.json"], "t.json: expected a name that ends in .tfm, .txt"),
         (2, ["--warped-out", "w.png"], "w.png: expected a name that ends in .nii, .nii.gz, .mha, .nrrd"),

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from regagent.files import UserError, refuse_protected, write_whole
+from regagent.volumes.fingerprint import scan_files
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
@@ -22,10 +23,11 @@ def check_outputs(
 ) -> None:
     """Check that each output can be written; an output is a path, or None, and the suffixes that it may have.
 
-    Raises ``UsageError`` for another suffix, for a folder, for ``~``, and for a file that is an input or
-    another output. Raises ``UserError`` where a file cannot be written. Writes nothing itself.
+    Raises ``UsageError`` for another suffix, for a folder, for ``~``, and for a file that is an input, one
+    of an input's data files, or another output. Raises ``UserError`` where a file cannot be written. Writes
+    nothing itself.
     """
-    taken = {os.path.realpath(path) for path in inputs if path}
+    taken = {os.path.realpath(file) for path in inputs if path for file in scan_files(path)}
     for path, suffixes in outputs:
         if path is None:
             continue
@@ -36,7 +38,9 @@ def check_outputs(
             raise UsageError(f"{path}: a folder, expected the name of a file")
         real = os.path.realpath(path)  # ``Path.resolve`` raises RuntimeError for a link to itself
         if real in taken:
-            raise UsageError(f"{path}: is named twice; each output needs a file of its own")
+            raise UsageError(
+                f"{path}: is named twice, or holds an input's voxels; each output needs a file of its own"
+            )
         taken.add(real)
         refuse_protected(path)
         folder = next(above for above in Path(real).parents if above.exists())

@@ -16,7 +16,7 @@ from regagent.files import UserError, read_rows
 COLUMNS = ("patient", "mr", "ct")
 OPTIONAL = ("transform", "set")
 FILES = ("mr", "ct", "transform")
-PATIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+PATIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 #: Forms of a path that no file here has, and what to do about each.
 NO_PATHS = {
@@ -63,8 +63,8 @@ class SheetRow(BaseModel):
     def _names_a_folder(cls, patient: str) -> str:
         if not PATIENT_NAME.fullmatch(patient):
             raise ValueError(
-                f"patient {patient!r} cannot name a folder;"
-                " expected letters, digits, '_' and '-', starting with a letter or digit"
+                f"patient {patient[:200]!r} cannot name a folder;"
+                " expected at most 100 letters, digits, '_' and '-', starting with a letter or digit"
             )
         return patient
 

@@ -93,6 +93,8 @@ def _text_header(path: str | Path, where: str) -> tuple[Reader, Reader]:
 def _check_name(path: str | Path, where: str) -> None:
     if not Path(path).exists():
         raise UserError(f"{where}: no such file")
+    if not (Path(path).is_file() or Path(path).is_dir()):
+        raise UserError(f"{where}: a pipe or a device, expected a file; write it to one first")
     if str(path).lower().endswith(PAIR_SUFFIXES):
         raise UserError(f"{where}: {PAIR}")
 
