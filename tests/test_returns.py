@@ -89,15 +89,17 @@ def test_the_shaped_reward_is_cut_alike():
     assert (advantage + VALUES[:-1])[:, 0].tolist() == pytest.approx([3.0, 4.0, 3.0])
 
 
-@pytest.mark.parametrize("reward", ["paper", "potential"])
-def test_the_policys_gradient_is_that_of_equation_1(reward):
+@pytest.mark.parametrize(
+    ("reward", "all_actions"), [("paper", True), ("potential", True), ("potential", False)]
+)
+def test_the_policys_gradient_is_that_of_equation_1(reward, all_actions):
     """For a uniform policy: (π - e_a) A / T, less π (r - mean r) / T where every action's r is known."""
     logits = torch.zeros(3, 1, 8, requires_grad=True)
     candidates = torch.arange(24.0).reshape(3, 1, 8) + 1
     steps = rollout(True, logits=logits, candidates=candidates)
     settings = reinforcement(
         reward=reward, discount=0.5, trace_decay=1.0, reward_scale=1.0, entropy_weight=0.0,
-        normalise_advantages=False, rescale_values=False, stopping_weight=0.0,
+        all_actions=all_actions, normalise_advantages=False, rescale_values=False, stopping_weight=0.0,
     )  # fmt: skip
     losses.reinforcement_loss(steps, settings).backward()
     policy = torch.full((3, 1, 8), 1 / 8)
@@ -105,9 +107,11 @@ def test_the_policys_gradient_is_that_of_equation_1(reward):
     advantage = losses._paper_advantages(steps, settings, 0.5, 10.0)[0]
     chosen = torch.nn.functional.one_hot(steps.actions, 8)
     if reward == "potential":
-        known = steps.before[..., None] - candidates
-        taken = (known * chosen).sum(-1)
-        advantage = losses._potential_advantages(steps, taken, settings)[0] - taken
+        rewards = steps.before[..., None] - candidates
+        taken = (rewards * chosen).sum(-1)
+        advantage = losses._potential_advantages(steps, taken, settings)[0]
+        if all_actions:
+            known, advantage = rewards, advantage - taken
     expected = (policy - chosen) * advantage[..., None] - policy * (known - known.mean(-1, keepdim=True))
     assert torch.allclose(logits.grad, expected / 3, atol=1e-5)
 

@@ -84,7 +84,7 @@ def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress:
 
     The shaped reward of a step is known for every action: it enters by its mean over the policy, and only
     the rest of the advantage is sampled. The expected gradient is that of Eq. 1, without the noise of which
-    action was drawn in its largest part.
+    action was drawn in its largest part. Without ``all_actions`` the whole advantage is sampled.
 
     ``progress`` is the part of the training that is over. The value to stop by grows with it: its errors
     are large at first and would drown the policy in the layers that both share.
@@ -101,8 +101,9 @@ def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress:
         known = torch.zeros_like(policy)
         advantage, value_loss = _paper_advantages(rollout, settings, settings.discount, bonus)
     else:
-        known = _potential_rewards(rollout, settings)
-        advantage, value_loss = _potential_advantages(rollout, taken(known), settings)
+        rewards = _potential_rewards(rollout, settings)
+        advantage, value_loss = _potential_advantages(rollout, taken(rewards), settings)
+        known = rewards if settings.all_actions else torch.zeros_like(rewards)
         if not settings.judging_weight:
             stopping_loss = _paper_advantages(rollout, settings, settings.stopping_discount, bonus)[1]
     rest = advantage - taken(known)

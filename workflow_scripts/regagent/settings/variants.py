@@ -150,6 +150,10 @@ class ReinforcementAgent(Agent):
     reward_scale: PositiveFloat = 0.3
     """Factor on the potential reward."""
 
+    all_actions: bool = True
+    """`true` learns from the potential reward of every action that could have been taken, as the simulation
+    knows them all. `false` learns from that of the action taken alone, as the paper does."""
+
     discount: Fraction = 0.7
     """Discount γ of each step (§4: 0.99)."""
 
