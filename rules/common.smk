@@ -8,6 +8,7 @@ from regagent import files
 from regagent.methods import (
     CONVENTIONAL,
     FIGURE5_PANELS,
+    FINE,
     LOOKAHEAD,
     MEMORYLESS,
     PROPOSED,

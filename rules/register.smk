@@ -203,6 +203,8 @@ rule register_regressor:
         gpu=GPU,
     params:
         code=code("register_regressor"),
+        learner=lambda wildcards: SETTINGS.variants[wildcards.variant].learner,
+        inference=section("inference"),
     message:
         "{wildcards.set}: registering by {wildcards.variant}, seed {wildcards.seed}"
     script:
@@ -215,6 +217,9 @@ rule register_agent:
         perturbations=results("perturbations/{set}.csv"),
         model=results("models/{variant}/seed{seed}/model.pt"),
         threshold=results("models/{variant}/seed{seed}/threshold.json"),
+        residual=lambda wildcards: (
+            PLAN.finisher(int(wildcards.seed)) if wildcards.ending == FINE else []
+        ),
     output:
         registrations=results("registrations/{variant}{ending}/seed{seed}/{set}.csv"),
     log:
@@ -223,7 +228,7 @@ rule register_agent:
         results("benchmarks/register_agent/{variant}{ending}-seed{seed}-{set}.tsv")
     wildcard_constraints:
         variant=any_of([*PLAN.agents, *PLAN.pretrained]),
-        ending=f"|{LOOKAHEAD}|{MEMORYLESS}",
+        ending=f"|{LOOKAHEAD}|{MEMORYLESS}|{FINE}",
     conda:
         "../envs/regagent.yaml"
     threads: 1

@@ -10,7 +10,6 @@ from regagent.agent.inference import Walk, look_ahead, paper_pose, register, wei
 from regagent.agent.networks import AgentNetwork
 from regagent.agent.stopping import PAPER, Thresholds, ends
 from regagent.files import UserError
-from regagent.geometry import act_all, landmark_distance
 from regagent.settings import Inference
 
 POSES = np.array([[[0.0, 0.0, -179.0, 1.0], [4.0, 8.0, 179.0, 1.2]]])
@@ -180,48 +179,3 @@ def test_thresholds_are_read_as_they_were_written(tmp_path):
         path.write_text(content)
         with pytest.raises(UserError, match=r"threshold\.json: not a file of thresholds"):
             Thresholds.read(path)
-
-
-FINE = (1.0, 0.25)
-PERTURBATIONS = np.array([[12.0, -7.3, 20.0, 1.1], [-9.0, 4.0, -33.0, 0.9], [3.0, 2.0, 75.0, 1.0]])
-
-
-@pytest.fixture
-def oracle(setup, monkeypatch):
-    """An agent that knows D and takes the best action, unless it is turned by more than 50 degrees."""
-    _, fixed, moving = setup
-    network = AgentNetwork("CNN-LSTM", 1, action_sizes=FINE, judges=True).eval()
-    points = np.random.default_rng(0).uniform(-40, 40, (30, 2))
-
-    def look(walk):
-        error = landmark_distance(walk.pose, PERTURBATIONS[walk.case], points)
-        after = act_all(torch.tensor(walk.pose), FINE)
-        known = torch.tensor(PERTURBATIONS[walk.case])[:, None]
-        lost = np.abs(walk.pose[:, 2] + PERTURBATIONS[walk.case, 2]) > 50
-        best = -landmark_distance(after, known, torch.tensor(points))
-        walk.logits = torch.where(torch.tensor(lost)[:, None], torch.arange(16.0)[None], best.float())
-        return -np.where(lost, 30.0, error)
-
-    monkeypatch.setattr(Walk, "look", look)
-
-    def error_of(lookahead=False, **keys):
-        settings = Inference(maximum_steps=150, **keys)
-        found = register(network, fixed[:3], moving[:3], -2.0, settings, lookahead)
-        return found, landmark_distance(found.pose, PERTURBATIONS, points)
-
-    return error_of
-
-
-def test_an_agent_that_knows_its_distance_settles_near_the_truth(oracle):
-    found, error = oracle(restarts_deg=[])
-    assert error[:2] == pytest.approx([0, 0], abs=0.2) and found.value[:2] == pytest.approx(
-        -error[:2], abs=0.1
-    )
-    assert found.stopped.tolist() == [True, True, False] and found.value[2] == -30
-    assert found.steps[2] == 15 and 30 < found.steps[0] < 90  # patience alone, and the way and patience
-
-
-@pytest.mark.parametrize("lookahead", [False, True])
-def test_a_lost_case_is_found_from_another_start(oracle, lookahead):
-    found, error = oracle(lookahead)
-    assert found.stopped.all() and error.max() < 0.2

@@ -7,7 +7,6 @@ from agents import random_states
 from torch import nn
 
 from regagent.agent import networks
-from regagent.agent.distance import BINS
 from regagent.agent.networks import AgentNetwork, RegressionNetwork, to_blocks, to_states
 
 
@@ -63,15 +62,12 @@ def test_parameter_counts(kind, expected):
 
 
 @pytest.mark.parametrize("kind", ["CNN-LSTM", "CNN"])
-@pytest.mark.parametrize("judges", [False, True])
-def test_outputs_and_memory(kind, judges):
-    network = AgentNetwork(kind, values=2, action_sizes=(1.0, 0.25), judges=judges)
+def test_outputs_and_memory(kind):
+    network = AgentNetwork(kind, values=2, action_sizes=(1.0, 0.25))
     memory = network.initial_memory(3)
     states = random_states(3)
-    logits, values, after, distance, rest = network(states, memory)
+    logits, values, after = network(states, memory)
     assert logits.shape == (3, 16) and values.shape == (3, 2) and after.shape == memory.shape
-    assert (distance is None) == (rest is None) == (not judges)
-    assert not judges or (distance.shape == (3, BINS) and rest.shape == (3, 4))
     again = network(states, after)[1]
     assert torch.equal(values, again) == (kind == "CNN")  # only the LSTM remembers
 

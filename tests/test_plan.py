@@ -26,7 +26,8 @@ def test_the_default_run_trains_every_variant(default):
     assert default.trained == list(default.settings.variants)
     assert default.reinforced == ["RL-LME", "RL-matrix", "CNN-LME", "CNN-matrix"]
     assert default.supervised == ["SL-LME", "SL-matrix"]
-    assert default.regressors == ["pure-SL"] and default.pretrained == []
+    assert default.regressors == ["pure-SL", "pure-SL-iterated"] and default.pretrained == []
+    assert default.finishers == ["pure-SL-iterated"]
     assert default.calibrated == default.agents == [*default.reinforced, *default.supervised]
     assert default.exported == ["RL-LME", "RL-matrix", "CNN-LME", "SL-LME", "SL-matrix"]
     assert default.figure4 == ["Elastix", "SL-matrix", "RL-LME-MC", "pure-SL"]
@@ -66,6 +67,15 @@ def test_seeds_are_those_of_the_trainings():
         "results/own/models/RL-LME/seed3/model.pt",
         "results/own/models/RL-LME/seed1/model.pt",
     ]
+
+
+def test_a_finished_agent_needs_the_regressor_of_its_seed():
+    variants = {"RL-LME": AGENT, "looks": {"learner": "residual"}, "ours": ELSEWHERE}
+    assert "looks" not in plan(variants, ["RL-LME"]).trained
+    own = plan(variants, ["RL-LME-fine+Elastix", "ours-fine"], seeds=[3, 1])
+    assert own.trained == ["RL-LME", "looks"] and own.calibrated == ["RL-LME"]
+    models = [own.finisher(seed) for seed in (1, own.seeds_of("ours-fine")[0])]
+    assert models == [f"results/own/models/looks/seed{seed}/model.pt" for seed in (1, 3)]
 
 
 def test_a_third_set_is_for_those_that_ask_for_it():

@@ -11,9 +11,9 @@ from agents import RANGES, make_pairs, reinforcement
 from regagent.agent import a3c, record, regression
 from regagent.agent.record import TrainingRecord
 from regagent.files import UserError
-from regagent.settings import Regressor
+from regagent.settings import Regressor, ResidualRegressor
 
-KINDS = ["agent", "regression"]
+KINDS = ["agent", "regression", "residual"]
 
 
 class Killed(BaseException):
@@ -36,7 +36,8 @@ def train(folder, kind, **keys):
     if kind == "agent":
         settings, run = reinforcement(network="CNN", episode_steps=15, **keys), a3c.train_agent
     else:
-        settings, run = Regressor(learner="regression", steps=24, batch=4, **keys), regression.train_regressor
+        made = {"regression": Regressor, "residual": ResidualRegressor}[kind]
+        settings, run = made(learner=kind, steps=24, batch=4, **keys), regression.train_regressor
     run(
         [],
         "",
@@ -63,7 +64,8 @@ def before_each_update(monkeypatch, look):
         return call
 
     monkeypatch.setattr(a3c.Worker, "update", watched(a3c.Worker.update))
-    monkeypatch.setattr(regression._Cases, "draw", watched(regression._Cases.draw))
+    for task in (regression.OneShot, regression.Residuals):
+        monkeypatch.setattr(task, "draw", watched(task.draw))
 
 
 def read_curves(folder):

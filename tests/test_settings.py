@@ -44,6 +44,7 @@ def test_the_default_configuration_is_valid(config):
         ("variants", "RL-LME", {"learner": "magic"}, r"variants\.RL-LME: .*'magic'"),
         ("variants", "RL-LME-MC", {"learner": "regression"}, "'RL-LME-MC'"),
         ("variants", "RL-memoryless", {"learner": "regression"}, "'RL-memoryless'"),
+        ("variants", "RL-fine", {"learner": "regression"}, "'RL-fine'"),
         ("variants", "SIFT", {"learner": "regression"}, "'SIFT'"),
         ("variants", "a/b", {"learner": "regression"}, "'a/b'"),
     ],
@@ -58,7 +59,8 @@ def test_a_fault_is_named_by_its_key(config, section, key, value, message):
     ("key", "value", "message"),
     [
         ("methods", ["RL-LMW"], "unknown variant 'RL-LMW'; known are Initial, SIFT"),
-        ("methods", ["pure-SL-MC"], "a regressor has no look-ahead"),
+        ("methods", ["pure-SL-MC"], "a regressor has no -MC and no -fine"),
+        ("methods", ["pure-SL-iterated-fine"], "a regressor has no -MC and no -fine"),
         ("methods", ["CNN-LME-memoryless"], "'CNN-LME-memoryless': only an agent .* CNN-LSTM has a memory"),
         ("methods", ["pure-SL-memoryless+Elastix"], "only an agent .* CNN-LSTM has a memory"),
         ("methods", ["RL-LME-memoryless-MC"], "unknown variant 'RL-LME-memoryless-MC'"),

@@ -14,15 +14,13 @@ from agents import RANGES, make_pairs, reinforcement, supervised
 
 from regagent.agent import a3c, calibration, losses, regression, shared_learner
 from regagent.agent.a3c import train_agent
-from regagent.agent.calibration import try_judgement
 from regagent.agent.checkpoints import load_model, load_state, save_model, save_state
-from regagent.agent.environment import observe
 from regagent.agent.inference import register
-from regagent.agent.networks import AgentNetwork, RegressionNetwork, to_blocks
+from regagent.agent.networks import AgentNetwork
 from regagent.agent.shared_learner import SharedLearner
 from regagent.agent.stopping import Thresholds
 from regagent.files import UserError
-from regagent.geometry import IDENTITY, compose
+from regagent.geometry import IDENTITY
 from regagent.jobs import DETERMINISTIC
 from regagent.settings import Calibration, Inference, PerturbationRange, Regressor, StopThresholds, load
 
@@ -67,19 +65,10 @@ def test_the_other_kinds_train_too(pairs, tmp_path, keys):
 
 
 @pytest.mark.parametrize("make", [reinforcement, supervised])
-def test_an_agent_that_judges_trains_is_calibrated_and_registers(pairs, tmp_path, make):
-    keys = {"action_sizes": (1.0, 0.25), "judging_weight": 0.05, "terminal_distance": 0.3, "goal_steps": 5}
+def test_an_agent_of_two_sizes_trains_beyond_its_goal(pairs, tmp_path, make):
+    keys = {"action_sizes": (1.0, 0.25), "terminal_distance": 0.3, "goal_steps": 5}
     network, _ = train(tmp_path, make(steps=120, episode_steps=15, **keys))
-    assert network.judges and network.arguments["values"] == 1 and network.policy.out_features == 16
-    settings, inference = Calibration(cases=4), Inference(maximum_steps=6, patience=3)
-    table = try_judgement(network, pairs, RANGES, settings, inference)
-    assert table.lookahead.tolist() == [False, True] and table.chosen.all() and (table.threshold == -2).all()
-    given = StopThresholds(greedy=-1.5, lookahead=-3)
-    table = try_judgement(network, pairs, RANGES, settings, inference, given)
-    assert table.threshold.tolist() == [-1.5, -3] and table.chosen.all()
-    for lookahead in (False, True):
-        found = register(network, pairs.mr, pairs.ct, -1e9, inference, lookahead)
-        assert np.isfinite(found.pose).all() and (found.value < 0).all() and found.stopped.all()
+    assert network.policy.out_features == 16 and torch.isfinite(weights(network)).all()
 
 
 @pytest.mark.parametrize("make", [reinforcement, supervised])
@@ -384,18 +373,6 @@ def test_pure_sl_learns_and_goes_on(pairs, tmp_path):
     assert pd.read_csv(training).loss.iloc[-1] < 0.34  # the variance of a uniform value in [-1, 1] is 1/3
     poses = regression.regress(network.double().float(), pairs.mr, pairs.ct)
     assert poses.shape == (3, 4) and (poses[:, 3] > 0).all() and not (poses == IDENTITY).all()
-
-
-def test_a_second_prediction_is_of_what_the_first_left():
-    torch.manual_seed(0)
-    pairs, network = make_pairs(4), RegressionNetwork().eval()
-    first = regression.regress(network, pairs.mr, pairs.ct)
-    fixed, moving = to_blocks(torch.tensor(pairs.mr)), torch.tensor(pairs.ct)
-    with torch.no_grad():
-        rest = network(observe(fixed, moving, torch.tensor(first))).double().numpy()
-    rest[:, 3] = np.exp(rest[:, 3])
-    second = regression.regress(network, pairs.mr, pairs.ct, iterations=2)
-    assert np.allclose(second, compose(rest, first), atol=1e-3) and not np.allclose(second, first, atol=1e-3)
 
 
 def test_model_files_are_checked(tmp_path):

@@ -1,7 +1,8 @@
-"""Register every test case by a trained agent, greedy, with the look-ahead (§3.6) or without memory (§5.1).
+"""Register every test case by a trained agent, in one of the ways that a method's ending names.
 
 Settings: ``inference``.
-Inputs: ``perturbations``, ``slices`` (every patient's), ``model``, ``threshold``. Output: ``registrations``.
+Inputs: ``perturbations``, ``slices`` (every patient's), ``model``, ``threshold``, and ``residual``, the model
+that finishes the agent, or nothing. Output: ``registrations``.
 """
 
 from regagent.agent.inference import register_agent
@@ -18,5 +19,6 @@ with logged(snakemake.log[0]):
         settings=Inference(**snakemake.params.inference),
         lookahead=snakemake.params.lookahead,
         memoryless=snakemake.params.memoryless,
+        residual=snakemake.input.residual or None,
         seed=snakemake.params.seed,
     )

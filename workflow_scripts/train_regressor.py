@@ -1,4 +1,4 @@
-"""Train pure SL, the one-shot regression of the transform (paper §4).
+"""Train pure SL, the one-shot regression of the transform (paper §4), or a residual regressor.
 
 Settings: one entry of ``variants`` and the range ``perturbations.E1``.
 Inputs: ``slices`` (every patient's), ``split``. Outputs: ``model``, ``training``.
@@ -6,14 +6,14 @@ Inputs: ``slices`` (every patient's), ``split``. Outputs: ``model``, ``training`
 
 from regagent.agent.regression import train_regressor
 from regagent.jobs import logged
-from regagent.settings import PerturbationRange, Regressor
+from regagent.settings import PerturbationRange, regressor_settings
 
 with logged(snakemake.log[0]):
     train_regressor(
         slices=snakemake.input.slices,
         split=snakemake.input.split,
         ranges=PerturbationRange(**snakemake.params.ranges),
-        settings=Regressor(**snakemake.params.settings),
+        settings=regressor_settings(snakemake.params.settings),
         seed=snakemake.params.seed,
         variant=snakemake.wildcards.variant,
         state=snakemake.params.state,

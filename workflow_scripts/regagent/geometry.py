@@ -6,7 +6,8 @@ pixel coordinates: x to the right, y down, the origin at the centre ((W-1)/2, (H
 A perturbation P moves the aligned content at p to P(p). A registration's pose T brings it back:
 T(P(p)) = p at the truth, T = invert(P).
 
-All functions but ``pose_of`` take NumPy arrays or torch tensors, on any device, and return the same kind.
+All functions but ``pose_of`` and ``mean_pose`` take NumPy arrays or torch tensors, on any device, and return
+the same kind.
 """
 
 from functools import cache
@@ -88,6 +89,18 @@ def transform(pose: Array, points: Array) -> Array:
     xp, pose, points = _arrays(pose, points)
     m = matrix(pose)
     return points @ xp.swapaxes(m[..., :, :2], -1, -2) + m[..., None, :, 2]
+
+
+def mean_pose(poses: NDArray, weights: NDArray) -> NDArray:
+    """Return the means (N, 4) of poses (N, M, 4) with weights (N, M), of which some are not 0."""
+    weights = weights / weights.sum(-1, keepdims=True)
+    angle = np.deg2rad(poses[..., 2])
+    mean = (
+        weights[..., None] * np.stack([*np.moveaxis(poses, -1, 0), np.cos(angle), np.sin(angle)], -1)
+    ).sum(-2)
+    return np.stack(
+        [mean[..., 0], mean[..., 1], np.rad2deg(np.arctan2(mean[..., 5], mean[..., 4])), mean[..., 3]], -1
+    )
 
 
 #: The sizes of the actions that an agent may take: one, as in the paper.

@@ -11,6 +11,8 @@ UNREGISTERED = "Initial"
 LOOKAHEAD = "-MC"
 #: The end of the name of an agent without look-ahead whose memory is emptied before every step (§5.1).
 MEMORYLESS = "-memoryless"
+#: The end of the name of an agent without look-ahead that a residual regressor finishes.
+FINE = "-fine"
 #: The end of the name of a method whose result is refined by a local Elastix registration.
 REFINED = "+Elastix"
 #: The method that the paper proposes.
@@ -44,9 +46,9 @@ FIGURE5_PANELS = {
 
 def variant_of(method: str) -> str:
     """Return the name of the variant, or of the conventional method, at the start of a method's name."""
-    return re.sub(f"({LOOKAHEAD}|{MEMORYLESS})$", "", method.removesuffix(REFINED))
+    return re.sub(f"({LOOKAHEAD}|{MEMORYLESS}|{FINE})$", "", method.removesuffix(REFINED))
 
 
 def label_of(method: str) -> str:
     """Return the name of a method as the paper prints it."""
-    return {"pure-SL": "Pure SL"}.get(method, method)
+    return {"pure-SL": "Pure SL", "pure-SL-iterated": "Pure SL, iterated"}.get(method, method)

@@ -131,7 +131,6 @@ def start_training(
         pairs.size,
         settings.rescale_values,
         settings.action_sizes,
-        judges=settings.judging_weight > 0,
     ).to(device)
     shared = SharedLearner(network, settings, device)
     return shared, lambda index: Worker(index, shared, pairs, ranges, seed, environments)

@@ -49,7 +49,6 @@ class Network(Fact):
     size: int
     rescaled: bool
     action_sizes: tuple[FiniteFloat, ...] = PAPER_SIZES
-    judges: bool = False
 
 
 class Evaluation(Fact):

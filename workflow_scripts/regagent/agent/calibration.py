@@ -8,10 +8,9 @@ import pandas as pd
 import torch
 
 from regagent.agent.checkpoints import load_model
-from regagent.agent.inference import Walk, look_ahead, register
+from regagent.agent.inference import Walk, look_ahead
 from regagent.agent.networks import AgentNetwork, choose_device
 from regagent.agent.stopping import PAPER, Thresholds, ends
-from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.files import write_table
 from regagent.geometry import landmark_distance
 from regagent.images import warp
@@ -37,15 +36,13 @@ def calibrate_threshold(
 
     The agent walks without stopping; every candidate is then tried on these walks. The best is the one of
     the lowest mean error (TRE px). Candidates reach up to where ``minimum_stopped`` of the cases still stop.
-    A network that judges its distance needs no search: its threshold is a predicted D of ``SUCCESS_PX``.
     Thresholds that are ``given`` are taken whatever error they give.
     """
     torch.set_num_threads(1)
     network, facts = load_model(model, "agent")
     network.to(choose_device())
     pairs = read_pairs(slices, split, "train")
-    attempt = try_judgement if network.judges else try_thresholds
-    table = attempt(network, pairs, ranges, settings, inference, given)
+    table = try_thresholds(network, pairs, ranges, settings, inference, given)
     best_of = table[table.chosen].set_index("lookahead")
     for _, best in best_of.iterrows():
         logger.info(
@@ -56,7 +53,7 @@ def calibrate_threshold(
     thresholds = Thresholds(
         greedy=best_of.threshold[False],
         lookahead=best_of.threshold[True],
-        paper=None if network.judges else PAPER[facts["settings"]["learner"]],
+        paper=PAPER[facts["settings"]["learner"]],
     )
     thresholds.write(output_threshold)
 
@@ -85,25 +82,6 @@ def try_thresholds(
         return pd.DataFrame(rows + taken).assign(chosen=[False] * len(rows) + [True] * len(taken))
     table = pd.DataFrame(rows)
     return table.assign(chosen=table.index.isin(table.groupby("lookahead").mean_px.idxmin()))
-
-
-def try_judgement(
-    network: AgentNetwork,
-    pairs: Pairs,
-    ranges: PerturbationRange,
-    settings: Calibration,
-    inference: Inference,
-    given: StopThresholds | None = None,
-) -> pd.DataFrame:
-    """Return the rows of ``try_thresholds`` for the one threshold of a network that judges its distance."""
-    thresholds = given or StopThresholds(greedy=-SUCCESS_PX, lookahead=-SUCCESS_PX)
-    chosen, perturbation, moving = _cases(pairs, ranges, settings, np.random.default_rng(settings.seed))
-    rows = []
-    for lookahead, threshold in ((False, thresholds.greedy), (True, thresholds.lookahead)):
-        found = register(network, pairs.mr[chosen], moving, threshold, inference, lookahead)
-        error = landmark_distance(found.pose, perturbation, pairs.evaluation_points[chosen])
-        rows.append(_row(threshold, error, found.steps, found.stopped, lookahead))
-    return pd.DataFrame(rows).assign(chosen=True)
 
 
 def _cases(

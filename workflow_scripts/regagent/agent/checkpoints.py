@@ -10,13 +10,13 @@ from typing import Any, Literal, overload
 import numpy as np
 import torch
 
-from regagent.agent.networks import AgentNetwork, RegressionNetwork, precision
+from regagent.agent.networks import AgentNetwork, RegressionNetwork, ResidualNetwork, precision
 from regagent.files import UserError, reason, write_whole
 from regagent.pairs.training_pairs import Pairs
 
 logger = logging.getLogger("regagent")
 
-NETWORKS = {"agent": AgentNetwork, "regression": RegressionNetwork}
+NETWORKS = {"agent": AgentNetwork, "regression": RegressionNetwork, "residual": ResidualNetwork}
 
 
 def save(content: dict[str, Any], path: str | Path) -> None:
@@ -27,7 +27,9 @@ def save(content: dict[str, Any], path: str | Path) -> None:
         temporary.write_bytes(buffer.getbuffer())
 
 
-def save_model(network: AgentNetwork | RegressionNetwork, path: str | Path, **facts: Any) -> None:
+def save_model(
+    network: AgentNetwork | RegressionNetwork | ResidualNetwork, path: str | Path, **facts: Any
+) -> None:
     """Write a model file: the network's kind, arguments and weights, and plain facts about its training."""
     kind = next(name for name, cls in NETWORKS.items() if isinstance(network, cls))
     weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -38,6 +40,8 @@ def save_model(network: AgentNetwork | RegressionNetwork, path: str | Path, **fa
 def load_model(path: str | Path, kind: Literal["agent"]) -> tuple[AgentNetwork, dict[str, Any]]: ...
 @overload
 def load_model(path: str | Path, kind: Literal["regression"]) -> tuple[RegressionNetwork, dict[str, Any]]: ...
+@overload
+def load_model(path: str | Path, kind: Literal["residual"]) -> tuple[ResidualNetwork, dict[str, Any]]: ...
 def load_model(path, kind):
     """Return the network of a model file, ready for inference, and the facts. Raises ``UserError``."""
     try:

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regagent.agent.checkpoints import load_model
-from regagent.agent.distance import rest_pose
 from regagent.agent.environment import observe
-from regagent.agent.networks import AgentNetwork, choose_device, to_blocks
+from regagent.agent.networks import AgentNetwork, ResidualNetwork, choose_device, to_blocks
+from regagent.agent.residual import settle
 from regagent.agent.stopping import Thresholds, ends, reached
-from regagent.evaluation.registrations import registration_table, summarise
+from regagent.evaluation.registrations import SUCCESS_PX, registration_table, summarise
 from regagent.files import read_table, write_table
-from regagent.geometry import IDENTITY, act, compose
+from regagent.geometry import IDENTITY, act, mean_pose
 from regagent.images import Image
 from regagent.jobs import clock
 from regagent.pairs.perturbations import Images, perturbed_pairs
@@ -60,7 +60,6 @@ class Walk:
     pose: Array  # (B, 4)
     memory: Tensor  # (B, 2, 256), or (B, 2, 0) without an LSTM
     logits: Tensor  # (B, A)
-    rest: Array | None  # (B, 4) the rest of the way as a pose, of a network that judges
     seen: dict[tuple[int, ...], Tensor]  # the features (256,) of a case's pose, counted in ``SAME_VIEW``
     memoryless: bool = False  # whether the memory is emptied before every step
 
@@ -70,9 +69,7 @@ class Walk:
         count, memory = len(fixed), network.initial_memory(len(fixed))
         still, moved = (torch.as_tensor(images, device=memory.device) for images in (fixed, moving))
         pose, logits = np.tile(IDENTITY, (count, 1)), memory.new_zeros(count, network.policy.out_features)
-        return cls(
-            network, to_blocks(still), moved, np.arange(count), pose, memory, logits, None, {}, memoryless
-        )
+        return cls(network, to_blocks(still), moved, np.arange(count), pose, memory, logits, {}, memoryless)
 
     def select(self, chosen: NDArray) -> "Walk":
         """Return the walk in the chosen cases only; indices may repeat."""
@@ -83,7 +80,6 @@ class Walk:
             pose=self.pose[chosen],
             memory=self.memory[rows],
             logits=self.logits[rows],
-            rest=None,
         )
 
     def put(self, rows: NDArray, other: "Walk") -> None:
@@ -98,8 +94,6 @@ class Walk:
         memory = torch.zeros_like(self.memory) if self.memoryless else self.memory
         said = self.network.decide(self._features(), memory)
         self.logits, self.memory = said.logits, said.memory
-        if said.rest is not None:
-            self.rest = rest_pose(said.rest).double().cpu().numpy()
         return self.network.value_to_stop_by(said).double().cpu().numpy()
 
     def _features(self) -> Tensor:
@@ -117,10 +111,6 @@ class Walk:
             features = self.network.features(observe(self.fixed[case], self.moving[case], pose))
             self.seen.update(zip((keys[row] for row in part), features, strict=True))
         return torch.stack([self.seen[key] for key in keys])
-
-    def goal(self) -> Array:
-        """Return the poses (B, 4), or where a network that judges sees the truth from them."""
-        return self.pose if self.rest is None else compose(self.rest, self.pose)
 
     def move(self) -> None:
         """Take the action of the highest probability everywhere."""
@@ -162,18 +152,6 @@ def weighted_pose(poses: Array, values: Array) -> Array:
     return mean_pose(poses, weights)
 
 
-def mean_pose(poses: Array, weights: Array) -> Array:
-    """Return the means (N, 4) of poses (N, M, 4) with weights (N, M), of which some are not 0."""
-    weights = weights / weights.sum(-1, keepdims=True)
-    angle = np.deg2rad(poses[..., 2])
-    mean = (
-        weights[..., None] * np.stack([*np.moveaxis(poses, -1, 0), np.cos(angle), np.sin(angle)], -1)
-    ).sum(-2)
-    return np.stack(
-        [mean[..., 0], mean[..., 1], np.rad2deg(np.arctan2(mean[..., 5], mean[..., 4])), mean[..., 3]], -1
-    )
-
-
 def paper_pose(poses: Array, values: Array) -> Array:
     """Return the mean poses (N, 4) of poses (N, M, 4) by Eq. 5 as it stands, values (N, M).
 
@@ -193,21 +171,18 @@ def look_ahead(walk: Walk, value: Array, settings: Inference, rng: np.random.Gen
 
     The walk has looked at its states, of these values (N,). Each of the ``simulations`` rollouts takes a
     uniform action, then actions drawn from the policy, ``depth`` in all; the values of the nodes on the way
-    add up to V, with ``weights: paper`` from the first state on. Of a network that judges its distance all
-    nodes count, as in ``settle``.
+    add up to V, with ``weights: paper`` from the first state on.
     """
     count = len(walk.pose)
     paths = walk.select(np.repeat(np.arange(count), settings.simulations))
-    poses, values = [], []
+    total = np.zeros(len(paths.pose))
     for depth in range(settings.depth):
         paths.explore(rng, uniform=depth == 0)
-        values.append(paths.look().reshape(count, -1))
-        poses.append(paths.goal().reshape(count, -1, 4))
-    if walk.network.judges:
-        return mean_pose(np.concatenate(poses, 1), (-np.concatenate(values, 1)) ** DISTANCE_POWER)
+        total += paths.look()
+    poses, values = paths.pose.reshape(count, -1, 4), total.reshape(count, -1)
     if settings.weights == "paper":
-        return paper_pose(poses[-1], value[:, None] + np.add.reduce(values))
-    return weighted_pose(poses[-1], np.add.reduce(values))
+        return paper_pose(poses, value[:, None] + values)
+    return weighted_pose(poses, values)
 
 
 def register(
@@ -220,23 +195,26 @@ def register(
     seed: int = 0,
     watch: Watch = unwatched,
     memoryless: bool = False,
+    residual: ResidualNetwork | None = None,
 ) -> Registrations:
     """Register the moving images (N, H, H) to the fixed ones, batch by batch.
 
     Greedy actions until the value reaches ``threshold``; there the look-ahead, if wanted, gives the pose.
     A pair whose value never reaches it gets, after ``maximum_steps``, the pose of its highest value.
     ``watch`` is told of every step: its number, the walk of the pairs that go on, and their values (B,).
-    A network that judges its distance goes on until it is as near as it gets (see ``settle``), from several
-    starts if need be; it stopped if its value, -D, reached ``threshold``. The memory of a
-    ``memoryless`` agent is emptied before every step, which shows what it is worth (§5.1).
+    The memory of a ``memoryless`` agent is emptied before every step, which shows what it is worth (§5.1).
+    With a ``residual`` network the agent only leads near, from several starts if need be (see ``settle``).
+    Then the value is -D as predicted, and a pair counts as stopped where D is at most ``SUCCESS_PX``.
     """
     rng = np.random.default_rng([settings.seed, seed])
-    register_batch = _settle_from_several_starts if network.judges else _stop_at_threshold
     parts = []
     for first in range(0, len(fixed), settings.batch):
         batch = slice(first, first + settings.batch)
         walk = Walk.start(network, fixed[batch], moving[batch], memoryless)
-        found, ready = register_batch(walk, threshold, settings, watch)
+        if residual:
+            parts.append(vars(_finish(walk, threshold, settings, residual, watch)).values())
+            continue
+        found, ready = _stop_at_threshold(walk, threshold, settings, watch)
         if lookahead and found.stopped.any():
             stopped = np.flatnonzero(found.stopped)
             found.pose[stopped] = look_ahead(ready.select(stopped), found.value[stopped], settings, rng)
@@ -269,86 +247,20 @@ def _stop_at_threshold(
     return Registrations(poses[end, cases], steps, values[end, cases], stopped), ready
 
 
-#: A predicted distance has fallen if it is lower than before by this much.
-FALL_PX = 0.01
-
-#: Poses count for the mean by this power of their predicted distance.
-DISTANCE_POWER = -4
-
-
-@dataclass
-class Settled:
-    """Where B cases settled."""
-
-    pose: Array  # (B, 4)
-    distance: Array  # (B,) the lowest predicted D
-    steps: NDArray[np.int64]  # (B,)
-    nearest: Walk  # at the state of the lowest predicted D
-
-    def select(self, chosen: NDArray) -> "Settled":
-        """Return the chosen cases only."""
-        return Settled(
-            self.pose[chosen], self.distance[chosen], self.steps[chosen], self.nearest.select(chosen)
-        )
-
-    def put(self, rows: NDArray, other: "Settled") -> None:
-        """Put other cases into these rows."""
-        self.pose[rows], self.distance[rows], self.steps[rows] = other.pose, other.distance, other.steps
-        self.nearest.put(rows, other.nearest)
-
-
-def settle(walk: Walk, settings: Inference, watch: Watch = unwatched) -> Settled:
-    """Walk until no case comes nearer.
-
-    A case ends when its lowest predicted D has not fallen for ``patience`` steps. Its pose is the mean of
-    where the truth was seen on the way; one seen from half the predicted D weighs sixteen times as much.
-    """
-    count = len(walk.pose)
-    nearest = walk.select(np.arange(count))
-    lowest, since, steps = np.full(count, np.inf), np.zeros(count, int), np.zeros(count, int)
-    values, poses = np.full((settings.maximum_steps + 1, count), -np.inf), []
-    active = np.arange(count)
-    for step in range(settings.maximum_steps + 1):
-        value = walk.look()
-        watch(step, walk, value)
-        values[step, active], steps[active] = value, step
-        poses.append(np.zeros((count, 4)))
-        poses[-1][active] = walk.goal()
-        since[active] = np.where(-value < lowest[active] - FALL_PX, 0, since[active] + 1)
-        nearer = np.flatnonzero(-value < lowest[active])
-        nearest.put(active[nearer], walk.select(nearer))
-        lowest[active] = np.minimum(lowest[active], -value)
-        goes_on = since[active] < settings.patience
-        if not goes_on.all():
-            walk, active = walk.select(np.flatnonzero(goes_on)), active[goes_on]
-        if not len(active):
-            break
-        walk.move()
-    weights = (-values[: len(poses)]) ** DISTANCE_POWER  # 0 where a case did not go
-    return Settled(mean_pose(np.stack(poses, 1), weights.T), lowest, steps, nearest)
-
-
-def _settle_from_several_starts(
-    walk: Walk, threshold: float, settings: Inference, watch: Watch
-) -> tuple[Registrations, Walk]:
-    """Settle from the identity; while the predicted D stays high, from one turned start after the other.
-
-    Returns the result, and the walk at the states of the lowest predicted D. The lowest D wins. A later start
-    is not tried where an earlier one led near: a head that is turned by a half looks nearly as right.
-    """
+def _finish(
+    walk: Walk, threshold: float, settings: Inference, residual: ResidualNetwork, watch: Watch
+) -> Registrations:
+    """Return where the residual network sees the truth from where the greedy agent stopped."""
     first = walk.select(np.arange(len(walk.pose)))
-    found = settle(walk, settings, watch)
-    for angle in settings.restarts_deg:
-        lost = np.flatnonzero(found.distance > settings.lost_px)
-        if not len(lost):
-            break
-        again = first.select(lost)
-        again.pose = np.tile([0.0, 0.0, angle, 1.0], (len(lost), 1))
-        other = settle(again, settings)
-        nearer = other.distance < found.distance[lost]
-        found.put(lost[nearer], other.select(np.flatnonzero(nearer)))
-    value = -found.distance
-    return Registrations(found.pose, found.steps, value, reached(value, threshold)), found.nearest
+
+    def approach(cases: NDArray, start: Array) -> tuple[Array, NDArray]:
+        again = first.select(cases)
+        again.pose = np.tile(start, (len(cases), 1))
+        found, _ = _stop_at_threshold(again, threshold, settings, watch)
+        return found.pose, found.steps
+
+    pose, distance, steps = settle(residual, walk.fixed, walk.moving, approach, settings)
+    return Registrations(pose, steps, -distance, distance <= SUCCESS_PX)
 
 
 def register_agent(
@@ -360,17 +272,24 @@ def register_agent(
     settings: Inference,
     lookahead: bool,
     memoryless: bool,
+    residual: str | None,
     seed: int,
 ) -> None:
-    """Register every case by a trained agent and write the table of registrations."""
+    """Register every case by a trained agent and write the table of registrations.
+
+    ``residual`` is the model file of the network that finishes it, if one does.
+    """
     torch.set_num_threads(1)
     network, _ = load_model(model, "agent")
     network.to(choose_device())
+    finisher = load_model(residual, "residual")[0].to(choose_device()) if residual else None
     level = Thresholds.read(threshold).of(lookahead)
     cases, cohort = read_table(perturbations), read_cohort(slices)
     fixed, moving = perturbed_pairs(cases, cohort)
     started = clock()
-    found = register(network, fixed, moving, level, settings, lookahead, seed, memoryless=memoryless)
+    found = register(
+        network, fixed, moving, level, settings, lookahead, seed, memoryless=memoryless, residual=finisher
+    )
     seconds = (clock() - started) / len(cases)
     status = np.where(found.stopped, "registered", "step_limit")
     table = registration_table(cases, found.pose, cohort, found.steps, seconds, status)

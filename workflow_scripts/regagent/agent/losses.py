@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regagent.agent.distance import distance_loss, rest_loss
 from regagent.agent.returns import advantages, rescale, unscale
 from regagent.agent.rewards import paper_reward, potential_reward
 from regagent.agent.rollout import Rollout
@@ -65,15 +64,6 @@ def _potential_advantages(
     return advantage, 0.5 * F.mse_loss(rollout.values[..., 0], values[:-1] + advantage)
 
 
-def _judging_loss(rollout: Rollout, settings: Agent) -> Tensor | float:
-    """Return the weighted loss of the predicted way to the truth of a network that judges, else 0."""
-    if rollout.distance_logits is None or rollout.rest is None or rollout.true_rest is None:
-        return 0.0
-    loss = distance_loss(rollout.distance_logits, rollout.before).mean()
-    rest = rest_loss(rollout.rest, rollout.true_rest, rollout.before).mean()
-    return settings.judging_weight * (loss + settings.rest_weight * rest)
-
-
 def _reduced(mean: Tensor, rollout: Rollout, settings: Agent) -> Tensor:
     """Return the loss of an update as the settings want it: the mean over its T × B steps, or the sum."""
     return mean * rollout.actions.numel() if settings.reduction == "sum" else mean
@@ -104,8 +94,7 @@ def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress:
         rewards = _potential_rewards(rollout, settings)
         advantage, value_loss = _potential_advantages(rollout, taken(rewards), settings)
         known = rewards if settings.all_actions else torch.zeros_like(rewards)
-        if not settings.judging_weight:
-            stopping_loss = _paper_advantages(rollout, settings, settings.stopping_discount, bonus)[1]
+        stopping_loss = _paper_advantages(rollout, settings, settings.stopping_discount, bonus)[1]
     rest = advantage - taken(known)
     spread: Tensor | float = 1.0
     if settings.normalise_advantages:
@@ -117,7 +106,6 @@ def reinforcement_loss(rollout: Rollout, settings: ReinforcementAgent, progress:
         - settings.entropy_weight * entropy
         + settings.value_weight * value_loss
         + settings.stopping_weight * progress * stopping_loss
-        + _judging_loss(rollout, settings)
     )
     return _reduced(loss, rollout, settings)
 
@@ -133,5 +121,4 @@ def supervised_loss(rollout: Rollout, settings: SupervisedAgent, progress: float
     best = torch.softmax(-candidates / temperature, -1) if temperature else candidates.argmin(-1)
     policy = F.cross_entropy(rollout.logits.flatten(0, 1), best)
     stopping_loss = _paper_advantages(rollout, settings, settings.stopping_discount, None)[1]
-    loss = policy + settings.stopping_weight * progress * stopping_loss + _judging_loss(rollout, settings)
-    return _reduced(loss, rollout, settings)
+    return _reduced(policy + settings.stopping_weight * progress * stopping_loss, rollout, settings)

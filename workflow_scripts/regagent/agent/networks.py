@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regagent.agent.distance import BINS, expected_distance
+from regagent.agent.distance import BINS
 from regagent.agent.returns import unscale
 from regagent.geometry import ACTIONS, PAPER_SIZES
 from regagent.jobs import DETERMINISTIC
@@ -64,25 +64,27 @@ class Features(nn.Sequential):
             return super().forward(states).float()
 
 
-def convolutions(size: int) -> Features:
+def convolutions(size: int, width: int = 1) -> Features:
     """Return layers 1 to 4 of Table 1: states (B, 32, H/4, H/4) to features (B, 256), eLU after each.
+
+    Layers 1 to 3 have ``width`` times the channels of Table 1.
 
     Orthogonal weights keep what differs between two states visible at the top: under PyTorch's own
     initial weights it shrinks by a factor of twenty on the way, and learning starts much later.
     """
     stem = nn.Sequential(
-        BlockConvolution(2, 16, kernel_size=8, stride=BLOCK),
+        BlockConvolution(2, 16 * width, kernel_size=8, stride=BLOCK),
         nn.ELU(inplace=True),
-        nn.Conv2d(16, 16, kernel_size=4, stride=2),
+        nn.Conv2d(16 * width, 16 * width, kernel_size=4, stride=2),
         nn.ELU(inplace=True),
-        nn.Conv2d(16, 32, kernel_size=4),
+        nn.Conv2d(16 * width, 32 * width, kernel_size=4),
         nn.MaxPool2d(2),  # before the eLU, with which it commutes: a quarter of the exponentials
         nn.ELU(inplace=True),
         nn.Flatten(),
     )
     with torch.no_grad():
-        width = stem(torch.zeros(1, 2 * BLOCK**2, size // BLOCK, size // BLOCK)).shape[1]
-    layers = Features(*stem, nn.Linear(width, 256), nn.ELU(inplace=True))
+        count = stem(torch.zeros(1, 2 * BLOCK**2, size // BLOCK, size // BLOCK)).shape[1]
+    layers = Features(*stem, nn.Linear(count, 256), nn.ELU(inplace=True))
     for layer in layers:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.orthogonal_(layer.weight, 2**0.5)
@@ -96,8 +98,6 @@ class Outputs(NamedTuple):
     logits: Tensor  # (B, A) of the policy over the actions
     values: Tensor  # (B, V)
     memory: Tensor  # (B, 2, 256) for the next step, (B, 2, 0) without an LSTM
-    distance: Tensor | None  # (B, K) logits of D over its bins, of a network that judges
-    rest: Tensor | None  # (B, 4) the rest of the way, of such a network (see ``agent.distance``)
 
 
 class AgentNetwork(nn.Module):
@@ -105,8 +105,7 @@ class AgentNetwork(nn.Module):
 
     With ``values=2`` the network has two values: the critic of the training reward, and a value that is
     trained on the paper's return and tells when to stop. The last value is always the one to stop by; a
-    ``rescaled`` network holds it on a compressed scale (see ``returns.rescale``). A network that ``judges``
-    also predicts its distance D to the truth (see ``agent.distance``).
+    ``rescaled`` network holds it on a compressed scale (see ``returns.rescale``).
     """
 
     def __init__(
@@ -116,7 +115,6 @@ class AgentNetwork(nn.Module):
         size: int = IMAGE_SIZE,
         rescaled: bool = False,
         action_sizes: tuple[float, ...] = PAPER_SIZES,
-        judges: bool = False,
     ):
         super().__init__()
         self.arguments = {
@@ -125,7 +123,6 @@ class AgentNetwork(nn.Module):
             "size": size,
             "rescaled": rescaled,
             "action_sizes": action_sizes,
-            "judges": judges,
         }
         self.rescaled, self.action_sizes = rescaled, action_sizes
         self.features = convolutions(size)
@@ -134,8 +131,6 @@ class AgentNetwork(nn.Module):
         width = 256 if self.lstm else 128
         self.policy = nn.Linear(width, len(ACTIONS) * len(action_sizes))
         self.value = nn.Linear(width, values)
-        self.distance = nn.Linear(width, BINS) if judges else None
-        self.rest = nn.Linear(width, 4) if judges else None
         for weight in self.lstm.parameters() if self.lstm else ():
             nn.init.orthogonal_(weight) if weight.ndim == 2 else nn.init.zeros_(weight)
         nn.init.orthogonal_(self.policy.weight, 0.01)
@@ -156,18 +151,10 @@ class AgentNetwork(nn.Module):
         else:
             x, cell = self.lstm(features, memory.unbind(1))
             memory = torch.stack([x, cell], 1)
-        distance, rest = (head(x) if head else None for head in (self.distance, self.rest))
-        return Outputs(self.policy(x), self.value(x), memory, distance, rest)
-
-    @property
-    def judges(self) -> bool:
-        """Whether the network predicts its distance D to the truth."""
-        return self.distance is not None
+        return Outputs(self.policy(x), self.value(x), memory)
 
     def value_to_stop_by(self, outputs: Outputs) -> Tensor:
-        """Return the value to stop by (B,): in the paper's units, or of a network that judges, -D."""
-        if outputs.distance is not None:
-            return -expected_distance(outputs.distance)
+        """Return the value to stop by (B,) in the paper's units."""
         value = outputs.values[..., -1]
         return unscale(value) if self.rescaled else value
 
@@ -190,6 +177,21 @@ class RegressionNetwork(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """Return (B, 4): tx px, ty px, angle degrees, log scale of states (B, 32, H/4, H/4)."""
         return self.pose(self.features(states)) * self.units
+
+
+class ResidualNetwork(nn.Module):
+    """Predicts how far a pose is from the truth, and the rest of the way: wider convolutions, no memory."""
+
+    def __init__(self, size: int = IMAGE_SIZE, width: int = 2):
+        super().__init__()
+        self.arguments = {"size": size, "width": width}
+        self.features = convolutions(size, width)
+        self.distance, self.rest = nn.Linear(256, BINS), nn.Linear(256, 4)
+
+    def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (B, K) of D and rests (B, 4) of states (B, 32, H/4, H/4); see ``agent.distance``."""
+        features = self.features(states)
+        return self.distance(features), self.rest(features)
 
 
 def choose_device() -> torch.device:

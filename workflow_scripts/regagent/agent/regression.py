@@ -1,6 +1,7 @@
-"""Pure SL: a network that gives the transform in one shot (§4), or in a few, each from where the last led."""
+"""Pure SL, which gives the transform in one shot (§4), and the training of every regressor."""
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,26 @@ from torch import Tensor, nn
 
 from regagent.agent.checkpoints import fingerprint, load_model, save_model
 from regagent.agent.environment import observe
-from regagent.agent.networks import RegressionNetwork, choose_device, precision, to_blocks, to_states
+from regagent.agent.networks import (
+    RegressionNetwork,
+    ResidualNetwork,
+    choose_device,
+    precision,
+    to_blocks,
+    to_states,
+)
 from regagent.agent.record import TrainingRecord
-from regagent.evaluation.registrations import registration_table
+from regagent.agent.residual import Residuals, register_alone
+from regagent.evaluation.registrations import SUCCESS_PX, registration_table
 from regagent.files import UserError, read_table, write_table
-from regagent.geometry import compose, invert
-from regagent.images import Image, warp_images
+from regagent.geometry import invert
+from regagent.images import Image
 from regagent.jobs import clock
-from regagent.pairs.augmentation import augment_pairs
-from regagent.pairs.perturbations import Images, perturbed_pairs, poses_on_the_way, sample_perturbations
+from regagent.pairs.augmentation import draw_pairs
+from regagent.pairs.perturbations import Images, perturbed_pairs, sample_perturbations
 from regagent.pairs.slices import read_cohort
 from regagent.pairs.training_pairs import Pairs, read_pairs
-from regagent.settings import PerturbationRange, Regressor
+from regagent.settings import Inference, PerturbationRange, Regressor, RegressorSettings
 
 logger = logging.getLogger("regagent")
 
@@ -33,45 +42,44 @@ COLUMNS = ("step", "seconds", "loss")  # the loss is their mean
 CASES_PER_PAIR = 4
 
 
-class _Cases:
-    """Freshly perturbed, augmented pairs, on the device of the generator."""
+class OneShot:
+    """What pure SL learns: the pose of freshly perturbed, augmented pairs, from one look."""
+
+    clip = math.inf
 
     def __init__(
         self, pairs: Pairs, ranges: PerturbationRange, settings: Regressor, generator: torch.Generator
     ):
         self.ranges, self.settings, self.generator = ranges, settings, generator
         self.pool = pairs.tensors(generator.device)
+        self.network = RegressionNetwork(pairs.size).to(generator.device)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, settings.steps)
 
-    def draw(self, seed: int) -> tuple[Tensor, Tensor]:
-        """Return the states (B, 32, H/4, H/4) and true parameters (B, 4) of the batch that the seed gives."""
-        generator, count = self.generator.manual_seed(seed), self.settings.batch
-        device = generator.device
-        drawn = torch.randint(
-            len(self.pool[0]), (-(-count // CASES_PER_PAIR),), generator=generator, device=device
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Return states (B, 32, H/4, H/4) and their true parameters (B, 4)."""
+        generator, count = self.generator, self.settings.batch
+        fixed, aligned, _ = draw_pairs(
+            self.pool, count, CASES_PER_PAIR, self.settings.augmentation, generator
         )
-        mr, ct, points = (array[drawn] for array in self.pool)
-        mr, ct, _ = augment_pairs(mr, ct, points, self.settings.augmentation, generator)
-        fixed, aligned = (images.repeat_interleave(CASES_PER_PAIR, 0)[:count] for images in (mr, ct))
-        uniform = torch.rand(count, 4, generator=generator, device=device, dtype=torch.float64)
+        uniform = torch.rand(count, 4, generator=generator, device=generator.device, dtype=torch.float64)
         perturbation = sample_perturbations(uniform, self.ranges)
-        moving, pose, target = aligned, perturbation, invert(perturbation)
-        if self.settings.exploring_starts:
-            # What a later shot sees: the perturbed image, at a pose on the way to the truth.
-            draws = (
-                torch.rand(count, n, generator=generator, device=device, dtype=target.dtype) for n in (1, 4)
-            )
-            moving = warp_images(aligned, perturbation)
-            pose = poses_on_the_way(perturbation, self.settings.exploring_starts, *draws)
-            target = compose(target, invert(pose))
+        target = invert(perturbation)
         target[:, 3] = target[:, 3].log()
-        return observe(to_blocks(fixed), moving, pose), target.float()
+        return observe(to_blocks(fixed), aligned, perturbation), target.float()
+
+    def loss(self) -> Tensor:
+        """Return the mean squared error of the four parameters of a batch, each in units of the network."""
+        states, target = self.draw()
+        units = self.network.units
+        return F.mse_loss(self.network(states) / units, target / units)
 
 
 def train_regressor(
     slices: list[str],
     split: str,
     ranges: PerturbationRange,
-    settings: Regressor,
+    settings: RegressorSettings,
     seed: int,
     variant: str,
     state: str,
@@ -80,12 +88,11 @@ def train_regressor(
     output_training: str,
     threads: int = 1,
 ) -> None:
-    """Train pure SL on the training patients; write its model file and its losses.
+    """Train pure SL, or a residual regressor, on the training patients; write its model file and its losses.
 
-    The loss is the mean squared error of the four parameters, each in units of the network. The folder
-    ``state`` holds the growing record, its curves and its checkpoints (see ``TrainingRecord``). A training
-    that was killed goes on from the last checkpoint, if the ``version`` of the code is still the same; one
-    that ended leaves none. Raises ``UserError`` if the gradient is not finite.
+    The folder ``state`` holds the growing record, its curves and its checkpoints (see ``TrainingRecord``). A
+    training that was killed goes on from the last checkpoint, if the ``version`` of the code is still the
+    same; one that ended leaves none. Raises ``UserError`` if the gradient is not finite.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -93,12 +100,14 @@ def train_regressor(
     device = choose_device()
     kind = precision(device.type)
     logger.info("%s: %d pairs on %s, convolutions in %s", variant, len(pairs), device, kind)
-    network = RegressionNetwork(pairs.size).to(device)
-    optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+    generator = torch.Generator(device)
+    task: OneShot | Residuals
+    if isinstance(settings, Regressor):
+        task = OneShot(pairs, ranges, settings, generator)
+    else:
+        task = Residuals(pairs, settings, generator)
     mark = fingerprint(pairs, device, version, settings.model_dump(), ranges.model_dump(), seed)
-    cases = _Cases(pairs, ranges, settings, torch.Generator(device))
-    parts: dict[str, Any] = {"network": network, "optimiser": optimiser, "schedule": schedule}
+    parts: dict[str, Any] = {name: getattr(task, name) for name in ("network", "optimiser", "schedule")}
     record = TrainingRecord(state, mark, variant, settings.steps, settings.checkpoint_seconds, COLUMNS)
     losses: list[float] = []  # of the row that is not yet full
     if record.saved:
@@ -107,12 +116,11 @@ def train_regressor(
             part.load_state_dict(record.saved[name])
 
     for step in range(record.step, settings.steps):
-        states, target = cases.draw(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
-        predicted = network(states)
-        loss = F.mse_loss(predicted / network.units, target / network.units)
-        optimiser.zero_grad()
+        generator.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
+        loss = task.loss()
+        task.optimiser.zero_grad()
         loss.backward()
-        norm = nn.utils.get_total_norm(p.grad for p in network.parameters() if p.grad is not None)
+        norm = nn.utils.clip_grad_norm_(task.network.parameters(), task.clip)
         # Both in one tensor, as an accelerator is waited for once then.
         loss_value, norm_value = torch.stack([loss.detach(), norm]).tolist()
         if not np.isfinite(norm_value):
@@ -120,9 +128,9 @@ def train_regressor(
                 f"{variant}: the gradient is not finite (loss {loss_value:.4g}) at step {step};"
                 " try a smaller learning_rate"
             )
-        rate = float(schedule.get_last_lr()[0])
-        optimiser.step()
-        schedule.step()
+        rate = float(task.schedule.get_last_lr()[0])
+        task.optimiser.step()
+        task.schedule.step()
 
         losses.append(loss_value)
         rows, done = [], step + 1
@@ -133,49 +141,49 @@ def train_regressor(
         if record.checkpoint_is_due():
             record.save(losses=losses, **{name: part.state_dict() for name, part in parts.items()})
 
-    save_model(network, output_model, variant=variant, seed=seed, settings=settings.model_dump())
+    save_model(task.network, output_model, variant=variant, seed=seed, settings=settings.model_dump())
     record.finish(output_training)
 
 
 @torch.no_grad()
 def regress(
-    network: RegressionNetwork,
-    fixed: Image | Images,
-    moving: Image | Images,
-    iterations: int = 1,
-    batch: int = 64,
+    network: RegressionNetwork, fixed: Image | Images, moving: Image | Images, batch: int = 64
 ) -> np.ndarray:
-    """Return the poses (N, 4) of pairs of images (N, H, H), found in so many shots."""
+    """Return the poses (N, 4) of pairs of images (N, H, H), found in one shot."""
     device = network.units.device
     poses = []
     for first in range(0, len(fixed), batch):
         part = slice(first, first + batch)
-        moved, still = (torch.from_numpy(images[part]).to(device) for images in (moving, fixed))
-        blocks = to_blocks(still)
-        pose = _shot(network, to_states(to_blocks(moved), blocks))
-        for _ in range(iterations - 1):
-            states = observe(blocks, moved, torch.as_tensor(pose, device=device))
-            pose = compose(_shot(network, states), pose)
-        poses.append(pose)
-    return np.concatenate(poses)
-
-
-def _shot(network: RegressionNetwork, states: Tensor) -> np.ndarray:
-    """Return the poses (B, 4) that the network gives of states."""
-    pose = network(states).double().cpu().numpy()
+        images = (torch.from_numpy(images[part]).to(device) for images in (moving, fixed))
+        poses.append(network(to_states(*map(to_blocks, images))).double().cpu().numpy())
+    pose = np.concatenate(poses)
     pose[:, 3] = np.exp(pose[:, 3])
     return pose
 
 
-def register_regressor(perturbations: str, slices: list[str], model: str, output: str) -> None:
-    """Register every case in the ``iterations`` of its settings, and write the table of registrations."""
+def register_regressor(
+    perturbations: str, slices: list[str], model: str, learner: str, settings: Inference, output: str
+) -> None:
+    """Register every case and write the table of registrations.
+
+    Pure SL (``learner`` 'regression') does it in one shot, and every case counts as registered. A residual
+    regressor ('residual') settles from several starts; a case counts where it predicts a D of at most
+    ``SUCCESS_PX``.
+    """
     torch.set_num_threads(1)
-    network, facts = load_model(model, "regression")
-    iterations = facts["settings"]["iterations"]
-    network.to(choose_device())
     cases, cohort = read_table(perturbations), read_cohort(slices)
     fixed, moving = perturbed_pairs(cases, cohort)
+    network: RegressionNetwork | ResidualNetwork
+    if learner == "residual":
+        network = load_model(model, "residual")[0].to(choose_device())
+    else:
+        network = load_model(model, "regression")[0].to(choose_device())
     started = clock()
-    pose = regress(network, fixed, moving, iterations)
+    if isinstance(network, ResidualNetwork):
+        pose, distance, steps = register_alone(network, fixed, moving, settings)
+        status = np.where(distance <= SUCCESS_PX, "registered", "step_limit")
+    else:
+        pose = regress(network, fixed, moving)
+        steps, status = np.ones(len(cases), int), np.full(len(cases), "registered")
     seconds = (clock() - started) / len(cases)
-    write_table(registration_table(cases, pose, cohort, iterations, seconds, "registered"), output)
+    write_table(registration_table(cases, pose, cohort, steps, seconds, status), output)

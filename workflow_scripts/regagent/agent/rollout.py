@@ -9,7 +9,6 @@ from torch import Tensor
 from regagent.agent.environment import Episodes, rows_where
 from regagent.agent.networks import AgentNetwork
 from regagent.agent.rewards import paper_reward
-from regagent.geometry import compose, invert
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,6 @@ class Rollout:
     final_values: Tensor  # (B, V) values of the state after the last step
     terminal_values: Tensor  # (K, V) values of K states, with graph
     terminal: Tensor  # (K,) true for those of them at which an episode terminated
-    # Of a network that judges, before each action, the first two with graph:
-    distance_logits: Tensor | None = None  # (T, B, bins) of D
-    rest: Tensor | None = None  # (T, B, 4) as predicted
-    true_rest: Tensor | None = None  # (T, B, 4) as a pose
 
     @property
     def ended(self) -> Tensor:
@@ -76,13 +71,11 @@ class Actor:
         """Take ``length`` steps in every episode; episodes that end start anew."""
         episodes = self.episodes
         self.memory = self.memory.detach()
-        outputs, actions, steps, truncation_values, counts, rests = [], [], [], [], [], []
+        outputs, actions, steps, truncation_values, counts = [], [], [], [], []
         terminal = [(self.states[:0], self.memory[:0], self.steps[:0].bool())]
         for _ in range(length):
             said = self.network(self.states, self.memory)
             self.memory = said.memory
-            if said.rest is not None:
-                rests.append(invert(compose(episodes.pose, episodes.perturbation)))
             chosen = choose(said.logits)
             step = episodes.step(chosen)
             self.steps = self.steps + 1
@@ -110,7 +103,6 @@ class Actor:
             column = torch.stack([getattr(step, name) for step in steps])
             return column.float() if column.is_floating_point() else column
 
-        judged = [said.distance for said in outputs if said.distance is not None]
         last_states, last_memory, reached = map(torch.cat, zip(*terminal, strict=True))
         rollout = Rollout(
             logits=torch.stack([said.logits for said in outputs]),
@@ -125,9 +117,6 @@ class Actor:
             final_values=self._look(self.states, self.memory),
             terminal_values=self.network(last_states, last_memory).values,
             terminal=reached,
-            distance_logits=torch.stack(judged) if judged else None,
-            rest=torch.stack([said.rest for said in outputs]) if judged else None,
-            true_rest=torch.stack(rests) if judged else None,
         )
         self._record(rollout, *map(torch.stack, zip(*counts, strict=True)))
         return rollout

@@ -39,6 +39,26 @@ def augment_pairs(
     return new_mr, new_ct, _forward(points, matrix, field)
 
 
+def draw_pairs(
+    pool: tuple[Tensor, Tensor, Tensor],
+    count: int,
+    per_pair: int,
+    settings: Augmentation,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``count`` pairs drawn from a pool of MR, CT (M, H, H) and points (M, N, 2), each augmented.
+
+    Every ``per_pair`` of them in a row are the same one.
+    """
+    drawn = torch.randint(
+        len(pool[0]), (-(-count // per_pair),), generator=generator, device=generator.device
+    )
+    mr, ct, points = (array[drawn] for array in pool)
+    pairs = augment_pairs(mr, ct, points, settings, generator)
+    mr, ct, points = (array.repeat_interleave(per_pair, 0)[:count] for array in pairs)
+    return mr, ct, points
+
+
 class _Draw:
     """Draws random numbers for B pairs at once."""
 

@@ -6,12 +6,22 @@ from regagent.methods import (
     CONVENTIONAL,
     FIGURE4_METHODS,
     FIGURE5_PANELS,
+    FINE,
     LOOKAHEAD,
     NO_AGENT,
     PROPOSED,
+    REFINED,
     variant_of,
 )
-from regagent.settings import Model, Pretrained, Regressor, ReinforcementAgent, Settings, SupervisedAgent
+from regagent.settings import (
+    Model,
+    Pretrained,
+    Regressor,
+    ReinforcementAgent,
+    ResidualRegressor,
+    Settings,
+    SupervisedAgent,
+)
 
 #: The two sets of perturbed test pairs (§4).
 SETS = ("E1", "E2")
@@ -25,19 +35,23 @@ class Plan:
     Every list keeps the order of the settings. ``trained``: the variants that Table 2 and Figure 5 need.
     ``calibrated``: the agents among them, which get stop thresholds. ``imported``: agents of other runs.
     ``exported``: the agents that other cohorts can use; the run tests these with look-ahead, so that their
-    accuracy is known. ``figure4``, ``figure5``: the methods and the variants that these figures can show.
-    ``families``: {method: its panel in the figures that compare all methods}. ``sets``: all sets of cases.
+    accuracy is known. ``finishers``: the residual regressors, one of which finishes agents. ``figure4``,
+    ``figure5``: the methods and the variants that these figures can show. ``families``: {method: its panel in
+    the figures that compare all methods}. ``sets``: all sets of cases.
     """
 
     def __init__(self, settings: Settings):
         self.settings = settings
         self.reinforced = self._of_kind(ReinforcementAgent)
         self.supervised = self._of_kind(SupervisedAgent)
-        self.regressors = self._of_kind(Regressor)
+        self.finishers = self._of_kind(ResidualRegressor)
+        self.regressors = [*self._of_kind(Regressor), *self.finishers]
         self.pretrained = self._of_kind(Pretrained)
         self.agents = [*self.reinforced, *self.supervised]
 
         needed = set(map(variant_of, settings.methods)) & settings.variants.keys()
+        if any(method.removesuffix(REFINED).endswith(FINE) for method in settings.methods):
+            needed |= set(self.finishers)
         panels = {variant for panel in FIGURE5_PANELS.values() for variant in panel.variants}
         # If no method needs a training, none is done for Figure 5 alone.
         trains = bool(needed - set(self.pretrained))
@@ -70,6 +84,10 @@ class Plan:
         """Return the seeds of a method or variant: those of its trainings, or only 0 without training."""
         untrained = (*CONVENTIONAL, *self.pretrained)
         return [0] if variant_of(method) in untrained else self.settings.seeds
+
+    def finisher(self, seed: int) -> str:
+        """Return the model that finishes an agent of this seed; an agent from elsewhere has the seed 0."""
+        return self.results(f"models/{self.finishers[0]}/seed{seed or self.settings.seeds[0]}/model.pt")
 
     def registrations(self, methods: Iterable[str], sets: Iterable[str] = SETS) -> list[str]:
         """Return the tables of registered cases of these methods, one for each seed and set."""

@@ -10,11 +10,14 @@ from regagent.settings.variants import (
     AgentSettings,
     Pretrained,
     Regressor,
+    RegressorSettings,
     ReinforcementAgent,
+    ResidualRegressor,
     StopThresholds,
     SupervisedAgent,
     Variant,
     agent_settings,
+    regressor_settings,
 )
 
 __all__ = [
@@ -32,7 +35,9 @@ __all__ = [
     "Preregistration",
     "Pretrained",
     "Regressor",
+    "RegressorSettings",
     "ReinforcementAgent",
+    "ResidualRegressor",
     "Search",
     "Settings",
     "Slices",
@@ -44,4 +49,5 @@ __all__ = [
     "load",
     "models",
     "agent_settings",
+    "regressor_settings",
 ]

@@ -56,11 +56,11 @@ class Inference(Model):
     rollouts start from, and where the V have both signs the pose may lie anywhere. `guarded`: V without that
     state, counted from the lowest V unless all are positive, so that the pose lies among the paths' ends."""
 
-    patience: Positive = 15
-    """An agent that predicts its distance D ends when its lowest D has not fallen for so many steps."""
+    looks: Positive = 4
+    """Number of looks of a residual regressor, each from where the last one saw the truth."""
 
     lost_px: PositiveFloat = 1.0
-    """Where the lowest predicted D is above this, in px, it starts again from other rotations."""
+    """Where the lowest D that it predicts is above this, in px, it starts again from other rotations."""
 
     restarts_deg: list[float] = [30.0, -30.0, 60.0, -60.0, 90.0, -90.0]
     """Rotations of these further starts in degrees, one after the other. The lowest predicted D counts."""

@@ -8,12 +8,12 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from regagent.files import UserError
-from regagent.methods import CONVENTIONAL, LOOKAHEAD, MEMORYLESS, REFINED, VARIANT_NAME, variant_of
+from regagent.methods import CONVENTIONAL, FINE, LOOKAHEAD, MEMORYLESS, REFINED, VARIANT_NAME, variant_of
 from regagent.settings.base import Model, Seed, models
 from regagent.settings.pairs import Perturbations, Slices
 from regagent.settings.patients import Cohort, Phantom, Preregistration, Split
 from regagent.settings.registration import Baselines, Calibration, Inference
-from regagent.settings.variants import Agent, Regressor, Variant
+from regagent.settings.variants import Agent, Regressor, ResidualRegressor, Variant
 
 #: What YAML may make of text without quotes. A bool is an int too, and so comes first.
 NOT_TEXT: dict[type | tuple[type, ...], str] = {bool: "truth value", (int, float): "number", date: "date"}
@@ -64,7 +64,8 @@ class Settings(Model):
     """Rows of Table 2 in their order. A row is `Initial`, `SIFT`, `Elastix`, one of the three that are not in
     the paper (`Multistart-Elastix`, `MI-search`, `SimpleITK`, see `baselines`) or the name of a variant. An
     agent's name with `-MC` adds the look-ahead. With `-memoryless`, which needs the network `CNN-LSTM`, the
-    agent's memory is emptied before every step. Any name with `+Elastix` adds a local Elastix registration
+    agent's memory is emptied before every step. With `-fine`, which needs one variant whose `learner` is
+    `residual`, that variant finishes the agent. Any name with `+Elastix` adds a local Elastix registration
     from that method's poses."""
 
     wide_methods: Annotated[list[str], AfterValidator(_distinct)] = []
@@ -83,11 +84,12 @@ class Settings(Model):
     @model_validator(mode="after")
     def _names_its_variants(self) -> "Settings":
         for name in self.variants:
-            ends = name.endswith((LOOKAHEAD, MEMORYLESS))
+            ends = name.endswith((LOOKAHEAD, MEMORYLESS, FINE))
             if name in CONVENTIONAL or ends or not VARIANT_NAME.fullmatch(name):
                 raise ValueError(
-                    f"variants: {name!r}: expected letters, digits, - and _, no ending {LOOKAHEAD} or"
-                    f" {MEMORYLESS} (they say how an agent registers) and none of {', '.join(CONVENTIONAL)}"
+                    f"variants: {name!r}: expected letters, digits, - and _, no ending {LOOKAHEAD},"
+                    f" {MEMORYLESS} or {FINE} (they say how an agent registers) and none of"
+                    f" {', '.join(CONVENTIONAL)}"
                 )
         return self
 
@@ -101,11 +103,17 @@ class Settings(Model):
             if variant is None:
                 known = ", ".join([*CONVENTIONAL, *self.variants])
                 raise ValueError(
-                    f"methods: unknown variant {method!r}; known are {known}, agents also with {LOOKAHEAD}"
-                    f" or {MEMORYLESS}, and all of them with {REFINED}"
+                    f"methods: unknown variant {method!r}; known are {known}, agents also with {LOOKAHEAD},"
+                    f" {MEMORYLESS} or {FINE}, and all of them with {REFINED}"
                 )
-            if start.endswith(LOOKAHEAD) and isinstance(variant, Regressor):
-                raise ValueError(f"methods: {method!r}: a regressor has no look-ahead")
+            if start.endswith((LOOKAHEAD, FINE)) and isinstance(variant, Regressor | ResidualRegressor):
+                raise ValueError(f"methods: {method!r}: a regressor has no {LOOKAHEAD} and no {FINE}")
+            finishers = [name for name, one in self.variants.items() if isinstance(one, ResidualRegressor)]
+            if start.endswith(FINE) and len(finishers) != 1:
+                raise ValueError(
+                    f"methods: {method!r}: expected one variant whose learner is 'residual', found"
+                    f" {', '.join(finishers) or 'none'}"
+                )
             if start.endswith(MEMORYLESS) and getattr(variant, "network", None) != "CNN-LSTM":
                 raise ValueError(
                     f"methods: {method!r}: only an agent that this run trains with the network CNN-LSTM has"

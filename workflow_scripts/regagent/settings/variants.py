@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, FiniteFloat, TypeAdapter
 
 from regagent.settings.base import Fraction, Model, NonNegative, Positive, PositiveFloat
-from regagent.settings.pairs import Augmentation
+from regagent.settings.pairs import Augmentation, PerturbationRange
 
 
 class StopThresholds(Model):
@@ -115,13 +115,6 @@ class Agent(Model):
     """Weight of the stopping value in the loss at the end of the training. It grows from 0, because at full
     weight from the start it would dominate the policy in the layers that both share."""
 
-    judging_weight: NonNegative = 0.0
-    """Weight in the loss with which the network learns to predict its distance D. Such an agent stops, and
-    chooses among several starts, by the predicted D instead of a stopping value. 0 is a network without."""
-
-    rest_weight: NonNegative = 5.0
-    """Weight, relative to that of D, with which such a network learns to predict the rest of the way."""
-
     thresholds: StopThresholds | None = None
     """The values at which the agent stops. `null` finds them on training pairs (`calibration`)."""
 
@@ -172,11 +165,8 @@ class ReinforcementAgent(Agent):
 
     @property
     def values(self) -> int:
-        """Two values, the critic of the shaped reward and the stopping value, or one that serves as both.
-
-        An agent that predicts its distance stops by that, and needs no stopping value.
-        """
-        return 2 if self.reward == "potential" and not self.judging_weight else 1
+        """Two values, the critic of the shaped reward and the stopping value, or one that serves as both."""
+        return 2 if self.reward == "potential" else 1
 
 
 class SupervisedAgent(Agent):
@@ -204,13 +194,6 @@ class Regressor(Model):
     learner: Literal["regression"]
     """`regression` is pure SL: a network that predicts the pose in a single step (§4)."""
 
-    iterations: Positive = 1
-    """Number of predictions, each of what the last one left (§4: 1)."""
-
-    exploring_starts: Fraction = 0.0
-    """Fraction of the training pairs that are seen from a pose on the way to the truth, as by a second
-    prediction."""
-
     steps: Positive = 6_000
     """Number of updates."""
 
@@ -219,6 +202,47 @@ class Regressor(Model):
 
     learning_rate: PositiveFloat = 1e-3
     """Learning rate of Adam at the start. It falls as a cosine."""
+
+    augmentation: Augmentation = Augmentation()
+    """Random variations of the training pairs."""
+
+    checkpoint_seconds: PositiveFloat = 60.0
+    """Time between two checkpoints in seconds."""
+
+
+class ResidualRegressor(Model):
+    """A network that predicts, from any pose, the rest of the way to the truth and its length D."""
+
+    learner: Literal["residual"]
+    """`residual` is a network that predicts, from any pose, the rest of the way to the truth and its length
+    D. It registers by itself, and finishes the agents whose names end in `-fine`."""
+
+    steps: Positive = 5_000
+    """Number of updates."""
+
+    batch: Positive = 128
+    """Number of states in an update."""
+
+    width: Positive = 2
+    """Layers 1 to 3 have so many times the channels of Table 1."""
+
+    near: Fraction = 0.6
+    """Fraction of the states within 3 px, 3° and 0.05 of scale of the truth."""
+
+    exploring_starts: Fraction = 0.75
+    """Fraction of the others that lie on the way to the truth instead of at the perturbed pose."""
+
+    starts: PerturbationRange = PerturbationRange(translation_px=30, rotation_deg=90)
+    """The perturbations of all states."""
+
+    learning_rate: PositiveFloat = 1e-3
+    """Highest learning rate of Adam. It falls linearly to 0."""
+
+    warmup_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """Fraction of the training over which the learning rate rises."""
+
+    gradient_clip: PositiveFloat = 1.0
+    """Largest norm of a gradient."""
 
     augmentation: Augmentation = Augmentation()
     """Random variations of the training pairs."""
@@ -238,7 +262,8 @@ class Pretrained(Model):
 
 
 AgentSettings = ReinforcementAgent | SupervisedAgent
-Variant = Annotated[AgentSettings | Regressor | Pretrained, Field(discriminator="learner")]
+RegressorSettings = Regressor | ResidualRegressor
+Variant = Annotated[AgentSettings | RegressorSettings | Pretrained, Field(discriminator="learner")]
 
 
 def agent_settings(settings: Mapping[str, Any]) -> AgentSettings:
@@ -247,3 +272,8 @@ def agent_settings(settings: Mapping[str, Any]) -> AgentSettings:
     Raises pydantic's ``ValidationError``.
     """
     return TypeAdapter(Annotated[AgentSettings, Field(discriminator="learner")]).validate_python(settings)
+
+
+def regressor_settings(settings: Mapping[str, Any]) -> RegressorSettings:
+    """Return a regressor's entry of ``variants``, as ``agent_settings`` returns an agent's."""
+    return TypeAdapter(Annotated[RegressorSettings, Field(discriminator="learner")]).validate_python(settings)

@@ -1,0 +1,151 @@
+"""The residual regressor: what it learns from, its looks, its starts, and the agents that it finishes."""
+
+import numpy as np
+import pytest
+import torch
+from agents import PLAIN, RANGES, make_pairs
+
+from regagent.agent import inference, regression, residual
+from regagent.agent.checkpoints import load_model
+from regagent.agent.inference import register
+from regagent.agent.networks import AgentNetwork, ResidualNetwork, to_blocks
+from regagent.agent.residual import Residuals, look, look_closely, register_alone, settle
+from regagent.geometry import IDENTITY, compose, displacement, invert
+from regagent.settings import Inference, ResidualRegressor
+
+#: The truth of three pairs: near, farther off, and turned too far to be seen from the identity.
+TRUTH = np.array([[2.0, -1.0, 3.0, 1.02], [12.0, -7.0, 20.0, 1.1], [3.0, 2.0, 75.0, 1.0]])
+POINTS = np.random.default_rng(0).uniform(-40, 40, (3, 30, 2))
+
+
+@pytest.fixture
+def sighted(monkeypatch):
+    """Let a look see nine tenths of the way to the truth, and D, unless the pair is turned by 50° or more."""
+    seen = []
+
+    def look(network, fixed, moving, pose):
+        numbers = moving[:, 0, 0].long().numpy()
+        seen.append(len(pose))
+        rest = compose(TRUTH[numbers], invert(pose))
+        far = np.abs(rest[:, 2]) > 50
+        step = np.where(far[:, None], IDENTITY, IDENTITY + 0.9 * (rest - IDENTITY))
+        return compose(step, pose), np.where(far, 30.0, displacement(rest, POINTS[numbers]) + 1e-6)
+
+    monkeypatch.setattr(residual, "look", look)
+    return seen
+
+
+@pytest.fixture
+def images():
+    """Pairs of images; the first pixel of each moving one is its number."""
+    moving = torch.zeros(3, 168, 168)
+    moving[:, 0, 0] = torch.arange(3.0)
+    return moving.numpy().copy(), moving.numpy()
+
+
+def error_of(pose):
+    count = len(pose)
+    return displacement(compose(pose, invert(TRUTH[:count])), POINTS[:count])
+
+
+def test_the_rest_leads_to_the_truth_and_d_is_the_landmark_error():
+    settings = ResidualRegressor(learner="residual", batch=400, near=0.5, exploring_starts=0.0, **PLAIN)
+    task = Residuals(make_pairs(), settings, torch.Generator().manual_seed(0))
+    perturbed, seen = [], {}
+
+    def observe(fixed, moving, pose):
+        seen["pose"] = pose
+        return torch.zeros(len(pose), 32, 42, 42)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(residual, "observe", observe)
+        patch.setattr(residual, "warp_images", lambda images, pose: perturbed.append(pose) or images)
+        _, rest, distance = task.draw()
+    error = compose(seen["pose"], perturbed[0])
+    assert torch.allclose(compose(rest, error), torch.tensor(IDENTITY).expand(400, 4), atol=1e-9)
+    near = (error[:, :2].abs() <= 3).all(1) & (error[:, 2].abs() <= 3) & ((error[:, 3] - 1).abs() <= 0.05)
+    assert 0.4 < near.float().mean() < 0.6
+    assert torch.equal(seen["pose"][~near], torch.tensor(IDENTITY).expand((~near).sum(), 4))
+    points = task.pool[2]
+    assert all(torch.isclose(displacement(error[i], points), distance[i]).any() for i in range(400))
+
+
+def test_it_learns_the_rest_and_the_distance(monkeypatch, tmp_path):
+    pairs = make_pairs(2)
+    monkeypatch.setattr(regression, "read_pairs", lambda slices, split, subset: pairs)
+    settings = ResidualRegressor(learner="residual", steps=150, batch=32, width=1, near=1.0, **PLAIN)
+    model = tmp_path / "model.pt"
+    regression.train_regressor(
+        [], "", RANGES, settings, 1, "test", tmp_path / "state", "1", model, tmp_path / "training.csv"
+    )
+    network, facts = load_model(model, "residual")
+    assert network.arguments == {"size": 168, "width": 1} and facts["settings"]["near"] == 1.0
+    task = Residuals(pairs, settings, torch.Generator().manual_seed(9))
+    states, rest, distance = task.draw()
+    with torch.no_grad():
+        _, predicted = network(states)
+    # No better than no prediction at the start; shifts are told apart after these few steps.
+    assert np.corrcoef(predicted[:, 0], rest[:, 0])[0, 1] > 0.7 and distance.mean() > 0.5
+
+
+def test_a_look_is_of_the_pair_at_its_pose():
+    torch.manual_seed(0)
+    pairs, network = make_pairs(3), ResidualNetwork().eval()
+    fixed, moving = to_blocks(torch.tensor(pairs.mr)), torch.tensor(pairs.ct)
+    pose, distance = look(network, fixed, moving, TRUTH)
+    alone = [look(network, fixed[i : i + 1], moving[i : i + 1], TRUTH[i : i + 1]) for i in range(3)]
+    assert np.allclose(pose, np.concatenate([one[0] for one in alone]), atol=1e-3)
+    assert (
+        np.allclose(distance, np.concatenate([one[1] for one in alone]), rtol=1e-3) and (distance > 0).all()
+    )
+
+
+def test_looks_go_on_from_where_the_truth_was_seen(sighted, images):
+    moving = torch.tensor(images[1][:2])
+    first, _ = look_closely(None, None, moving, np.tile(IDENTITY, (2, 1)), 1)
+    fourth, nearest = look_closely(None, None, moving, np.tile(IDENTITY, (2, 1)), 4)
+    assert (error_of(fourth) < 0.1 * error_of(first)).all() and (nearest < 0.1).all()
+
+
+def test_a_lost_pair_is_found_from_another_start(sighted, images):
+    fixed, moving = images
+    pose, distance, steps = register_alone(ResidualNetwork(), fixed, moving, Inference(batch=2))
+    assert error_of(pose).max() < 0.2 and distance.max() < 0.2 and steps.tolist() == [4, 4, 4]
+    assert sighted[:4] == [2] * 4 and set(sighted[4:]) == {1}  # only the lost one starts again
+    pose, distance, _ = register_alone(ResidualNetwork(), fixed, moving, Inference(restarts_deg=[]))
+    assert error_of(pose)[:2].max() < 0.2 and distance[2] == 30 and np.array_equal(pose[2], IDENTITY)
+
+
+def test_an_agent_leads_near_and_is_finished(sighted, images, monkeypatch):
+    fixed, moving = images
+    starts = []
+
+    def walk(walk, threshold, settings, watch):
+        starts.append(walk.pose[0].tolist())
+        found = inference.Registrations(
+            walk.pose.copy(), np.full(len(walk.pose), 7), np.zeros(len(walk.pose)), walk.case > 9
+        )
+        return found, walk
+
+    monkeypatch.setattr(inference, "_stop_at_threshold", walk)
+    agent, finisher = AgentNetwork("CNN"), ResidualNetwork()
+    found = register(agent, fixed, moving, 0.0, Inference(), lookahead=False, residual=finisher)
+    assert error_of(found.pose).max() < 0.2 and found.stopped.all() and (found.value > -0.2).all()
+    assert found.steps.tolist() == [11, 11, 11]  # the agent's way, and four looks
+    assert starts[0] == IDENTITY.tolist() and starts[1] == [0, 0, 30, 1]
+    lost = register(agent, fixed, moving, 0.0, Inference(restarts_deg=[]), False, residual=finisher)
+    assert lost.stopped.tolist() == [True, True, False] and lost.value[2] == -30
+
+
+def test_the_nearest_start_wins(sighted, images):
+    fixed, moving = (torch.tensor(array) for array in images)
+    far = Inference(lost_px=1e-9, restarts_deg=[1.0, 2.0])
+    tried = []
+
+    def approach(cases, start):
+        tried.append(start[2])
+        off = TRUTH[cases] + np.array([start[2] - 2.0, 0, 0, 0])  # the third start is the truth itself
+        return off, np.full(len(cases), int(start[2]))
+
+    pose, _, steps = settle(None, fixed, moving, approach, far)
+    assert tried == [0, 1, 2] and error_of(pose).max() < 1e-9 and steps.tolist() == [6, 6, 6]

@@ -1,0 +1,161 @@
+"""The residual regressor: from any pose it predicts the rest of the way to the truth, and its length D.
+
+It looks, goes to where it saw the truth, and looks again: by itself, or from where an agent has led. While
+the D that it predicts stays high, it does so from other starts; the lowest D wins.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from regagent.agent.distance import distance_loss, expected_distance, rest_loss, rest_pose
+from regagent.agent.environment import observe
+from regagent.agent.networks import ResidualNetwork, to_blocks
+from regagent.geometry import IDENTITY, compose, displacement, invert, mean_pose
+from regagent.images import Image, warp_images
+from regagent.pairs.augmentation import draw_pairs
+from regagent.pairs.perturbations import Images, poses_on_the_way, sample_perturbations
+from regagent.pairs.training_pairs import Pairs
+from regagent.settings import Inference, ResidualRegressor
+
+Array = NDArray[np.float64]
+
+#: States of a batch that share one augmented pair.
+STATES_PER_PAIR = 8
+
+#: States near the truth differ from it by at most this much: px, px, degrees, scale.
+NEAR = (3.0, 3.0, 3.0, 0.05)
+
+#: Weight of D's loss relative to that of the rest.
+DISTANCE_WEIGHT = 0.1
+
+#: States that go through the convolutions at once: on a CPU as many as its cache holds.
+STATES_AT_ONCE = {"cpu": 32, "cuda": 1024}
+
+#: Looks count for the mean pose by this power of their predicted D.
+DISTANCE_POWER = -4
+
+#: Leads from a start, a pose (4,), to the poses (n, 4) of the cases of these numbers (n,), in steps (n,).
+Approach = Callable[[NDArray, Array], tuple[Array, NDArray]]
+
+
+class Residuals:
+    """What a residual regressor learns: the rest of the way of states near the truth and on the way to it."""
+
+    def __init__(self, pairs: Pairs, settings: ResidualRegressor, generator: torch.Generator):
+        self.settings, self.generator, self.clip = settings, generator, settings.gradient_clip
+        self.pool = pairs.tensors(generator.device)
+        self.network = ResidualNetwork(pairs.size, settings.width).to(generator.device)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
+
+    def _rate(self, step: int) -> float:
+        done = step / self.settings.steps
+        return min(1.0, done / self.settings.warmup_fraction) * (1.0 - done)
+
+    def draw(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return states (B, 32, H/4, H/4), the rests of their ways as poses (B, 4), and their D (B,)."""
+        settings, generator, count = self.settings, self.generator, self.settings.batch
+
+        def uniform(width: int) -> Tensor:
+            return torch.rand(count, width, generator=generator, device=generator.device, dtype=torch.float64)
+
+        fixed, aligned, points = draw_pairs(
+            self.pool, count, STATES_PER_PAIR, settings.augmentation, generator
+        )
+        perturbation = sample_perturbations(uniform(4), settings.starts)
+        on_the_way = poses_on_the_way(perturbation, settings.exploring_starts, uniform(1), uniform(4))
+        change = (2 * uniform(4) - 1) * uniform(1) * torch.tensor(NEAR, device=generator.device)
+        change[:, 3] += 1.0
+        near = compose(change, invert(perturbation))
+        pose = torch.where(uniform(1) < settings.near, near, on_the_way)
+        error = compose(pose, perturbation)
+        states = observe(to_blocks(fixed), warp_images(aligned, perturbation), pose)
+        return states, invert(error), displacement(error, points)
+
+    def loss(self) -> Tensor:
+        """Return the error of the rests of a batch, relative to D, and the cross-entropy of D's bins."""
+        states, rest, distance = self.draw()
+        logits, predicted = self.network(states)
+        of_distance = distance_loss(logits, distance).mean()
+        return rest_loss(predicted, rest, distance).mean() + DISTANCE_WEIGHT * of_distance
+
+
+@torch.no_grad()
+def look(network: ResidualNetwork, fixed: Tensor, moving: Tensor, pose: Array) -> tuple[Array, Array]:
+    """Return where the truth is seen from the poses (B, 4), as poses (B, 4), and the predicted D (B,) in px.
+
+    ``fixed`` (B, H/4, H/4, 16) are in blocks, ``moving`` are (B, H, H).
+    """
+    rests, distances = [], []
+    for first in range(0, len(pose), size := STATES_AT_ONCE[moving.device.type]):
+        part = slice(first, first + size)
+        there = torch.as_tensor(pose[part], device=moving.device)
+        logits, rest = network(observe(fixed[part], moving[part], there))
+        rests.append(rest_pose(rest))
+        distances.append(expected_distance(logits))
+    rest, distance = (torch.cat(parts).double().cpu().numpy() for parts in (rests, distances))
+    return compose(rest, pose), distance
+
+
+def look_closely(
+    network: ResidualNetwork, fixed: Tensor, moving: Tensor, pose: Array, looks: int
+) -> tuple[Array, Array]:
+    """Return where the truth is seen in so many looks, each from where the last one saw it, and the lowest D.
+
+    The pose (B, 4) is the mean of where each look saw it; a look from half the predicted D weighs sixteen
+    times as much. Images are those of ``look``.
+    """
+    poses, distances = [], []
+    for _ in range(looks):
+        pose, distance = look(network, fixed, moving, pose)
+        poses.append(pose)
+        distances.append(distance)
+    weights = np.stack(distances, 1) ** DISTANCE_POWER
+    return mean_pose(np.stack(poses, 1), weights), np.min(distances, axis=0)
+
+
+def settle(
+    network: ResidualNetwork, fixed: Tensor, moving: Tensor, approach: Approach, settings: Inference
+) -> tuple[Array, Array, NDArray]:
+    """Return poses (N, 4), predicted D (N,) in px and steps (N,) of pairs, approached and looked at closely.
+
+    Where D stays above ``lost_px``, the next of the turned starts is tried, until one leads near. A start is
+    not tried where an earlier one did: a head that is turned by a half looks nearly as right. Images are
+    those of ``look``.
+    """
+    cases = np.arange(len(moving))
+    pose, steps = np.tile(IDENTITY, (len(cases), 1)), np.zeros_like(cases)
+    distance = np.full(len(cases), np.inf)
+    for angle in (0.0, *settings.restarts_deg):
+        lost = cases[distance > settings.lost_px]
+        if not len(lost):
+            break
+        rows = torch.as_tensor(lost, device=moving.device)
+        start, count = approach(lost, np.array([0.0, 0.0, angle, 1.0]))
+        seen, nearest = look_closely(network, fixed[rows], moving[rows], start, settings.looks)
+        nearer = nearest < distance[lost]
+        chosen = lost[nearer]
+        pose[chosen], distance[chosen] = seen[nearer], nearest[nearer]
+        steps[chosen] = count[nearer] + settings.looks
+    return pose, distance, steps
+
+
+def register_alone(
+    network: ResidualNetwork, fixed: Image | Images, moving: Image | Images, settings: Inference
+) -> tuple[Array, Array, NDArray]:
+    """Register the moving images (N, H, H) to the fixed ones without an agent; return as ``settle`` does."""
+
+    def stay(cases: NDArray, start: Array) -> tuple[Array, NDArray]:
+        return np.tile(start, (len(cases), 1)), np.zeros(len(cases), int)
+
+    device, parts = network.rest.weight.device, []
+    for first in range(0, len(fixed), settings.batch):
+        batch = slice(first, first + settings.batch)
+        still, moved = (torch.from_numpy(images[batch]).to(device) for images in (fixed, moving))
+        parts.append(settle(network, to_blocks(still), moved, stay, settings))
+    pose, distance, steps = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return pose, distance, steps
