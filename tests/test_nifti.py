@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -73,6 +73,16 @@ angles = st.tuples(*3 * [st.floats(-180, 180)])
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(
+    angles=(0.0, 0.0, 2.5),
+    spacing=(1.0, 1.0, 1.0),
+    offset=(0.0, 0.0, 0.0),
+    mirror=-1,
+    codes=(1, 0),
+    kind=nibabel.Nifti1Image,
+    dtype="i2",
+    suffix=".nii",
+)
 @given(
     angles=angles,
     spacing=st.tuples(*3 * [st.floats(0.2, 8)]),

@@ -255,7 +255,7 @@ def _qform(header: "Nifti1Header", pixdim: Array, unit: float, where: str) -> Ar
             f"{where}: its header's qform is no rotation (its quaternion's vector has the length {length:g},"
             " expected at most 1)"
         )
-    turned = quat2mat(fillpositive(vector / max(length, 1.0))).astype(float)
+    turned = quat2mat(fillpositive(vector / max(length, 1.0), header.quaternion_threshold)).astype(float)
     turned[:, 2] *= -1 if header["pixdim"][0] < 0 else 1
     first = [unit * header[f"qoffset_{axis}"] for axis in "xyz"]
     return np.column_stack([turned * pixdim, first])
