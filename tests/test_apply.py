@@ -600,6 +600,19 @@ def test_a_fcsv_is_mapped_in_lps_and_kept_in_its_system(run, tmp_path, system, g
     assert table["label"].tolist() == ["nasion", "left, ear"] and table.columns[0] == "id"
 
 
+def test_a_fcsv_of_slicer_5_has_two_nameless_cells(run, tmp_path):
+    """The first of them states whether the point is placed: 2; 0, 1 and 3 are of points that are not."""
+    rows = [f"{n},-1.5,-2,3,0,0,0,1,1,1,0,F-{n},,,{status},0" for n, status in enumerate((2, 0, 2, 1, 3))]
+    (tmp_path / "p.fcsv").write_text(fcsv("RAS", *rows))
+    assert run(POINTS.format("p.fcsv", "o.fcsv")) == (0, [])
+    mapped = [row.replace("-1.5,-2,3", "-3.5,-5.0,7.0") if row.endswith("2,0") else row for row in rows]
+    assert (tmp_path / "o.fcsv").read_text() == fcsv("RAS", *mapped)
+    assert run(POINTS.format("p.fcsv", "o.csv")) == (0, [])
+    table = pd.read_csv(tmp_path / "o.csv")
+    assert table[["x", "y", "z"]].to_numpy().tolist() == 2 * [[3.5, 5.0, 7.0]]
+    assert table["label"].tolist() == ["F-0", "F-2"] and table.columns[-1] == "associatedNodeID"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -616,6 +629,10 @@ def test_a_fcsv_is_mapped_in_lps_and_kept_in_its_system(run, tmp_path, system, g
         ("1,2,3", "1,nan,3", "p.fcsv, line 4: coordinates 1, nan, 3"),
         ("0,1,2,3,0,0,0,1,1,1,0,F,,", "0,1,2", "p.fcsv, line 4: coordinates 1, 2, nothing"),
         ("1,2,3", "1,5,2,5,3,5", "p.fcsv, line 4: 17 cells, expected 14 (decimal commas?)"),
+        ("1,2,3", "1,5,2,5,3", "p.fcsv, line 4: 16 cells, expected 14 (decimal commas?)"),
+        ("F,,", "F,,,2", "p.fcsv, line 4: 15 cells, expected 14"),
+        ("F,,", "F,,,4,0", "p.fcsv, line 4: 16 cells, expected 14"),
+        ("F,,", "F,,,2,0,0", "p.fcsv, line 4: 17 cells, expected 14"),
         ("# columns", "# CoordinateSystem = RAS\n# columns", "p.fcsv: states two coordinate systems"),
         (
             "# columns",
@@ -973,6 +990,20 @@ def affine():
     transform.SetTranslation((3, 4, 5))
     transform.SetCenter((10, 20, 30))
     return transform
+
+
+@pytest.mark.parametrize("name", ["M", "", "M_x", "a_b_c"])
+def test_a_mat_of_other_matrices_is_one_line(run, tmp_path, name):
+    parts = []
+    for title, numbers in ((name, np.eye(4).ravel()), ("fixed", [0.0, 0.0, 0.0])):
+        parts.append(struct.pack("<5i", 0, len(numbers), 1, 0, len(title) + 1))
+        parts.append(title.encode() + b"\0" + struct.pack(f"<{len(numbers)}d", *numbers))
+    (tmp_path / "t.mat").write_bytes(b"".join(parts))
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3\n")
+    code, (line,) = run(POINTS.format("p.csv", "o.csv").replace("shift.tfm", "t.mat"))
+    assert code == 1 and line.startswith(
+        f"error: t.mat: its matrix is named {name!r}, expected a class of ITK"
+    )
 
 
 def test_a_mat_that_is_cut_off_is_refused(tmp_path):

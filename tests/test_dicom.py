@@ -459,6 +459,48 @@ def of_the_other_byte_order(folder):
         other.save_as(path, enforce_file_format=True)
 
 
+def big_endian_file(path, values, vr="OW"):
+    """Write values as one file in big-endian order: of 8 bits in OW, two bytes are exchanged."""
+    file = dcmread(write_frames(sitk.GetImageFromArray(values), path, "MR"))
+    file.BitsAllocated = file.BitsStored = 8 * values.dtype.itemsize
+    file.HighBit, file.PixelRepresentation = file.BitsStored - 1, int(values.dtype.kind == "i")
+    content = values.astype(values.dtype.newbyteorder(">")).tobytes()
+    if values.itemsize == 1 and vr == "OW":
+        content = np.frombuffer(content, "<u2").astype(">u2").tobytes()
+    other = Dataset()
+    other.update(file)
+    other.file_meta = file.file_meta
+    other.add_new("PixelData", vr, content)
+    other.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    other.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "vr"), [("uint8", "OW"), ("uint8", "OB"), ("uint16", "OW"), ("int16", "OW")]
+)
+def test_short_pixels_of_the_other_byte_order_are_read(tmp_path, kind, vr):
+    values = (np.arange(6 * 7 * 8).reshape(6, 7, 8) % 250).astype(kind)
+    found = read_volume(big_endian_file(tmp_path / "mr.dcm", values, vr))
+    assert np.array_equal(sitk.GetArrayFromImage(found), values)
+
+
+@pytest.mark.parametrize("kind", ["int32", "uint32", "int64"])
+def test_long_pixels_of_the_other_byte_order_are_refused(tmp_path, kind):
+    """Programs differ in whether they exchange the bytes of 16 bits or of a pixel."""
+    path = big_endian_file(tmp_path / "mr.dcm", np.arange(336).reshape(6, 7, 8).astype(kind))
+    said = refused(path, f"pixels of {kind[-2:]} bits in Explicit VR Big Endian, whose order of bytes is not")
+    assert "convert it to Explicit VR Little Endian" in said
+
+
+def test_bits_of_the_other_byte_order_are_refused(tmp_path):
+    path = big_endian_file(tmp_path / "mr.dcm", np.arange(112, dtype=np.uint8).reshape(2, 7, 8))
+    with edited(path) as file:
+        file.BitsAllocated = file.BitsStored = 1
+        file.HighBit = 0
+    refused(path, "pixels of 1 bits in Explicit VR Big Endian")
+
+
 def other_files(folder):
     (folder / "readme.txt").write_text("hello")
     (folder / "._1-000.dcm").write_bytes(b"\0\5\x16\7" + bytes(200))
@@ -693,28 +735,104 @@ def test_a_series_is_refused(series, fault):
     refused(series, message)
 
 
-@pytest.mark.parametrize(
-    ("padding", "signed"),
-    [(63536, False), (-2000, True), (63536, True), (4000, False), (-2000, False), (0, False)],
-)
-def test_padding_becomes_the_lowest_value(series, truth, padding, signed):
-    """Beyond the circle of a tube: 63536 is -2000 stored without a sign, which would look like metal."""
-    expected = sitk.GetArrayFromImage(truth).copy()
-    corner = np.zeros(expected.shape, bool)
-    corner[:, :3, :3] = True
-    for path in all_files(series):
+def pad(folder, padding, signed=False):
+    """Fill a corner of each slice with a padding value, which may be stated with the other sign."""
+    for path in all_files(folder):
         with edited(path) as file:
             kind = np.int16 if signed else np.uint16
             pixels = file.pixel_array.astype(int)
-            pixels[:3, :3] = (
-                padding - 2**16 * signed if padding > 0 else padding + 2**16 * (not signed and padding < 0)
-            )
+            pixels[:3, :3] = np.array(padding).astype(kind)
             file.PixelRepresentation = int(signed)
             file.PixelData = pixels.astype(kind).tobytes()
             file.add_new("PixelPaddingValue", "US" if padding >= 0 else "SS", padding)
             file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian  # which keeps that it is US or SS
-    expected[corner] = expected[~corner].min()
-    assert np.array_equal(sitk.GetArrayFromImage(read_volume(series)), expected)
+
+
+def corner_of(values):
+    corner = np.zeros(values.shape, bool)
+    corner[:, :3, :3] = True
+    return corner
+
+
+@pytest.mark.parametrize(
+    ("padding", "signed", "before"),
+    [(63536, False, 62512), (-2000, True, -3024), (63536, True, -3024), (-2000, False, 62512)],
+)
+def test_padding_that_nobody_measured_becomes_the_lowest_value(
+    series, truth, caplog, padding, signed, before
+):
+    """Beyond the circle of a tube: 63536 is -2000 stored without a sign, which would look like metal."""
+    pad(series, padding, signed)
+    expected = sitk.GetArrayFromImage(truth).copy()
+    corner = corner_of(expected)
+    expected[corner] = lowest = expected[~corner].min()
+    said, found = told(caplog, series)
+    assert np.array_equal(sitk.GetArrayFromImage(found), expected)
+    assert said == (
+        f"54 voxels only pad the image (PixelPaddingValue): they become {lowest}, the lowest of the others,"
+        f" instead of {before}"
+    )
+
+
+@pytest.mark.parametrize(("padding", "signed"), [(0, False), (0, True), (1024, True), (4000, False)])
+def test_padding_that_may_be_measured_stays(series, truth, caplog, padding, signed):
+    """In HU -1024, which may be air, 0, which may be water, and 2976 among values to 2990."""
+    pad(series, padding, signed)
+    expected = sitk.GetArrayFromImage(truth).copy()
+    expected[corner_of(expected)] = padding - 1024
+    said, found = told(caplog, series)
+    assert np.array_equal(sitk.GetArrayFromImage(found), expected) and said is None
+
+
+@pytest.mark.parametrize(
+    ("lowest", "padding", "signed", "after"),
+    [
+        (50, 0, False, 0),
+        (-300, 0, True, 0),
+        (-900, -950, True, -950),
+        (-1100, -1050, True, -1050),
+        (50, 32767, False, "lowest"),
+        (50, 65535, False, "lowest"),
+        (-300, -32768, True, "lowest"),
+    ],
+)
+def test_padding_of_an_mr(tmp_path, caplog, lowest, padding, signed, after):
+    """The background stays; a value that is far from all others is none of them."""
+    values = np.linspace(lowest, 900, 6 * 7 * 8).round().astype(np.int16).reshape(6, 7, 8)
+    values[:, 6, 7] = lowest
+    folder = write_series(sitk.GetImageFromArray(values), tmp_path / "scan", "MR")
+    pad(folder, padding, signed)
+    values[corner_of(values)] = lowest if after == "lowest" else after
+    said, found = told(caplog, folder)
+    assert np.array_equal(sitk.GetArrayFromImage(found), values)
+    assert (said is not None) == (after == "lowest")
+
+
+@pytest.mark.parametrize("modality", ["SEG", "MR"])
+def test_the_background_of_labels_may_be_their_padding(tmp_path, caplog, modality):
+    values = np.zeros((4, 6, 7), np.int16)
+    values[1:3, 2:5, 2:5], values[2, 3, 3] = 1, 2
+    folder = write_series(sitk.GetImageFromArray(values), tmp_path / "scan", modality)
+    each(lambda file, number: file.add_new("PixelPaddingValue", "US", 0))(folder)
+    said, found = told(caplog, folder)
+    assert np.array_equal(sitk.GetArrayFromImage(found), values) and said is None
+
+
+def test_of_a_range_of_padding_only_what_nobody_measured_is_replaced(series, truth, caplog):
+    """Padding from -3024 to -1000 HU: air of -1024 HU stays."""
+    expected = sitk.GetArrayFromImage(truth).copy()
+    expected[:, 0, 0], expected[:, 1, 1], expected[:, 2, 2] = -3024, -1025, -1024
+    for layer, path in zip(expected, all_files(series), strict=True):
+        with edited(path) as file:
+            file.PixelRepresentation = 1
+            file.PixelData = (layer + 1024).astype(np.int16).tobytes()
+            file.add_new("PixelPaddingValue", "SS", -2000)
+            file.add_new("PixelPaddingRangeLimit", "SS", 24)
+            file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    expected[:, 0, 0] = expected[:, 1, 1] = -1024
+    said, found = told(caplog, series)
+    assert np.array_equal(sitk.GetArrayFromImage(found), expected)
+    assert "12 voxels only pad" in said and "instead of -3024 to -1025" in said
 
 
 @pytest.mark.parametrize("keyword", ["PixelPaddingValue", "PixelPaddingRangeLimit"])
@@ -821,6 +939,59 @@ def test_positions_that_are_rounded_are_told(series, caplog, off_mm, told):
     read_volume(series)
     assert bool(caplog.messages) == told
     assert not told or "mm from where equal distances of the slices put it (rounded pos" in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        (lambda number: 0.9 * (number == 3), "0.90 mm, 1-003.dcm the most"),
+        (lambda number: 0.9 * number / 5, "0.90 mm, 1-005.dcm the most"),
+        (lambda number: 0.09 * (number == 3), None),
+    ],
+)
+def test_slices_shifted_in_their_plane_are_told(series, truth, caplog, place, said):
+    def moved(file, number):
+        along = np.array(file.ImageOrientationPatient[:3])
+        file.ImagePositionPatient = [f"{x:.6f}" for x in file.ImagePositionPatient + place(number) * along]
+
+    each(moved)(series)
+    for read in (read_volume, read_grid):
+        line, found = told(caplog, series, read)
+        check_same_grid(found, truth, 1e-5)
+        assert line is said is None or f"slices are shifted against each other by up to {said}" in line
+
+
+def test_slices_turned_a_little_are_told(series, caplog):
+    """By 0.0009 in their plane; their diagonal is sqrt(6^2 + 7^2) * 20 mm = 184 mm long."""
+
+    def turned(file):
+        row, column = np.reshape(file.ImageOrientationPatient, (2, 3)).astype(float)
+        axes = (row + 0.0009 * column, column - 0.0009 * row)
+        file.ImageOrientationPatient = [f"{x:.9f}" for x in np.ravel(axes)]
+
+    each(lambda file, number: setattr(file, "PixelSpacing", [20, 20]))(series)
+    one(turned)(series)
+    line, _ = told(caplog, series)
+    assert "slices are shifted against each other by up to 0.17 mm, 1-003.dcm the most" in line
+
+
+def test_pydicom_says_nothing_where_the_values_are_right(series, truth, caplog):
+    """The header says explicit VR, but the data set has implicit VR."""
+    for path in all_files(series):
+        with edited(path) as file:
+            file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        explicit = path.read_bytes()
+        file.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        file.save_as(path, enforce_file_format=True)
+        implicit = path.read_bytes()
+        begins = [144 + int.from_bytes(content[140:144], "little") for content in (explicit, implicit)]
+        path.write_bytes(explicit[: begins[0]] + implicit[begins[1] :])
+    with pytest.warns(UserWarning, match="found implicit VR"):
+        dcmread(path)
+    assert "found implicit VR" in caplog.text
+    said, found = told(caplog, series)
+    check_same(found, truth)
+    assert said is None
 
 
 def test_a_pad_byte_is_no_pixel(tmp_path):

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from regagent.files import UserError
+from regagent.volumes.fingerprint import scan_files
 from regagent.volumes.reading import read_grid, read_image, read_volume
 
 VALUES = np.random.default_rng(0).integers(-1000, 2000, (4, 5, 6)).astype("<i2")
@@ -213,16 +214,59 @@ def test_a_missing_raw_file_is_named(tmp_path):
     assert f"its data file {tmp_path}/gone.raw is absent" in refusal(path)
 
 
+LISTED = "\ns01.raw\ns02.raw\ns03.raw\ns04.raw"
+
+
 @pytest.mark.parametrize(
-    "file", ["s%02d.raw 1 4 1", "s%02d.raw 1 4", "LIST\ns01.raw\ns02.raw\ns03.raw\ns04.raw"]
+    "file",
+    ["s%02d.raw 1 4 1", "s%02d.raw 1", "s%02d.raw", "s%02i.raw 1 4 1", "s%02d.raw 1 4"]
+    + [f"LIST{dimension}{LISTED}" for dimension in ("", " 2D", " 2", "2D")],
 )
 def test_one_raw_file_a_slice(tmp_path, file):
     for number, layer in enumerate(VALUES, 1):
         (tmp_path / f"s{number:02d}.raw").write_bytes(layer.tobytes())
     path = write(tmp_path / "a.mhd", b"", file)
     check(path)
+    if file != "s%02d.raw 1 4":  # at which ITK crashes
+        assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(path)), VALUES)
+    assert scan_files(path) == [path, *(tmp_path / f"s{number:02d}.raw" for number in range(1, 5))]
     (tmp_path / "s03.raw").unlink()
     assert "s03.raw is absent" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("file", "numbers"), [("s%d.raw 6 0 -2", (6, 4, 2, 0)), ("s%d.raw 0 7 2", (0, 2, 4, 6))]
+)
+def test_a_step_between_the_numbers_of_raw_files(tmp_path, file, numbers):
+    """ITK reads no file where the step is below zero, and takes any memory for the voxels."""
+    for number, layer in zip(numbers, VALUES, strict=True):
+        (tmp_path / f"s{number}.raw").write_bytes(layer.tobytes())
+    path = write(tmp_path / "a.mhd", b"", file)
+    check(path)
+    assert scan_files(path) == [path, *(tmp_path / f"s{number}.raw" for number in numbers)]
+
+
+def test_all_dimensions_in_one_listed_file(tmp_path):
+    (tmp_path / "all.raw").write_bytes(RAW)
+    check(write(tmp_path / "a.mhd", b"", "LIST 3D\nall.raw\n"))
+
+
+def test_a_step_of_zero_is_refused(tmp_path):
+    path = write(tmp_path / "a.mhd", b"", "s%d.raw 0 3 0")
+    assert "names no data file" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"), [("s%d.raw 0 99999999", {}), ("s%d.raw", {"DimSize": "6 5 100000000"})]
+)
+def test_a_pattern_that_names_too_many_files_is_refused(tmp_path, file, changes):
+    path = write(tmp_path / "a.mhd", b"", file, **changes)
+    assert "its header names 100000000 data files, expected 100000 at most" in refusal(path)
+
+
+def test_a_name_with_a_percent_sign_is_one_file(tmp_path):
+    (tmp_path / "my%20data.raw").write_bytes(RAW)
+    check(write(tmp_path / "a.mhd", b"", "my%20data.raw"))
 
 
 @pytest.mark.parametrize(

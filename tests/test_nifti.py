@@ -1,6 +1,7 @@
 """NIfTI files as other programs write them, made by nibabel: each voxel's value and place, or one line."""
 
 import gzip
+import itertools
 import logging
 import struct
 
@@ -8,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -72,6 +73,16 @@ angles = st.tuples(*3 * [st.floats(-180, 180)])
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(
+    angles=(0.0, 0.0, 2.5),
+    spacing=(1.0, 1.0, 1.0),
+    offset=(0.0, 0.0, 0.0),
+    mirror=-1,
+    codes=(1, 0),
+    kind=nibabel.Nifti1Image,
+    dtype="i2",
+    suffix=".nii",
+)
 @given(
     angles=angles,
     spacing=st.tuples(*3 * [st.floats(0.2, 8)]),
@@ -169,6 +180,37 @@ def test_sheared_axes_are_refused(tmp_path, degrees, qform_code):
     assert "sheared: " in (said := refusal(path)) and "resample it to right angles first" in said
     with pytest.raises(UserError, match="sheared"):
         read_grid(path)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nrrd", ".mha"])
+@pytest.mark.parametrize(("degrees", "told"), [(1.4, True), (0.1, False)])
+def test_a_small_shear_is_told_with_its_mm(tmp_path, caplog, suffix, degrees, told):
+    """The number is the distance of the corner that lies farthest from its place in the sform."""
+    place, path = tilted(degrees), tmp_path / f"a{suffix}"
+    if suffix == ".nii":
+        write(path, place=place, codes=(0, 1))
+    else:
+        image = sitk.GetImageFromArray(VALUES.T)
+        steps = np.diag([-1, -1, 1]) @ place[:3, :3]
+        image.SetDirection((steps / np.linalg.norm(steps, axis=0)).ravel())
+        image.SetSpacing(np.linalg.norm(steps, axis=0).tolist())
+        image.SetOrigin((np.diag([-1, -1, 1]) @ place[:3, 3]).tolist())
+        sitk.WriteImage(image, path)
+    for read in (read_volume, read_grid):
+        caplog.clear()
+        volume = read(path)
+        corners = list(itertools.product(*((0, count - 1) for count in VALUES.shape)))
+        off = max(
+            np.linalg.norm(
+                np.diag([-1, -1, 1]) @ (place[:3, :3] @ corner + place[:3, 3])
+                - volume.TransformIndexToPhysicalPoint(corner)
+            )
+            for corner in corners
+        )
+        expected = "do not stand at right angles (a tilted gantry?): taken as if they did, which misplaces"
+        expected += f" voxels by up to {off:.2f} mm"
+        assert [expected in line for line in caplog.messages] == [True] * told
+        assert told == (off > 0.1)
 
 
 def test_axes_that_are_sheared_by_less_than_can_be_seen_are_taken_as_right_angles(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from regagent.files import UserError
+from regagent.volumes.fingerprint import scan_files
 from regagent.volumes.reading import read_grid, read_image, read_volume
 
 VALUES = np.random.default_rng(0).integers(-1000, 2000, (4, 5, 6)).astype("<i2")
@@ -98,7 +99,8 @@ def test_each_space_is_taken_to_itks_world(tmp_path, caplog, space, signs):
         ([], {"space": "scanner-xyz"}, (-11, -12, -8), "its axes point (space scanner-xyz): taken as to the"),
         (["space"], {"space dimension": "3"}, (-11, -12, -8), "its axes point (no space): taken as to the"),
         (NO_SPACE, SPACINGS, (0, 0, 0), "(no space directions)"),
-        (NO_SPACE, SPACINGS | {"axis mins": "-11 -12 -8"}, (0, 0, 0), "first voxel is taken to lie at 0 mm"),
+        (NO_SPACE, SPACINGS | {"axis mins": "nan -12 -8"}, (0, 0, 0), "first voxel is taken to lie at 0 mm"),
+        (NO_SPACE, SPACINGS | {"axis mins": "-11 -12 -8"}, (-10, -11.25, -6.75), "may be exchanged"),
         (["space origin"], {}, (0, 0, 0), "its first voxel lies (no space origin): taken as 0 mm"),
     ],
 )
@@ -287,7 +289,8 @@ def test_voxels_in_a_file_of_their_own(tmp_path, content, fields):
 
 
 @pytest.mark.parametrize(
-    "file", ["s%02d.raw 1 4 1", "s%d.bin 1 4 1 2", "LIST\ns01.raw\ns02.raw\ns03.raw\ns04.raw"]
+    "file",
+    ["s%02d.raw 1 4 1", "s%d.bin 1 4 1 2", "s%u.bin 1 4 1", "LIST\ns01.raw\ns02.raw\ns03.raw\ns04.raw"],
 )
 def test_one_file_a_slice(tmp_path, file):
     for number, layer in enumerate(VALUES, 1):
@@ -296,6 +299,49 @@ def test_one_file_a_slice(tmp_path, file):
     text = "".join(f"{key}: {value}\n" for key, value in FIELDS.items())
     (tmp_path / "a.nhdr").write_text(f"NRRD0004\n{text}data file: {file}\n")
     check(tmp_path / "a.nhdr")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "file"),
+    [((4, 3, 2, 1), "s%d.raw 4 1 -1"), ((6, 4, 2, 0), "s%d.raw 6 -1 -2 2"), ((0, 2, 4, 6), "s%d.raw 0 7 2")],
+)
+def test_files_whose_numbers_fall(tmp_path, numbers, file):
+    for number, layer in zip(numbers, VALUES, strict=True):
+        (tmp_path / f"s{number}.raw").write_bytes(layer.tobytes())
+    path = write(tmp_path / "a.nhdr", b"", changes={"data file": file})
+    check(path)
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(path)), VALUES)
+    assert scan_files(path) == [path, *(tmp_path / f"s{number}.raw" for number in numbers)]
+
+
+@pytest.mark.parametrize("unit", ["mm", "cm"])
+@pytest.mark.parametrize("key", ["centerings", "centers"])
+@pytest.mark.parametrize(
+    ("centred", "first"),
+    [
+        ("cell cell cell", (-10, -11.25, -6.75)),
+        ("node node node", (-11, -12, -8)),
+        ("cell node ???", (-10, -12, -6.75)),
+        (None, (-10, -11.25, -6.75)),
+    ],
+)
+def test_axis_mins_place_the_first_voxel_as_itk_reads_them(tmp_path, unit, key, centred, first):
+    centres = {key: centred} if centred else {}
+    path = write(
+        tmp_path / "a.nrrd", without=NO_SPACE, changes=SPACINGS | {"axis mins": "-11 -12 -8"} | centres
+    )
+    assert sitk.ReadImage(path).GetOrigin() == pytest.approx(first)
+    if unit == "cm":
+        short = {"spacings": "0.2 0.15 0.25", "axis mins": "-1.1 -1.2 -0.8", "units": "cm cm cm"}
+        path = write(tmp_path / "b.nrrd", without=NO_SPACE, changes=SPACINGS | centres | short)
+    check(path, first=first)
+
+
+def test_centerings_of_other_axes_are_refused(tmp_path):
+    changes = SPACINGS | {"axis mins": "-11 -12 -8", "centerings": "cell cell"}
+    assert "centerings are not of 3 axes" in refusal(
+        write(tmp_path / "a.nrrd", without=NO_SPACE, changes=changes)
+    )
 
 
 @pytest.mark.parametrize("kind", ["vector", "list", "time", "???"])

@@ -270,6 +270,11 @@ def _check_mat(content: bytes, where: str) -> None:
             " of Parameters and fixed"
         )
     for name, numbers in found[::2]:
+        if not DIMENSIONS.search(name.encode()):
+            raise UserError(
+                f"{where}: its matrix is named {name[:60]!r}, expected a class of ITK with its numbers and"
+                " dimension, as AffineTransform_double_3_3"
+            )
         kind_of, *_, dimension = name.split("_")
         _check_parameters(kind_of, dimension, numbers, where)
 

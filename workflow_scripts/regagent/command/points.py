@@ -45,6 +45,9 @@ NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 #: The columns of a .fcsv that does not name them.
 FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
 
+#: The first of two nameless cells behind those columns, which newer versions of Slicer write: placed or not.
+PLACED, NOT_PLACED = "2", ("0", "1", "3")
+
 #: Markups that are nothing but their points. Planes and boxes have sizes and directions too.
 POINT_TYPES = ("Fiducial", "Line", "Angle", "Curve", "ClosedCurve")
 
@@ -147,7 +150,10 @@ def _sign(system: object, path: str | Path) -> float:
 
 
 def _map_fcsv(path: str | Path, mapping: PointMap) -> tuple[pd.DataFrame, str]:
-    """Return the table of the mapped points in LPS, and the whole text with them in its own system."""
+    """Return the table of the mapped points in LPS, and the whole text with them in its own system.
+
+    A point that is not placed yet stays as it is, and is not in the table.
+    """
     lines = read_text(path).split("\n")
     keys = [line.lstrip("#").partition("=") for line in lines if line.startswith("#")]
     named = [(key.strip().lower(), value.strip()) for key, found, value in keys if found]
@@ -168,22 +174,27 @@ def _map_fcsv(path: str | Path, mapping: PointMap) -> tuple[pd.DataFrame, str]:
     for number in numbers:
         with naming(f"{path}, line {number + 1}", csv.Error):
             rows.append(next(csv.reader([lines[number]])))
-    values = np.empty((len(rows), 3))
-    for row, cells in enumerate(rows):
-        if len(cells) > len(columns):
-            where = f"{path}, line {numbers[row] + 1}"
+    placed, values = {}, []
+    for number, cells in zip(numbers, rows, strict=True):
+        where, more = f"{path}, line {number + 1}", [cell.strip() for cell in cells[len(columns) :]]
+        if more and not (len(more) == 2 and more[0] in (PLACED, *NOT_PLACED) and more[1].isdecimal()):
             raise UserError(f"{where}: {len(cells)} cells, expected {len(columns)} (decimal commas?)")
+        if more and more[0] in NOT_PLACED:
+            continue
+        placed[number] = cells
         found = [cells[place].strip() if place < len(cells) else "" for place in places]
-        values[row] = _position(found, f"{path}, line {numbers[row] + 1}")
-    mapped = mapping(_turned(values, sign))
-    for number, cells, point in zip(numbers, rows, _turned(mapped, sign).tolist(), strict=True):
+        values.append(_position(found, where))
+    mapped = mapping(_turned(np.array(values, dtype=float).reshape(-1, 3), sign))
+    for (number, cells), point in zip(placed.items(), _turned(mapped, sign).tolist(), strict=True):
         for place, coordinate in zip(places, point, strict=True):
             cells[place] = repr(coordinate)
         line = io.StringIO()
         csv.writer(line, lineterminator="").writerow(cells)
         lines[number] = line.getvalue()
     width = len(columns)
-    table = pd.DataFrame([(cells + width * [""])[:width] for cells in rows], columns=columns, dtype=str)
+    table = pd.DataFrame(
+        [(cells + width * [""])[:width] for cells in placed.values()], columns=columns, dtype=str
+    )
     return table.assign(**dict(zip("xyz", mapped.T, strict=True))), "\n".join(lines)
 
 

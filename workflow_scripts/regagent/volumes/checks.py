@@ -1,6 +1,7 @@
 """What an image or volume must be: one number a voxel, a plausible grid with right angles, finite values."""
 
 import itertools
+import logging
 import math
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,8 +19,13 @@ PLAUSIBLE_SPACING_MM = (0.05, 20.0)
 #: A file whose statements about a voxel's place differ by more than this is refused.
 MISPLACED_MM = 1.0
 
+#: One whose statements differ by more than this is read, and the log tells how far.
+ROUNDED_MM = 0.1
+
 #: A slice that is tilted against the axial plane by more than this is not taken as a 2D image.
 TILT_DEGREES = 35.0
+
+logger = logging.getLogger("regagent")
 
 
 def check_components(components: int, dimension: int, where: str) -> None:
@@ -50,7 +56,8 @@ def right_angled(axes: ArrayLike, size: Sequence[int], where: str) -> NDArray[np
 
     ``axes`` (D, D) has the step from a voxel to the next along each axis in its columns, in mm, ``size`` the
     number of voxels. Raises ``UserError``, which begins with ``where``, if the grid is sheared: if a corner
-    lies more than ``MISPLACED_MM`` from where it would lie with right angles.
+    lies more than ``MISPLACED_MM`` from where it would lie with right angles. The log tells of one more than
+    ``ROUNDED_MM`` from there.
     """
     axes = np.asarray(axes, dtype=float)
     spacing = np.linalg.norm(axes, axis=0)
@@ -62,6 +69,12 @@ def right_angled(axes: ArrayLike, size: Sequence[int], where: str) -> NDArray[np
             f"{where}: sheared: its axes do not stand at right angles, which misplaces voxels by up to"
             f" {off:.1f} mm (a tilted gantry?); resample it to right angles first"
         )
+    if off > ROUNDED_MM:
+        logger.warning(
+            "%s: its axes do not stand at right angles (a tilted gantry?): taken as if they did, which"
+            " misplaces voxels by up to %.2f mm",
+            where, off,
+        )  # fmt: skip
     return directions
 
 

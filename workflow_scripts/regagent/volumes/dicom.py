@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from regagent.files import UserError
 from regagent.process import quiet_itk
-from regagent.volumes.checks import MISPLACED_MM, PLAUSIBLE_SPACING_MM, check_spacing, on_grid, right_angled
+from regagent.volumes.checks import (
+    MISPLACED_MM,
+    PLAUSIBLE_SPACING_MM,
+    ROUNDED_MM,
+    check_spacing,
+    on_grid,
+    right_angled,
+)
 from regagent.volumes.dicom_files import read_headers
 from regagent.volumes.dicom_headers import Slice, named, one_line, slices_of, warn_of_several_kinds
 
@@ -35,10 +42,11 @@ PIXELS = (
 #: What a codestream of JPEG 2000 begins with. The byte at SSIZ is 128 or more where its values are signed.
 JPEG_2000, SSIZ = b"\xff\x4f\xff\x51", 42
 
+#: The HU of air in a scanner that lets it fall lowest. What lies below pads the image.
+LOWEST_HU = -1024
+
 #: Spacings that differ by less than this part, and cosines by less than this, are the same one, rounded.
 ROUNDING = 1e-3
-#: Slices that lie farther than this from equal distances are told.
-ROUNDED_MM = 0.1
 #: Two slices lie at one place if they are less than this apart.
 SAME_MM = 1e-3
 #: Positions are rounded, so distances may differ by this part of their median; a missing slice doubles one.
@@ -157,14 +165,36 @@ def _order_along_normal(slices: list[Slice], where: str) -> NDArray[np.intp]:
             "%s: %s lies %.2f mm from where equal distances of the slices put it (rounded positions?)",
             where, names[order[uneven.argmax()]], uneven.max(),
         )  # fmt: skip
-    drift = positions - positions[order[0]]
-    shift = np.linalg.norm(drift - np.outer(drift @ normal, normal), axis=1).max()
-    if shift > MISPLACED_MM:
-        raise UserError(
-            f"{where}: slices are shifted against each other by up to {shift:.1f} mm (a tilted gantry?);"
-            " resample them to right angles first"
-        )
+    _check_not_shifted([slices[index] for index in order], where)
     return order
+
+
+def _check_not_shifted(slices: list[Slice], where: str) -> None:
+    """Check that no corner of a slice lies beside its place above those of the first slice."""
+    first = _corners(slices[0])
+    normal = _normal(slices[0].axes)
+    shifts = []
+    for one in slices:
+        height = (one.position - slices[0].position) @ normal
+        shifts.append(np.linalg.norm(_corners(one) - first - height * normal, axis=1).max())
+    worst = int(np.argmax(shifts))
+    if shifts[worst] > MISPLACED_MM:
+        raise UserError(
+            f"{where}: slices are shifted against each other by up to {shifts[worst]:.1f} mm (a tilted"
+            " gantry?); resample them to right angles first"
+        )
+    if shifts[worst] > ROUNDED_MM:
+        logger.warning(
+            "%s: slices are shifted against each other by up to %.2f mm, %s the most (a tilted gantry?):"
+            " taken as one above the other",
+            where, shifts[worst], slices[worst].name,
+        )  # fmt: skip
+
+
+def _corners(one: Slice) -> NDArray[np.float64]:
+    """Return the places (4, 3) of the outermost pixels of a slice, in mm."""
+    along, down = (np.array(one.size)[:, None] - 1) * one.spacing[:, None] * one.axes
+    return one.position + np.array([0 * along, along, down, along + down])
 
 
 def _pixels(one: Slice) -> str:
@@ -183,7 +213,7 @@ def _voxels(
     """Return the voxels (S, R, C) of slices in their order, each with its own slope and intercept.
 
     Whole numbers are int16, or int32 where one does not fit. Others are float32, or float64 where that would
-    lose digits. What pads the image gets the lowest of the other values.
+    lose digits. What pads the image with values that nobody measured is filled by ``_fill_padding``.
     """
     with one_line(where):
         short = all(int(header.BitsAllocated) <= 16 for header in headers.values())
@@ -204,9 +234,30 @@ def _voxels(
                 voxels = voxels.astype(np.int32)
             voxels[place] = scaled
             padded[place] = _is_padding(values, header, named(where, file))
-    if padded.any() and not padded.all():
-        voxels[padded] = voxels[~padded].min()
+    _fill_padding(voxels, padded, where)
     return voxels
+
+
+def _fill_padding(voxels: NDArray, padded: NDArray[np.bool_], where: str) -> None:
+    """Give padding (S, R, C) the lowest of the other values where nobody can have measured its own.
+
+    That is padding above all that is not padding, as 65535, or below both that and ``LOWEST_HU``, as -2000.
+    Other padding stays as it is: it may be the background of an MR or of labels. The log tells what changes.
+    """
+    if padded.all() or not padded.any():
+        return
+    low, high = voxels[~padded].min(), voxels[~padded].max()
+    foreign = padded & ((voxels > high) | (voxels < min(low, LOWEST_HU)))
+    if not foreign.any():
+        return
+    found, lowest = voxels[foreign], voxels[~foreign].min()
+    values = f"{found.min():g}" if found.min() == found.max() else f"{found.min():g} to {found.max():g}"
+    logger.warning(
+        "%s: %d voxels only pad the image (PixelPaddingValue): they become %g, the lowest of the others,"
+        " instead of %s",
+        where, len(found), lowest, values,
+    )  # fmt: skip
+    voxels[foreign] = lowest
 
 
 def _is_padding(values: NDArray, header: "Dataset", where: str) -> NDArray[np.bool_]:
@@ -282,7 +333,11 @@ def _stored(file: Path, header: "Dataset", where: str) -> sitk.Image:
     """
     from pydicom import Dataset, dcmread
     from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage, RLELossless
+    from pydicom.uid import (
+        ExplicitVRBigEndian,
+        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+        RLELossless,
+    )
 
     where = named(where, file)
     kind = header.get("PhotometricInterpretation")
@@ -304,6 +359,12 @@ def _stored(file: Path, header: "Dataset", where: str) -> sitk.Image:
         copy.file_meta.TransferSyntaxUID = syntax = _syntax(whole)
         shape = (int(header.get("NumberOfFrames") or 1), int(header.Rows), int(header.Columns))
         expected = math.ceil(math.prod(shape) * int(copy.BitsAllocated) / 8)
+        if syntax == ExplicitVRBigEndian and copy.BitsAllocated not in (8, 16):
+            # Some programs swap the bytes of each 16 bits, as the standard's OW has it, others of each pixel.
+            raise UserError(
+                f"{where}: pixels of {copy.BitsAllocated} bits in {syntax.name}, whose order of bytes is not"
+                " clear; convert it to Explicit VR Little Endian (as by dcmtk's `dcmconv +te`)"
+            )
         _check_sound(copy, shape[0], expected, syntax.is_compressed, where)
         if copy.BitsAllocated == 1:
             if syntax.is_compressed:

@@ -111,6 +111,8 @@ def named(where: str, file: Path) -> str:
 @contextmanager
 def one_line(where: str) -> Iterator[None]:
     """Tell an error of pydicom or GDCM in one line that begins with ``where``, and no warning of pydicom."""
+    spoken = logging.getLogger("pydicom")  # whose lines name no file
+    before, spoken.disabled = spoken.disabled, True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -121,6 +123,8 @@ def one_line(where: str) -> Iterator[None]:
         raise UserError(
             f"{where}: not a readable DICOM file ({reason(error)}); copy or export it again"
         ) from error
+    finally:
+        spoken.disabled = before
 
 
 def slices_of(headers: dict[Path, "Dataset"], where: str) -> list[Slice]:

@@ -10,6 +10,7 @@ from regagent.files import UserError
 from regagent.volumes.checks import check_spacing, spatial
 from regagent.volumes.text_headers import (
     LONGEST_HEADER,
+    NUMBERED,
     Grid,
     Stored,
     data_files,
@@ -166,7 +167,15 @@ def _stored(fields: dict[str, str], behind: bytes, end: int, path: Path, where: 
 
 
 def _data_files(fields: dict[str, str], behind: bytes, path: Path, where: str) -> list[Path]:
-    return [path] if _is_local(fields) else data_files(fields["ElementDataFile"], behind, path.parent, where)
+    if _is_local(fields):
+        return [path]
+    stated = fields["ElementDataFile"]
+    if numbered := re.fullmatch(rf"(.*{NUMBERED}\S*)(?:\s+(\d+))?", stated):
+        # A file for each slice along the last axis, from 1 or the number that is stated.
+        first = int(numbered[2] or 1)
+        count = sizes(fields.get("DimSize", ""), None, "DimSize", where)[-1]
+        stated = f"{numbered[1]} {first} {first + count - 1} 1"
+    return data_files(stated, behind, path.parent, where)
 
 
 def _is_local(fields: dict[str, str]) -> bool:

@@ -19,6 +19,7 @@ from regagent.files import UserError
 from regagent.volumes.checks import (
     MISPLACED_MM,
     PLAUSIBLE_SPACING_MM,
+    ROUNDED_MM,
     check_components,
     check_spacing,
     farthest_mm,
@@ -52,9 +53,6 @@ PAIR = "a pair of .hdr and .img cannot be checked here; convert it to .nii.gz"
 
 #: A slope that is nearer to 0 is none that a program meant.
 SMALLEST_SLOPE = 1e-30
-
-#: Two statements of a header about a voxel's place that differ by less are the same one, rounded.
-ROUNDING_MM = 0.1
 
 #: The vector of a quaternion may be longer than 1 by this much, as its numbers are rounded.
 ROUNDED_QUATERNION = 1e-3
@@ -238,7 +236,7 @@ def _grid(header: "Nifti1Header", size: tuple[int, ...], where: str) -> tuple[Ar
                 f"{where}: its header's {taken} and {other} place voxels up to {apart:.1f} mm apart, so that"
                 " other programs may read it differently; find out which is right and store that in both"
             )
-        if apart > ROUNDING_MM:
+        if apart > ROUNDED_MM:
             logger.warning(
                 "%s: its header's %s and %s place voxels up to %.1f mm apart; the %s is taken",
                 where, taken, other, apart, taken,
@@ -257,7 +255,7 @@ def _qform(header: "Nifti1Header", pixdim: Array, unit: float, where: str) -> Ar
             f"{where}: its header's qform is no rotation (its quaternion's vector has the length {length:g},"
             " expected at most 1)"
         )
-    turned = quat2mat(fillpositive(vector / max(length, 1.0))).astype(float)
+    turned = quat2mat(fillpositive(vector / max(length, 1.0), header.quaternion_threshold)).astype(float)
     turned[:, 2] *= -1 if header["pixdim"][0] < 0 else 1
     first = [unit * header[f"qoffset_{axis}"] for axis in "xyz"]
     return np.column_stack([turned * pixdim, first])

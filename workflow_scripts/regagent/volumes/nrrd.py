@@ -208,7 +208,10 @@ def _placed(vectors: list[Array], fields: dict[str, str], where: str) -> tuple[A
 
 
 def _spaced(count: int, inside: list[int], fields: dict[str, str], where: str) -> tuple[Array, Array]:
-    """Return the steps (D, D) in mm and a first voxel (D,) at 0, where a header has spacings only."""
+    """Return the steps (D, D) and the first voxel (D,) in mm, where a header has spacings only.
+
+    ``axis mins`` state where the first voxels begin, or where their middles lie if they are centred on nodes.
+    """
     if "spacings" not in fields:
         raise UserError(
             f"{where}: its header states no space directions or spacings, so that its size in mm is unknown"
@@ -224,8 +227,15 @@ def _spaced(count: int, inside: list[int], fields: dict[str, str], where: str) -
     unit = _unit(fields, "units", inside, count, where)
     spacings = unit * numbers(fields["spacings"], count, "spacings", where)[inside]
     check_spacing(spacings.tolist(), where)
-    tell_what_is_assumed("no space directions", "no space origin", where)
-    return np.diag(spacings), np.zeros(len(spacings))
+    steps, placed = np.diag(spacings), _given(fields, "axismins", count, where)[inside].all()
+    tell_what_is_assumed("no space directions", None if placed else "no space origin or axis mins", where)
+    if not placed:
+        return steps, np.zeros(len(spacings))
+    mins = unit * numbers(fields["axismins"], count, "axis mins", where)[inside]
+    centred = fields.get("centerings", fields.get("centers", "")).lower().split() or ["cell"] * count
+    if len(centred) != count:
+        raise UserError(f"{where}: its header's centerings are not of {count} axes")
+    return steps, mins + spacings * [0.0 if centred[axis] == "node" else 0.5 for axis in inside]
 
 
 def _vectors(text: str, key: str, where: str) -> list[Array | None]:

@@ -30,6 +30,12 @@ LONGEST_HEADER = 1_000_000
 #: Letters of a reason that are told, as it may quote voxels.
 LONGEST_REASON = 90
 
+#: The place of a number in a pattern of names.
+NUMBERED = "%(?:0[0-9]{1,2}|[0-9])?[diu]"
+
+#: Data files that a pattern may name. A damaged number would name more than the memory holds.
+MOST_FILES = 100_000
+
 #: A direction whose length differs from 1 by more is no rounded one.
 UNIT_LENGTH_TOLERANCE = 0.01
 
@@ -179,17 +185,24 @@ def _from_text(content: bytes, dtype: np.dtype) -> bytes:
 def data_files(stated: str, behind: bytes, folder: Path, where: str) -> list[Path]:
     """Return the files that a header states: one name, a pattern such as ``s%03d.raw 0 39 1``, or ``LIST``.
 
-    The names of ``LIST`` stand in the lines ``behind`` it. A name counts from ``folder``.
+    The step of a pattern may be below zero: ``s%03d.raw 39 0 -1``. The names of ``LIST``, or ``LIST 2D``,
+    stand in the lines ``behind`` it. A name counts from ``folder``.
     """
-    pattern = re.fullmatch(r"(.*%0?\d*d.*?)\s+(\d+)\s+(\d+)(?:\s+(\d+))?(?:\s+\d+)?", stated)
-    if re.fullmatch(r"LIST(\s+\d+)?", stated):
+    limits_of = r"\s+(-?\d{1,9})\s+(-?\d{1,9})(?:\s+(-?\d{1,9}))?(?:\s+\d+)?"
+    pattern = re.fullmatch(f"(.*{NUMBERED}.*?){limits_of}", stated)
+    if re.fullmatch(r"LIST(\s*\d+D?)?", stated):
         names = decoded(behind).split("\n")
         names = [line.strip() for line in names if line.strip()]
     elif pattern:
         name, *limits = pattern.groups(default="1")
         first, last, step = map(int, limits)
-        (found,) = re.findall(r"%0?\d*d", name)[:1]
-        names = [name.replace(found, found % number) for number in range(first, last + 1, max(step, 1))]
+        (found,) = re.findall(NUMBERED, name)[:1]
+        counted = range(first, last + (1 if step > 0 else -1), step) if step else ()
+        if len(counted) > MOST_FILES:
+            raise UserError(
+                f"{where}: its header names {len(counted)} data files, expected {MOST_FILES} at most"
+            )
+        names = [name.replace(found, found % number) for number in counted]
     else:
         names = [stated]
     if not all(names) or not names:
