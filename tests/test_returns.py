@@ -59,7 +59,8 @@ def rollout(cut, **keys):
         "terminal_values": torch.zeros(0, 2),
         "terminal": torch.zeros(0, dtype=torch.bool),
     }
-    return Rollout(**given | keys)
+    given |= keys
+    return Rollout(**{"best": given["candidates"].argmin(-1)} | given)
 
 
 @pytest.mark.parametrize(

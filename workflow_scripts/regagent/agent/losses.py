@@ -117,8 +117,8 @@ def supervised_loss(rollout: Rollout, settings: SupervisedAgent, progress: float
 
     The value's part grows with ``progress`` as in ``reinforcement_loss``.
     """
-    candidates, temperature = rollout.candidates.flatten(0, 1), settings.label_temperature
-    best = torch.softmax(-candidates / temperature, -1) if temperature else candidates.argmin(-1)
-    policy = F.cross_entropy(rollout.logits.flatten(0, 1), best)
+    temperature = settings.label_temperature
+    labels = torch.softmax(-rollout.candidates / temperature, -1) if temperature else rollout.best
+    policy = F.cross_entropy(rollout.logits.flatten(0, 1), labels.flatten(0, 1))
     stopping_loss = _paper_advantages(rollout, settings, settings.stopping_discount, None)[1]
     return _reduced(policy + settings.stopping_weight * progress * stopping_loss, rollout, settings)

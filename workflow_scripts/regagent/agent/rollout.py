@@ -20,7 +20,8 @@ class Rollout:
     actions: Tensor  # (T, B)
     before: Tensor  # (T, B) D before the action
     candidates: Tensor  # (T, B, A) D after each action that could have been taken
-    after: Tensor  # (T, B) D after it
+    best: Tensor  # (T, B) the action of the lowest such D
+    after: Tensor  # (T, B) D after the action
     terminated: Tensor  # (T, B) true where D fell below the terminal distance
     truncated: Tensor  # (T, B) true where the step limit cut the episode
     truncation_values: Tensor  # (T, B, V) values of the state at which an episode was truncated, else 0
@@ -110,6 +111,7 @@ class Actor:
             actions=torch.stack(actions),
             before=gather("before"),
             candidates=gather("candidates"),
+            best=torch.stack([step.candidates.argmin(-1) for step in steps]),
             after=gather("distance"),
             terminated=gather("terminated"),
             truncated=gather("truncated"),
