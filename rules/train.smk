@@ -136,11 +136,13 @@ rule export_agent:
         split=results("split.tsv"),
         model=results("models/{variant}/seed{seed}/model.pt"),
         threshold=results("models/{variant}/seed{seed}/threshold.json"),
-        registrations=expand(
-            results(
-                f"registrations/{{{{variant}}}}{LOOKAHEAD}/seed{{{{seed}}}}/{{set}}.csv"
-            ),
-            set=SETS,
+        residual=lambda wildcards: (
+            PLAN.finisher(int(wildcards.seed))
+            if PLAN.is_finished(wildcards.variant)
+            else []
+        ),
+        registrations=lambda wildcards: PLAN.proofs(
+            wildcards.variant, int(wildcards.seed)
         ),
     output:
         agent=results("models/{variant}/seed{seed}/agent.pt"),

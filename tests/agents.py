@@ -8,7 +8,7 @@ import torch
 
 from regagent.agent.agent_file import export_agent
 from regagent.agent.checkpoints import save_model
-from regagent.agent.networks import AgentNetwork, to_blocks, to_states
+from regagent.agent.networks import AgentNetwork, ResidualNetwork, to_blocks, to_states
 from regagent.agent.stopping import Thresholds
 from regagent.pairs.training_pairs import Pairs
 from regagent.settings import Inference, PerturbationRange, ReinforcementAgent, Slices, SupervisedAgent
@@ -50,11 +50,12 @@ def supervised(**keys) -> SupervisedAgent:
     return SupervisedAgent(learner="supervised", **{**small, **keys})
 
 
-def export(folder: Path, greedy: float = -1e9, lookahead: float = -1e9) -> Path:
+def export(folder: Path, greedy: float = -1e9, lookahead: float = -1e9, finished: bool = False) -> Path:
     """Train nothing: write an agent of random weights as a run would, and return its file."""
     torch.manual_seed(0)
     network = AgentNetwork("CNN", values=2, rescaled=True)
     settings = reinforcement(network="CNN").model_dump()
+    save_model(ResidualNetwork(width=1), folder / "residual.pt")
     save_model(network, folder / "model.pt", variant="CNN-LME", seed=1, steps=960, settings=settings)
     Thresholds(greedy=greedy, lookahead=lookahead).write(folder / "threshold.json")
     slices = [folder / f"{patient}.npz" for patient in ("A", "B", "C")]
@@ -88,5 +89,6 @@ def export(folder: Path, greedy: float = -1e9, lookahead: float = -1e9) -> Path:
         slice_settings=Slices(),
         inference=Inference(maximum_steps=2, simulations=2, depth=2),
         output=folder / "agent.pt",
+        residual=folder / "residual.pt" if finished else None,
     )
     return folder / "agent.pt"

@@ -99,8 +99,9 @@ def disc_centres(image):
     return rows[:, ::-1] - (len(image) - 1) / 2
 
 
-def perfect_register(network, fixed, moving, threshold, settings, lookahead, seed=0):
+def perfect_register(network, fixed, moving, threshold, settings, lookahead, residual=None):
     """Stand for ``inference.register``: every slice is registered by its discs."""
     poses = np.array([find_pose(*images) for images in zip(fixed, moving, strict=True)])
     count = len(poses)
-    return Registrations(poses, np.full(count, 40), np.full(count, 9.8), np.ones(count, bool))
+    value = -0.4 if residual else 9.8
+    return Registrations(poses, np.full(count, 40), np.full(count, value), np.ones(count, bool))

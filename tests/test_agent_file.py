@@ -38,6 +38,18 @@ def test_the_agent_comes_back_as_it_was(agent):
     assert trained.facts.slices == Slices() and trained.facts.inference.maximum_steps == 2
 
 
+def test_what_finishes_it_comes_back_too(agent, tmp_path):
+    assert load_agent(agent).finisher is None
+    finished, states = export(tmp_path, finished=True), random_states(2)
+    network, _ = load_model(tmp_path / "residual.pt", "residual")
+    found = load_agent(finished)
+    assert found.facts.finisher.width == 1 and not found.finisher.training
+    for one, two in zip(network(states), found.finisher(states), strict=True):
+        assert torch.equal(one, two)
+    with pytest.raises(UserError, match=r"agent\.pt: its weights are not those of a residual network"):
+        load_agent(changed(finished, tmp_path, lambda content: content["finisher"].popitem()))
+
+
 def test_a_model_of_an_earlier_version_is_refused(agent, tmp_path):
     content = torch.load(agent.parent / "model.pt", weights_only=True)
     del content["arguments"]["rescaled"]

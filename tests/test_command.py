@@ -129,6 +129,17 @@ def test_one_slice_of_a_volume(pair, model, monkeypatch, capsys):
     assert len(rows) == 1 and rows[0].split()[0] == "4"
 
 
+def test_a_finished_agent_tells_the_error_that_it_predicts(pair, monkeypatch, capsys, tmp_path):
+    finished = export(tmp_path, finished=True)
+    monkeypatch.setattr(registration, "register", perfect_register)
+    assert register(pair, finished, "--scale", "free") == 0
+    said = capsys.readouterr().out
+    rows = [line.split() for line in said.splitlines() if "within it after 40 steps" in line]
+    assert "px off, predicted (limit 2)" in said and all(row[5] == "0.40" for row in rows)
+    assert f"{len(rows)} of {len(rows)} slices are predicted to be right" in said
+    assert "that it predicted to lie within 2 px of the truth" in said
+
+
 def test_a_pair_that_is_not_registered_leaves_no_file(pair, model, capsys):
     assert register(pair, model) == 3
     said = capsys.readouterr()

@@ -11,6 +11,7 @@ from markers import disc_centres, grid, make_pair, perfect_register
 
 from regagent.agent.agent_file import load_agent
 from regagent.agent.inference import Registrations
+from regagent.agent.networks import ResidualNetwork
 from regagent.command import pair as registration
 from regagent.command.pair import physical_transform, place, read_pair, register_pair
 from regagent.files import UserError
@@ -175,11 +176,11 @@ def test_the_agent_sees_what_it_was_trained_on(tmp_path):
     assert np.allclose(placed.moving, expected.ct, atol=1e-5)
 
 
-def outcome_of(agent, monkeypatch, stopped, poses=None, rigid=True, apart_mm=0.0):
+def outcome_of(agent, monkeypatch, stopped, poses=None, rigid=True, apart_mm=0.0, value=4.25):
     """Return what becomes of a pair whose slices ended so."""
     count = len(stopped)
     poses = np.tile(IDENTITY, (count, 1)) if poses is None else np.array(poses, float)
-    found = Registrations(poses, np.full(count, 500), np.full(count, 4.25), np.array(stopped))
+    found = Registrations(poses, np.full(count, 500), np.full(count, value), np.array(stopped))
     monkeypatch.setattr(registration, "register", lambda *arguments, **keys: found)
     images = np.zeros((count, 168, 168), np.float32)
     placed = registration.Placed(
@@ -191,6 +192,14 @@ def outcome_of(agent, monkeypatch, stopped, poses=None, rigid=True, apart_mm=0.0
 def test_one_slice_that_never_stops_is_refused(agent, monkeypatch):
     refusal = outcome_of(agent, monkeypatch, [False]).refusal
     assert refusal.startswith("the agent's value never reached the threshold 9.00, only 4.25 in 500 steps")
+
+
+def test_the_error_that_a_finished_agent_predicts_decides(agent, monkeypatch):
+    finished = replace(agent, finisher=ResidualNetwork(width=1))
+    refusal = outcome_of(finished, monkeypatch, [False], value=-4.25).refusal
+    assert refusal.startswith("the agent predicts an error of 4.2 px, expected at most 2 px, in 500 steps")
+    outcome = outcome_of(finished, monkeypatch, [True], value=-0.5)
+    assert outcome.refusal is None and outcome.predicts and outcome.threshold == -2
 
 
 @pytest.mark.parametrize(("stopped", "within"), [(0, 0), (6, 3)])

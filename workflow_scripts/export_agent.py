@@ -1,8 +1,9 @@
 """Write a trained and calibrated agent into one file, for other cohorts and for ``regagent register``.
 
 Settings: ``slices``, ``inference``. Params: ``run`` (plain facts about the run), ``training_code`` (hashes).
-Inputs: ``model``, ``threshold``, ``slices`` (every patient's), ``split``, ``registrations`` (the agent's
-of the test sets, with look-ahead). Output: ``agent``.
+Inputs: ``model``, ``threshold``, ``slices`` (every patient's), ``split``, ``residual`` (the model that
+finishes the agent, or nothing), ``registrations`` (the agent's of the test sets, finished, or with
+look-ahead). Output: ``agent``.
 """
 
 from regagent.agent.agent_file import export_agent
@@ -21,4 +22,5 @@ with logged(snakemake.log[0]):
         slice_settings=Slices(**snakemake.params.settings),
         inference=Inference(**snakemake.params.inference),
         output=snakemake.output.agent,
+        residual=snakemake.input.residual or None,
     )

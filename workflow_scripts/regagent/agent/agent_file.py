@@ -13,9 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+from torch import Tensor, nn
 
 from regagent.agent.checkpoints import load_model, save, save_model
-from regagent.agent.networks import AgentNetwork
+from regagent.agent.networks import AgentNetwork, ResidualNetwork
 from regagent.agent.stopping import Thresholds
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.run_tables import read_registrations
@@ -51,10 +52,18 @@ class Network(Fact):
     action_sizes: tuple[FiniteFloat, ...] = PAPER_SIZES
 
 
-class Evaluation(Fact):
-    """How often the agent, with look-ahead, ended within ``success_px`` of the truth on its run's test cases.
+class Finisher(Fact):
+    """The arguments of the ``ResidualNetwork`` that finishes the agent."""
 
-    Counted apart for the cases whose value reached the threshold and for those where it never did.
+    size: int
+    width: int
+
+
+class Evaluation(Fact):
+    """How often the agent ended within ``success_px`` of the truth on its run's test cases.
+
+    It was finished, or looked ahead if nothing finishes it. Counted apart for the cases whose value reached
+    the threshold and for those where it never did.
     """
 
     success_px: FiniteFloat
@@ -69,6 +78,7 @@ class AgentFacts(Fact):
     """All that an agent file says beside the weights."""
 
     network: Network
+    finisher: Finisher | None = None
     actions: list[list[FiniteFloat]]
     slices: Slices
     inference: Inference
@@ -81,9 +91,10 @@ class AgentFacts(Fact):
 
 @dataclass(frozen=True)
 class TrainedAgent:
-    """A network that is ready for inference, and what its file says of it."""
+    """A network that is ready for inference, what finishes it if anything does, and what its file says."""
 
     network: AgentNetwork
+    finisher: ResidualNetwork | None
     facts: AgentFacts
 
 
@@ -98,19 +109,22 @@ def export_agent(
     slice_settings: Slices,
     inference: Inference,
     output: str | Path,
+    residual: str | Path | None = None,
 ) -> None:
     """Write the agent file of a trained and calibrated model.
 
-    ``registrations`` are the agent's own of the run's test sets, with look-ahead. ``run`` are plain facts
-    about the run, ``code`` the hashes of what trained and calibrated the agent. Patients are counted, not
-    named.
+    ``residual`` is the model that finishes it, if one does. ``registrations`` are the agent's own of the
+    run's test sets, finished, or with look-ahead. ``run`` are plain facts about the run, ``code`` the hashes
+    of what trained and calibrated the agent. Patients are counted, not named.
     """
     network, training = load_model(model, "agent")
+    finisher = load_model(residual, "residual")[0] if residual else None
     members = set(read_table(split).query("set == 'train'").patient)
     cohort = [pairs for pairs in read_cohort(slices).values() if pairs.patient in members]
     widths = [pairs.mm_per_px for pairs in cohort]
     facts = AgentFacts(
         network=Network.model_validate(network.arguments),
+        finisher=Finisher.model_validate(finisher.arguments) if finisher else None,
         actions=actions(network.action_sizes).tolist(),
         slices=slice_settings,
         inference=inference,
@@ -128,10 +142,15 @@ def export_agent(
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "weights": {name: tensor.contiguous() for name, tensor in network.state_dict().items()},
+        "weights": _weights(network),
+        "finisher": _weights(finisher) if finisher else {},
         "facts": facts.model_dump(),
     }
     save(content, output)
+
+
+def _weights(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
 
 
 def _evaluation(registrations: Iterable[str | Path]) -> Evaluation:
@@ -184,18 +203,28 @@ def load_agent(path: str | Path) -> TrainedAgent:
         raise UserError(
             f"{path}: its actions are {facts.actions}, expected those of this software, {expected.tolist()}"
         )
-    if facts.network.size != facts.slices.size:
-        raise UserError(
-            f"{path}: a network for slices of {facts.network.size} px, but slices of {facts.slices.size} px"
-        )
-    network = AgentNetwork(**facts.network.model_dump())
+    for size in (facts.network.size, facts.finisher.size if facts.finisher else facts.network.size):
+        if size != facts.slices.size:
+            raise UserError(
+                f"{path}: a network for slices of {size} px, but slices of {facts.slices.size} px"
+            )
+    network, finisher = AgentNetwork(**facts.network.model_dump()), None
+    _fill(network, content.get("weights"), facts.network.kind, path)
+    if facts.finisher:
+        finisher = ResidualNetwork(**facts.finisher.model_dump())
+        _fill(finisher, content.get("finisher"), "residual network", path)
+    return TrainedAgent(network, finisher, facts)
+
+
+def _fill(network: nn.Module, weights: Any, kind: str, path: Path) -> None:
+    """Load the weights of a file into a network of a kind, for inference. Raises ``UserError``."""
     try:
-        network.load_state_dict(content["weights"])
-    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: its weights are not those of a {facts.network.kind}") from error
+        network.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: its weights are not those of a {kind}") from error
     if not all(torch.isfinite(tensor).all() for tensor in network.state_dict().values()):
         raise UserError(f"{path}: holds weights that are not finite")
-    return TrainedAgent(network.eval(), facts)
+    network.eval()
 
 
 def _unreadable(path: Path) -> str:

@@ -96,7 +96,8 @@ class Outcome:
     """The result for a pair: the poses of its slices, the pose of the pair, and whether to trust it."""
 
     slices: Registrations  # of scale 1 and refined, if that was asked for
-    threshold: float
+    threshold: float  # of the values of the slices
+    predicts: bool  # whether a value is -D, the predicted distance to the truth in px
     pose: Array  # (4,)
     spread_px: Array  # (S,) distance of each slice's pose from the pair's
     scale_seen: float  # the median of the agent's own poses
@@ -227,16 +228,21 @@ def _spread(
 def register_pair(
     agent: TrainedAgent, placed: Placed, rigid: bool, parameter_map: str | Path | None = None
 ) -> Outcome:
-    """Register the slices by the agent with its look-ahead; the pair's pose is the median of theirs.
+    """Register the slices by the agent, finished or with its look-ahead; the pair's pose is their median.
 
     With ``rigid`` the scale of each pose becomes 1; the slice turns about the centre of the image as before.
     With an Elastix ``parameter_map``, a local registration refines each slice's pose, in which a rigid one
     stays rigid. If it gives up or ends more than ``REFINEMENT_PX`` away, the agent's pose stays. If the value
     of some slices reaches the threshold, the median is over these alone.
     """
-    threshold = agent.facts.thresholds.lookahead
-    network = agent.network.to(choose_device())
-    found = register(network, placed.fixed, placed.moving, threshold, agent.facts.inference, lookahead=True)
+    network, finisher = agent.network.to(choose_device()), agent.finisher
+    predicts = finisher is not None
+    level = agent.facts.thresholds.of(lookahead=not predicts)
+    found = register(
+        network, placed.fixed, placed.moving, level, agent.facts.inference, lookahead=not predicts,
+        residual=finisher and finisher.to(choose_device()),
+    )  # fmt: skip
+    threshold = -SUCCESS_PX if predicts else level
     trusted = found.stopped if found.stopped.any() else np.ones_like(found.stopped)
     scales = found.pose[trusted, 3]
     seen = float(np.median(scales))
@@ -257,8 +263,9 @@ def register_pair(
                 found.pose[row] = pose
     pose, spread = _agreement(found.pose, trusted)
     disagreement = float(np.median(spread[trusted]))
-    refusal = _refusal(agent, found, disagreement, seen if rigid else 1.0, scale_spread, placed)
-    return Outcome(found, threshold, pose, spread, seen, rigid, refusal)
+    scale = seen if rigid else 1.0
+    refusal = _refusal(agent, found, threshold, disagreement, scale, scale_spread, placed)
+    return Outcome(found, threshold, predicts, pose, spread, seen, rigid, refusal)
 
 
 def _agreement(poses: Array, trusted: NDArray[np.bool_]) -> tuple[Array, Array]:
@@ -279,6 +286,7 @@ def _wide(placed: Placed) -> str:
 def _refusal(
     agent: TrainedAgent,
     found: Registrations,
+    threshold: float,
     disagreement: float,
     scale: float,
     scale_spread: float,
@@ -290,20 +298,25 @@ def _refusal(
     is the one that the agent saw in a pair whose scale is kept at 1. A quarter of the slices differ by
     ``scale_spread`` or more from the median of the scales, which a fixed scale would hide.
     """
-    tested, threshold = agent.facts.evaluation, agent.facts.thresholds.lookahead
+    tested, predicts = agent.facts.evaluation, agent.finisher is not None
     if 2 * tested.stopped_within <= tested.stopped:
         return (
-            f"this agent is not to be trusted: of {tested.stopped} of its own test cases whose value reached"
-            f" the threshold, {tested.stopped_within} ended within {tested.success_px:g} px of the truth"
+            f"this agent is not to be trusted: of {tested.stopped} of its own test cases"
+            f" {trusted_cases(predicts)}, {tested.stopped_within} ended within {tested.success_px:g} px of"
+            " the truth"
         )
     count, reached = len(found.stopped), int(found.stopped.sum())
     advice = _advice(placed.apart_mm) if placed.apart_mm > FAR_MM else ""
     if reached == 0 or reached < REGISTERED_FRACTION * count:
         where = f"in {count - reached} of {count} slices " if count > 1 else ""
+        best = np.median(found.value[~found.stopped])
+        if predicts:
+            said = f"the agent predicts an error of {-best:.1f} px, expected at most {SUCCESS_PX:g} px,"
+        else:
+            said = f"the agent's value never reached the threshold {threshold:.2f}, only {best:.2f}"
         return (
-            f"{where}the agent's value never reached the threshold {threshold:.2f}, only"
-            f" {np.median(found.value[~found.stopped]):.2f} in {found.steps.max()} steps: it found no pose"
-            f" that it judged to be right{advice}{_wide(placed)}"
+            f"{where}{said} in {found.steps.max()} steps: it found no pose that it judged to be right"
+            f"{advice}{_wide(placed)}"
         )
     if abs(scale - 1) > SCALE_TOLERANCE:
         size = "smaller" if scale > 1 else "larger"
@@ -326,6 +339,13 @@ def _refusal(
             f" or shifted across the slices, must be aligned in 3D first{advice}"
         )
     return None
+
+
+def trusted_cases(predicts: bool) -> str:
+    """Return which test cases an agent's success rate is about."""
+    if predicts:
+        return f"that it predicted to lie within {SUCCESS_PX:g} px of the truth"
+    return "whose value reached the threshold"
 
 
 def physical_transform(pose: Array, placed: Placed) -> sitk.Transform:

@@ -9,7 +9,15 @@ import torch
 
 from regagent.agent.agent_file import Evaluation, TrainedAgent, load_agent
 from regagent.command.outputs import FIGURE_SUFFIXES, IMAGE_SUFFIXES, check_outputs, write_together
-from regagent.command.pair import Outcome, Placed, physical_transform, place, read_pair, register_pair
+from regagent.command.pair import (
+    Outcome,
+    Placed,
+    physical_transform,
+    place,
+    read_pair,
+    register_pair,
+    trusted_cases,
+)
 from regagent.figures.examples import draw_overlay
 from regagent.figures.overlays import tissue_levels
 from regagent.files import STYLE, parameter_map
@@ -73,14 +81,18 @@ def register_files(
 
 
 def _slices(outcome: Outcome, placed: Placed) -> str:
-    """Return one line per slice: its own pose in mm and degrees, and the agent's value of it."""
-    lines = [f"slice    x mm    y mm   angle   scale   value (threshold {outcome.threshold:.2f})"]
+    """Return one line per slice: its own pose in mm and degrees, and what the agent says of it."""
+    said, sign, yes, no = f"value (threshold {outcome.threshold:.2f})", 1.0, "reached it", "not reached"
+    if outcome.predicts:
+        said, sign = f"px off, predicted (limit {-outcome.threshold:g})", -1.0
+        yes, no = "within it", "beyond it"
+    lines = [f"slice    x mm    y mm   angle   scale   {said}"]
     found = outcome.slices
     for number, pose, value, stopped, steps in zip(
         placed.numbers, found.pose, found.value, found.stopped, found.steps, strict=True
     ):
-        ending = f"reached it after {steps} steps" if stopped else f"not reached in {steps} steps"
-        lines.append(f"{number:5d}  {_numbers(pose, placed)}  {value:6.2f}  {ending}")
+        ending = f"{yes} after {steps} steps" if stopped else f"{no} in {steps} steps"
+        lines.append(f"{number:5d}  {_numbers(pose, placed)}  {sign * value:6.2f}  {ending}")
     return "\n".join(lines)
 
 
@@ -102,19 +114,20 @@ def _result(outcome: Outcome, placed: Placed, agent: TrainedAgent) -> str:
     reached = outcome.slices.stopped
     if len(reached) > 1:
         spread = np.median(outcome.spread_px[reached]) * placed.mm_per_px
+        what = "are predicted to be right" if outcome.predicts else "reached the threshold"
         lines.append(
-            f"{reached.sum()} of {len(reached)} slices reached the threshold;"
+            f"{reached.sum()} of {len(reached)} slices {what};"
             f" half of them lie within {spread:.1f} mm of their median"
         )
-    return "\n".join([*lines, _success(agent.facts.evaluation, placed.mm_per_px)])
+    return "\n".join([*lines, _success(agent.facts.evaluation, outcome.predicts, placed.mm_per_px)])
 
 
-def _success(evaluation: Evaluation, mm_per_px: float) -> str:
-    """Return the agent's success rate in its own tests, over the cases whose value reached the threshold."""
+def _success(evaluation: Evaluation, predicts: bool, mm_per_px: float) -> str:
+    """Return the agent's success rate in its own tests, over the cases that it took for registered."""
     share = evaluation.stopped_within / evaluation.stopped
     return (
         f"Success estimate of a slice: {share:.0%}. Of {evaluation.stopped} test cases of this agent"
-        f" ({evaluation.patients} patients of its own cohort) whose value reached the threshold, this share"
+        f" ({evaluation.patients} patients of its own cohort) {trusted_cases(predicts)}, this share"
         f" ended within {evaluation.success_px:g} px of the truth, which is"
         f" {evaluation.success_px * mm_per_px:.1f} mm here."
     )

@@ -34,10 +34,10 @@ class Plan:
 
     Every list keeps the order of the settings. ``trained``: the variants that Table 2 and Figure 5 need.
     ``calibrated``: the agents among them, which get stop thresholds. ``imported``: agents of other runs.
-    ``exported``: the agents that other cohorts can use; the run tests these with look-ahead, so that their
-    accuracy is known. ``finishers``: the residual regressors, one of which finishes agents. ``figure4``,
-    ``figure5``: the methods and the variants that these figures can show. ``families``: {method: its panel in
-    the figures that compare all methods}. ``sets``: all sets of cases.
+    ``exported``: the agents that other cohorts can use; the run tests these finished or with look-ahead, so
+    that their accuracy is known. ``finishers``: the residual regressors, one of which finishes agents.
+    ``figure4``, ``figure5``: the methods and the variants that these figures can show. ``families``: {method:
+    its panel in the figures that compare all methods}. ``sets``: all sets of cases.
     """
 
     def __init__(self, settings: Settings):
@@ -61,7 +61,13 @@ class Plan:
         self.trained = [name for name in settings.variants if name in wanted - set(self.pretrained)]
         self.calibrated = [name for name in self.trained if name in self.agents]
         self.imported = [name for name in self.pretrained if name in needed]
-        self.exported = [name for name in self.calibrated if f"{name}{LOOKAHEAD}" in settings.methods]
+        tested = {
+            name
+            for name in self.calibrated
+            for end in (LOOKAHEAD, FINE)
+            if f"{name}{end}" in settings.methods
+        }
+        self.exported = [name for name in self.calibrated if name in tested]
         self.sets = [*SETS, WIDE] if settings.wide_methods else list(SETS)
         self.families = {method: self._family_of(method) for method in settings.methods}
 
@@ -88,6 +94,15 @@ class Plan:
     def finisher(self, seed: int) -> str:
         """Return the model that finishes an agent of this seed; an agent from elsewhere has the seed 0."""
         return self.results(f"models/{self.finishers[0]}/seed{seed or self.settings.seeds[0]}/model.pt")
+
+    def is_finished(self, variant: str) -> bool:
+        """Tell whether a residual regressor finishes the agent in a row of its own."""
+        return f"{variant}{FINE}" in self.settings.methods
+
+    def proofs(self, variant: str, seed: int) -> list[str]:
+        """Return the tables that tell how well an exported agent does: finished, or with the look-ahead."""
+        method = f"{variant}{FINE if self.is_finished(variant) else LOOKAHEAD}"
+        return [self.results(f"registrations/{method}/seed{seed}/{name}.csv") for name in SETS]
 
     def registrations(self, methods: Iterable[str], sets: Iterable[str] = SETS) -> list[str]:
         """Return the tables of registered cases of these methods, one for each seed and set."""
