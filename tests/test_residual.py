@@ -109,7 +109,7 @@ def test_looks_go_on_from_where_the_truth_was_seen(sighted, images):
 
 def test_a_lost_pair_is_found_from_another_start(sighted, images):
     fixed, moving = images
-    pose, distance, steps = register_alone(ResidualNetwork(), fixed, moving, Inference(batch=2))
+    pose, distance, steps = register_alone(ResidualNetwork(), fixed, moving, Inference(batch=2, looks=4))
     assert error_of(pose).max() < 0.2 and distance.max() < 0.2 and steps.tolist() == [4, 4, 4]
     assert sighted[:4] == [2] * 4 and set(sighted[4:]) == {1}  # only the lost one starts again
     pose, distance, _ = register_alone(ResidualNetwork(), fixed, moving, Inference(restarts_deg=[]))
@@ -129,7 +129,7 @@ def test_an_agent_leads_near_and_is_finished(sighted, images, monkeypatch):
 
     monkeypatch.setattr(inference, "_stop_at_threshold", walk)
     agent, finisher = AgentNetwork("CNN"), ResidualNetwork()
-    found = register(agent, fixed, moving, 0.0, Inference(), lookahead=False, residual=finisher)
+    found = register(agent, fixed, moving, 0.0, Inference(looks=4), lookahead=False, residual=finisher)
     assert error_of(found.pose).max() < 0.2 and found.stopped.all() and (found.value > -0.2).all()
     assert found.steps.tolist() == [11, 11, 11]  # the agent's way, and four looks
     assert starts[0] == IDENTITY.tolist() and starts[1] == [0, 0, 30, 1]
@@ -139,7 +139,7 @@ def test_an_agent_leads_near_and_is_finished(sighted, images, monkeypatch):
 
 def test_the_nearest_start_wins(sighted, images):
     fixed, moving = (torch.tensor(array) for array in images)
-    far = Inference(lost_px=1e-9, restarts_deg=[1.0, 2.0])
+    far = Inference(looks=4, lost_px=1e-9, restarts_deg=[1.0, 2.0])
     tried = []
 
     def approach(cases, start):

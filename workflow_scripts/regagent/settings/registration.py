@@ -56,7 +56,7 @@ class Inference(Model):
     rollouts start from, and where the V have both signs the pose may lie anywhere. `guarded`: V without that
     state, counted from the lowest V unless all are positive, so that the pose lies among the paths' ends."""
 
-    looks: Positive = 4
+    looks: Positive = 10
     """Number of looks of a residual regressor, each from where the last one saw the truth."""
 
     lost_px: PositiveFloat = 1.0
