@@ -5,6 +5,7 @@ the D that it predicts stays high, it does so from other starts; the lowest D wi
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,8 +24,8 @@ from regagent.settings import Inference, ResidualRegressor
 
 Array = NDArray[np.float64]
 
-#: States of a batch that share one augmented pair.
-STATES_PER_PAIR = 8
+#: Starts of a batch that share one augmented pair.
+STARTS_PER_PAIR = 4
 
 #: States near the truth differ from it by at most this much: px, px, degrees, scale.
 NEAR = (3.0, 3.0, 3.0, 0.05)
@@ -42,8 +43,21 @@ DISTANCE_POWER = -4
 Approach = Callable[[NDArray, Array], tuple[Array, NDArray]]
 
 
+class Starts(NamedTuple):
+    """B pairs, and poses from which to look."""
+
+    fixed: Tensor  # (B, H/4, H/4, 16) in blocks
+    moving: Tensor  # (B, H, H) after the perturbation
+    points: Tensor  # (B, N, 2) landmarks
+    perturbation: Tensor  # (B, 4)
+    pose: Tensor  # (B, 4)
+
+
 class Residuals:
-    """What a residual regressor learns: the rest of the way of states near the truth and on the way to it."""
+    """What a residual regressor learns: the rest of the way, of starts and of where its own looks lead it.
+
+    Without the latter it would never see the states in which its looks end, right or wrong.
+    """
 
     def __init__(self, pairs: Pairs, settings: ResidualRegressor, generator: torch.Generator):
         self.settings, self.generator, self.clip = settings, generator, settings.gradient_clip
@@ -56,15 +70,15 @@ class Residuals:
         done = step / self.settings.steps
         return min(1.0, done / self.settings.warmup_fraction) * (1.0 - done)
 
-    def draw(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return states (B, 32, H/4, H/4), the rests of their ways as poses (B, 4), and their D (B,)."""
+    def draw(self) -> Starts:
+        """Return freshly perturbed, augmented pairs, and poses near the truth and on the way to it."""
         settings, generator, count = self.settings, self.generator, self.settings.batch
 
         def uniform(width: int) -> Tensor:
             return torch.rand(count, width, generator=generator, device=generator.device, dtype=torch.float64)
 
         fixed, aligned, points = draw_pairs(
-            self.pool, count, STATES_PER_PAIR, settings.augmentation, generator
+            self.pool, count, STARTS_PER_PAIR, settings.augmentation, generator
         )
         perturbation = sample_perturbations(uniform(4), settings.starts)
         on_the_way = poses_on_the_way(perturbation, settings.exploring_starts, uniform(1), uniform(4))
@@ -72,16 +86,21 @@ class Residuals:
         change[:, 3] += 1.0
         near = compose(change, invert(perturbation))
         pose = torch.where(uniform(1) < settings.near, near, on_the_way)
-        error = compose(pose, perturbation)
-        states = observe(to_blocks(fixed), warp_images(aligned, perturbation), pose)
-        return states, invert(error), displacement(error, points)
+        return Starts(to_blocks(fixed), warp_images(aligned, perturbation), points, perturbation, pose)
 
     def loss(self) -> Tensor:
-        """Return the error of the rests of a batch, relative to D, and the cross-entropy of D's bins."""
-        states, rest, distance = self.draw()
-        logits, predicted = self.network(states)
-        of_distance = distance_loss(logits, distance).mean()
-        return rest_loss(predicted, rest, distance).mean() + DISTANCE_WEIGHT * of_distance
+        """Return the mean over the looks: errors of the rests relative to D, and cross-entropy of D."""
+        starts, losses = self.draw(), []
+        pose = starts.pose
+        for _ in range(self.settings.looks):
+            error = compose(pose, starts.perturbation)
+            distance = displacement(error, starts.points)
+            logits, predicted = self.network(observe(starts.fixed, starts.moving, pose))
+            of_distance = distance_loss(logits, distance).mean()
+            of_rest = rest_loss(predicted, invert(error), distance).mean()
+            losses.append(of_rest + DISTANCE_WEIGHT * of_distance)
+            pose = compose(rest_pose(predicted.detach()).double(), pose)
+        return torch.stack(losses).mean()
 
 
 @torch.no_grad()

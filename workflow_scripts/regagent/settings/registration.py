@@ -57,7 +57,7 @@ class Inference(Model):
     state, counted from the lowest V unless all are positive, so that the pose lies among the paths' ends."""
 
     looks: Positive = 10
-    """Number of looks of a residual regressor, each from where the last one saw the truth."""
+    """Number of looks by which a residual regressor registers, each from where the last one saw the truth."""
 
     lost_px: PositiveFloat = 1.0
     """Where the lowest D that it predicts is above this, in px, it starts again from other rotations."""

@@ -220,20 +220,23 @@ class ResidualRegressor(Model):
     steps: Positive = 5_000
     """Number of updates."""
 
-    batch: Positive = 128
-    """Number of states in an update."""
+    batch: Positive = 32
+    """Number of starts in an update."""
+
+    looks: Positive = 4
+    """Number of looks from each start, each from where the last one saw the truth."""
 
     width: Positive = 2
     """Layers 1 to 3 have so many times the channels of Table 1."""
 
     near: Fraction = 0.6
-    """Fraction of the states within 3 px, 3° and 0.05 of scale of the truth."""
+    """Fraction of the starts within 3 px, 3° and 0.05 of scale of the truth."""
 
     exploring_starts: Fraction = 0.75
     """Fraction of the others that lie on the way to the truth instead of at the perturbed pose."""
 
     starts: PerturbationRange = PerturbationRange(translation_px=30, rotation_deg=90)
-    """The perturbations of all states."""
+    """The perturbations of the images."""
 
     learning_rate: PositiveFloat = 1e-3
     """Highest learning rate of Adam. It falls linearly to 0."""
