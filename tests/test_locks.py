@@ -54,6 +54,7 @@ def wait_for_job(folder, running):
 
 
 def test_the_same_run_is_refused_and_another_is_not(folder, running):
+    os.killpg(running.pid, signal.SIGSTOP)  # it would be done before a slow machine starts the others
     refused = first(folder)
     assert refused.returncode == 1 and "cannot be locked" in refused.stdout, refused.stdout
     other = folder / "other.yaml"
