@@ -198,6 +198,18 @@ def test_labels_moved_by_whole_voxels_are_not_told(run, said, kind, count):
     assert said() == []
 
 
+def test_a_mask_that_is_rounded_is_not_told(run, said):
+    """Its corners become 0, unlike those of the nearest voxels, but no label is mistaken for another."""
+    mask = (labels() > 0).astype(np.uint8)
+    nifti("i.nii.gz", mask)
+    nifti("r.nii.gz", mask)
+    with open("shift.tfm", "w") as file:
+        file.write(itk_text("TranslationTransform", "0.9 1.3 1.7", ""))
+    assert run(IMAGE) == (0, []) and said() == []
+    rounded = voxels("o.nii.gz")
+    assert run(f"{IMAGE} --nearest") == (0, []) and (voxels("o.nii.gz") != rounded).any()
+
+
 @pytest.mark.parametrize("what", ["a mask of 0 and 1", "a CT", "labels that fall on voxels", "an 8-bit MR"])
 def test_what_is_no_blend_of_labels_is_not_told(run, said, what):
     random = np.random.default_rng(1)
