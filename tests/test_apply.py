@@ -166,6 +166,50 @@ def test_labels_that_are_interpolated_are_told(run, said, kind):
     assert voxels("o.nii.gz")[3, 1, 1] == pytest.approx((41 + 2) / 2, abs=0.5)
 
 
+@pytest.mark.parametrize(("count", "told"), [(3, True), (30, True), (31, False), (200, True), (300, False)])
+def test_labels_that_follow_each_other_are_told(run, said, count, told):
+    """Of 0, 1, 2 no new label appears, but a 1 between 0 and 2; of 200 labels the odd ones are new."""
+    step = 2 if count == 200 else 1
+    kind = np.uint8 if count < 100 else np.int16
+    values = np.zeros((40, 30, 4), kind)
+    values[::2] = step * (np.arange(600) % count).astype(kind).reshape(20, 30, 1)
+    nifti("i.nii.gz", values)
+    nifti("r.nii.gz", values)
+    with open("shift.tfm", "w") as file:
+        file.write(itk_text("TranslationTransform", "1 0 0", ""))
+    assert run(IMAGE) == (0, [])
+    assert voxels("o.nii.gz")[0, 2, 0] == step  # half of the way from 2 to 0
+    line = "i.nii.gz: has few different values, which interpolation mixes; for a map of labels take --nearest"
+    assert said() == [line] * told
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("count", [1, 3, 60])
+def test_labels_moved_by_whole_voxels_are_not_told(run, said, kind, count):
+    """Steps of 0.7 mm are rounded in the header, so that interpolation leaves 2.0000001 for 2."""
+    to_ras = np.diag([-0.7, -0.7, 0.7, 1.0])
+    values = (3 + np.arange(1200) % count).astype(kind).reshape(20, 15, 4)
+    nifti("i.nii.gz", values, to_ras)
+    nifti("r.nii.gz", values, to_ras)
+    with open("shift.tfm", "w") as file:
+        file.write(itk_text("TranslationTransform", "2.1 1.4 0", ""))
+    assert run(f"{IMAGE} --outside 0") == (0, [])
+    assert voxels("o.nii.gz")[:-3, :-2] == pytest.approx(values[3:, 2:], abs=1e-4)
+    assert said() == []
+
+
+def test_a_mask_that_is_rounded_is_not_told(run, said):
+    """Its corners become 0, unlike those of the nearest voxels, but no label is mistaken for another."""
+    mask = (labels() > 0).astype(np.uint8)
+    nifti("i.nii.gz", mask)
+    nifti("r.nii.gz", mask)
+    with open("shift.tfm", "w") as file:
+        file.write(itk_text("TranslationTransform", "0.9 1.3 1.7", ""))
+    assert run(IMAGE) == (0, []) and said() == []
+    rounded = voxels("o.nii.gz")
+    assert run(f"{IMAGE} --nearest") == (0, []) and (voxels("o.nii.gz") != rounded).any()
+
+
 @pytest.mark.parametrize("what", ["a mask of 0 and 1", "a CT", "labels that fall on voxels", "an 8-bit MR"])
 def test_what_is_no_blend_of_labels_is_not_told(run, said, what):
     random = np.random.default_rng(1)

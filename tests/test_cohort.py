@@ -394,9 +394,32 @@ def test_an_error_value_of_a_spreadsheet_is_no_comment(tmp_path, value):
 
 
 @pytest.mark.parametrize("value", ["#P2", "# P2", "#", "#2", "# why?"])
-def test_a_row_that_is_commented_out_is_left_out(tmp_path, value):
+def test_a_row_that_is_commented_out_is_left_out(tmp_path, caplog, value):
     rows = ["patient\tmr\tct", "P1\ta.nii\tb.nii", f"{value}\tc.nii\td.nii"]
     (tmp_path / "patients.tsv").write_text("\n".join(rows))
     for name in "ab":
         (tmp_path / f"{name}.nii").touch()
     assert [row.patient for row in read_sheet(tmp_path / "patients.tsv")] == ["P1"]
+    left_out = f"rows whose patient begins with # are left out as comments: row 3 ({value})"
+    assert caplog.messages == [f"{tmp_path / 'patients.tsv'}: {left_out}"]
+
+
+def test_rows_that_count_as_comments_are_told(sheet, caplog):
+    """A number sign may belong to the patient's name, or be an error value that nobody knows."""
+    rows = [
+        "# of\tthe first clinic\t\t", "mr\tct\tpatient", "mr.nii.gz\tct.nii.gz\tP1", "\t\t# a note",
+        "mr1.nii.gz\tct1.nii.gz\t#12", "mr2.nii.gz\tct2.nii.gz\t#Н/Д",
+        "mr3.nii.gz\tct3.nii.gz\t#GETTING_DATA",
+    ]  # fmt: skip
+    path = sheet("\n".join(rows))
+    assert [row.patient for row in read_sheet(path)] == ["P1"]
+    assert caplog.messages == [
+        f"{path}: rows whose patient begins with # are left out as comments:"
+        " row 5 (#12), row 6 (#Н/Д), row 7 (#GETTING_DATA)"
+    ]
+    caplog.clear()
+    read_sheet(sheet(f"# clinic\tA\n{HEADER}# a note\t\t\n{ROW}#\n"))
+    assert caplog.messages == []
+    path = sheet(HEADER + ROW + "".join(f"#{number}\tmr1.nii.gz\tct1.nii.gz\n" for number in range(25)))
+    read_sheet(path)
+    assert caplog.messages[0].endswith("row 21 (#18), row 22 (#19) and 5 more")

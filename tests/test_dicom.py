@@ -410,6 +410,13 @@ def test_a_header_with_one_wrong_byte_is_the_same_volume_or_refused(tmp_path, tr
         assert found.GetDimension() == 3 and np.isfinite(sitk.GetArrayViewFromImage(found)).all()
 
 
+def test_an_unknown_kind_of_a_series_number_is_refused(tmp_path, truth):
+    path = write_frames(truth, tmp_path / "ct.dcm", "CT")
+    path.write_bytes(path.read_bytes().replace(b"\x20\0\x0e\0UI", b"\x20\0\x0e\0U\0"))
+    refused(path, "ct.dcm: not a readable DICOM file .* copy or export it again")
+    refused(tmp_path, "not a readable DICOM file .* copy or export it again")
+
+
 # Series ---------------------------------------------------------------------------------------------
 
 
@@ -1187,6 +1194,12 @@ def test_each_part_of_a_concatenation_must_be_there(tmp_path, truth):
         ),
         ("ImageType", (["O", "P", "M", "ND"], ["O", "P", "P", "ND"]), "ImageType (M/ND in 3, P/ND in 3)"),
         ("Modality", ("CT", "OT"), "Modality (CT in 3, OT in 3)"),
+        (
+            "TemporalPositionIdentifier",
+            (150, 151),
+            "TemporalPositionIdentifier (150 in 3, 151 in 3)",
+        ),
+        ("TemporalPositionIdentifier", (7, 7), None),
         ("ImageType", (["ORIGINAL", "PRIMARY", "AXIAL"], ["DERIVED", "SECONDARY", "AXIAL"]), None),
         ("ImageType", ("ORIGINAL", ["DERIVED", "SECONDARY"]), None),
         ("EchoTime", (4.6, 4.6000001), None),
@@ -1231,8 +1244,10 @@ def test_frames_of_two_kinds_are_told(tmp_path, truth, caplog):
             kind = ["DERIVED", "PRIMARY", "MPR", "MAXIMUM"] if number < 2 else ["O", "P", "VOLUME", "NONE"]
             frame.update(groups(CTImageFrameTypeSequence={"FrameType": kind}))
             frame.update(groups(MREchoSequence={"EffectiveEchoTime": 4.6 if number < 5 else 80.0}))
+            frame.update(groups(FrameContentSequence={"TemporalPositionIndex": 1 + number % 2}))
     said, found = told(caplog, path)
-    assert "FrameType (MPR/MAXIMUM in 2, VOLUME/NONE in 4) and EffectiveEchoTime (4.6 in 5, 80 in 1);" in said
+    assert "FrameType (MPR/MAXIMUM in 2, VOLUME/NONE in 4) and EffectiveEchoTime (4.6 in 5, 80 in 1)" in said
+    assert " and TemporalPositionIndex (1 in 3, 2 in 3);" in said
     check_same(found, truth)
 
 
@@ -1319,11 +1334,127 @@ def test_a_bit_is_one_or_zero(tmp_path, frames):
         file.Modality, file.SOPClassUID = "SEG", SegmentationStorage
         file.BitsAllocated = file.BitsStored = 1
         file.HighBit = 0
+        file.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness = 1
         file.add_new("PixelData", "OB", packed + b"\0" * (len(packed) % 2))
     assert np.array_equal(sitk.GetArrayFromImage(read_image(path)), mask)
     with edited(path) as file:
         file.PixelData = packed[:-2]
     refused(path, f"seg.dcm: cut off: .* bytes of pixels, expected {len(packed)}")
+
+
+def segmentation(path, truth, heights, segments, **measures):
+    """Write frames of 8 bits at slices of the truth, each of a segment, as highdicom describes them."""
+    write_frames(truth, path, "MR", heights)
+    with edited(path) as file:
+        file.Modality, file.SOPClassUID = "SEG", SegmentationStorage
+        file.SegmentationType = "BINARY"
+        (of_all,) = file.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+        del of_all.SliceThickness
+        for keyword, value in measures.items():
+            setattr(of_all, keyword, value)
+        for frame, segment in zip(per_frame(file), segments, strict=True):
+            frame.update(groups(SegmentIdentificationSequence={"ReferencedSegmentNumber": segment}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def mask():
+    image = oblique(0, 2)
+    assert set(np.unique(sitk.GetArrayFromImage(image))) == {0, 1}
+    return image
+
+
+@pytest.mark.parametrize(
+    ("heights", "said"),
+    [
+        ([0, 5], "frame 1 and frame 2 are 12.50 mm apart"),
+        ([5, 0, 2], "frame 3 and frame 1 are 7.50 mm apart"),
+        ([0, 1, 2, 5], "frame 3 and frame 4 are 7.50 mm apart"),
+    ],
+)
+@pytest.mark.parametrize("keyword", ["SpacingBetweenSlices", "SliceThickness"])
+def test_a_segmentation_without_its_empty_frames_is_refused(tmp_path, mask, heights, said, keyword):
+    path = segmentation(tmp_path / "seg.dcm", mask, heights, [1] * len(heights), **{keyword: 2.5})
+    expected = f"frames of the segmentation are missing: {said}, but {keyword} is 2.5 mm; write all frames"
+    assert "(highdicom's omit_empty_frames=False), or convert it to NIfTI" in refused(path, expected)
+    with pytest.raises(UserError, match=expected):
+        read_grid(path)
+
+
+@pytest.mark.parametrize(
+    "measures",
+    [
+        {"SpacingBetweenSlices": 2.5, "SliceThickness": 1},
+        {"SpacingBetweenSlices": 2.4},
+        {"SliceThickness": 2},  # with gaps
+        {"SliceThickness": 5},  # overlapping
+        {},
+    ],
+)
+def test_a_segmentation_that_has_all_frames_from_first_to_last_is_read(tmp_path, mask, caplog, measures):
+    path = segmentation(tmp_path / "seg.dcm", mask, [3, 1, 2, 4], [5] * 4, **measures)
+    check_same(read_image(path), mask[:, :, 1:5])
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("heights", "segments"), [(range(6), [1, 1, 1, 2, 2, 2]), ([0, 1, 0, 1], [1, 1, 2, 2])]
+)
+def test_a_segmentation_of_several_segments_is_refused(tmp_path, mask, heights, segments):
+    path = segmentation(tmp_path / "seg.dcm", mask, heights, segments, SpacingBetweenSlices=2.5)
+    refused(
+        path, r"seg.dcm: a segmentation of 2 segments \(1, 2\), which would become one label; export each"
+    )
+
+
+@pytest.mark.parametrize("kind", ["FRACTIONAL", "LABELMAP"])
+def test_the_values_of_a_fractional_segmentation_are_told(tmp_path, caplog, kind):
+    parts = oblique(0, 101)
+    path = segmentation(tmp_path / "seg.dcm", parts, range(6), [1] * 6, SpacingBetweenSlices=2.5)
+    with edited(path) as file:
+        file.SegmentationType, file.MaximumFractionalValue = kind, 100
+    said, found = told(caplog, path)
+    check_same(found, parts)
+    line = "a fractional segmentation: its values are parts of MaximumFractionalValue (100), not labels"
+    assert said == (line if kind == "FRACTIONAL" else None)
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        (1.25, "but SpacingBetweenSlices is 1.25 mm; are some missing?"),
+        (5, "but SpacingBetweenSlices is 5 mm; are they of one volume?"),
+        *((stated, None) for stated in (2.5, -2.5, 2.3, 2.7, 0, "")),
+    ],
+)
+def test_a_distance_that_is_stated_otherwise_is_told(series, truth, caplog, stated, said):
+    each(lambda file, number: setattr(file, "SpacingBetweenSlices", stated))(series)
+    for read in (read_image, read_grid):
+        line, found = told(caplog, series, read)
+        assert line == (said and f"its slices are 2.50 mm apart by their positions, {said}")
+        check_same_grid(found, truth)
+
+
+@pytest.mark.parametrize("program", ["GDCM 3.2.5", "OTHER"])
+def test_the_1_mm_that_simpleitk_states_of_every_slice_does_not_count(series, caplog, program):
+    (path, *_) = all_files(series)
+    assert (
+        dcmread(path).SpacingBetweenSlices == 1
+        and "GDCM" in dcmread(path).file_meta.ImplementationVersionName
+    )
+    each(lambda file, number: setattr(file.file_meta, "ImplementationVersionName", program))(series)
+    assert (told(caplog, series)[0] is None) == (program != "OTHER")
+
+
+def test_the_distance_that_frames_state_counts(tmp_path, truth, caplog):
+    path = write_frames(truth, tmp_path / "ct.dcm", "CT", [0, 2, 4])
+    with edited(path) as file:
+        file.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices = 2.5
+    said, found = told(caplog, path)
+    assert said.endswith(
+        "5.00 mm apart by their positions, but SpacingBetweenSlices is 2.5 mm; are some missing?"
+    )
+    assert found.GetSpacing()[2] == pytest.approx(5)
 
 
 # Files of one slice -----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """``regagent apply``: apply a transform to an image or to a file of points."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,11 @@ from regagent.volumes.writing import write_image
 logger = logging.getLogger("regagent")
 
 #: An image with at most this many different values may be a map of labels.
-MOST_LABELS = 150
+MOST_LABELS = 256
+#: One with at most this many is taken for such a map where interpolation changes it.
+FEW_LABELS = 30
+#: Values are the same if they differ by less than this, or this part of a small range, as by whole voxels.
+ROUNDED = 1e-3
 
 #: ITK resamples in float64, which holds whole numbers up to this one.
 EXACT_WHOLE = 2**53
@@ -100,8 +105,9 @@ def transform_image(
         raise UserError(
             f"{image}: holds whole numbers beyond 2^53, which change in resampling; number its labels anew"
         )
+    take_nearest = partial(sitk.Resample, moving, fixed, transform, sitk.sitkNearestNeighbor, outside)
     if nearest:
-        laid = sitk.Resample(moving, fixed, transform, sitk.sitkNearestNeighbor, outside)
+        laid = take_nearest()
     else:
         laid = sitk.Resample(moving, fixed, transform, sitk.sitkLinear, outside, sitk.sitkFloat64)
         laid = sitk.Cast(sitk.Round(laid) if whole else laid, moving.GetPixelID())
@@ -113,10 +119,9 @@ def transform_image(
             " --inverse needed, or wrong?)",
             image, reference, outside,
         )  # fmt: skip
-    elif not nearest and _blends_labels(values, result[~beyond]):
+    elif not nearest and _blends_labels(values, result, beyond, take_nearest):
         logger.warning(
-            "%s: has few different values, and the result has others, between them; for a map of labels"
-            " take --nearest",
+            "%s: has few different values, which interpolation mixes; for a map of labels take --nearest",
             image,
         )
     write_image(laid, output)
@@ -138,13 +143,29 @@ def _meets(moving: sitk.Image, fixed: sitk.Image, transform: sitk.Transform) -> 
     return bool(sitk.GetArrayViewFromImage(laid).any())
 
 
-def _blends_labels(values: NDArray, result: NDArray) -> bool:
-    """Return whether a result (N,) has values that an image of few different values has not."""
+def _blends_labels(
+    values: NDArray, result: NDArray, beyond: NDArray[np.bool_], take_nearest: Callable[[], sitk.Image]
+) -> bool:
+    """Return whether a result shows that interpolation has mixed the labels of an image of few values.
+
+    With very few values that is where it differs from the nearest voxels, which ``take_nearest`` gives: of
+    the labels 0, 1 and 2 it has a 1 around each 2. With more it is where the result has other values, but
+    for those ``beyond`` the image. A mask of whole numbers, as 0 and 1, is rounded to one of both: not mixed.
+    """
     for step in (997, 1):  # a glance is enough for most images of many values
         known = pd.unique(values.ravel()[::step])
         if len(known) > MOST_LABELS:
             return False
-    return not np.isin(result, known).all()
+    span = float(known.max()) - float(known.min())
+    if len(known) == 2 and span == 1 and np.issubdtype(values.dtype, np.integer):
+        return False
+    if len(known) <= FEW_LABELS:
+        labels = sitk.GetArrayFromImage(take_nearest())
+        return not np.allclose(result, labels, rtol=1e-6, atol=ROUNDED * min(span, 1), equal_nan=True)
+    inside = result[~beyond]
+    if np.array_equal(known, np.rint(known)):
+        inside = np.where(np.abs(inside - np.rint(inside)) < ROUNDED, np.rint(inside), inside)
+    return not np.isin(inside, known).all()
 
 
 def transform_points(transform: sitk.Transform, points: str | Path, output: str | Path) -> None:

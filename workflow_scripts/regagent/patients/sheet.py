@@ -1,6 +1,7 @@
 """The sample sheet: the user's patients, one in each row, with the paths of their scans (§4)."""
 
 import itertools
+import logging
 import os
 import re
 import stat
@@ -12,6 +13,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from regagent.files import UserError, read_rows
+
+logger = logging.getLogger("regagent")
 
 COLUMNS = ("patient", "mr", "ct")
 OPTIONAL = ("transform", "set")
@@ -93,8 +96,9 @@ def read_sheet(path: str | Path) -> list[SheetRow]:
 
     The text is what a spreadsheet saves as tab-separated: UTF-8 or, with its mark, UTF-16; a cell may stand
     in quotes, with those inside it doubled. Empty rows, empty columns and empty cells at the end of a row do
-    not count, nor do rows that begin with # in the column ``patient`` or, above the header, in the first one.
-    Names of columns may be in capitals. Relative paths count from the sheet's folder and are returned joined
+    not count, nor do rows that begin with # in the column ``patient`` or, above the header, in the first one;
+    the log tells which of the former have other cells, as a patient may be named so. Names of columns may be
+    in capitals. Relative paths count from the sheet's folder and are returned joined
     to it. Raises ``UserError`` naming the sheet and the row of the first fault, as when two patients have the
     same file, under whatever path.
     """
@@ -108,6 +112,7 @@ def read_sheet(path: str | Path) -> list[SheetRow]:
     header = [name.lower() for name in header]
     _check_header(header, path)
     patients: dict[str, SheetRow] = {}
+    left_out = []
     for number, cells in rows:
         where = f"{path}, row {number}"
         named = dict(itertools.zip_longest(header, cells[: len(header)], fillvalue=""))
@@ -117,6 +122,8 @@ def read_sheet(path: str | Path) -> list[SheetRow]:
                 " failed; write the patient's name, or `# ` before the row to leave it out"
             )
         if named["patient"].startswith("#"):
+            if sum(map(bool, cells)) > 1:
+                left_out.append(f"row {number} ({named['patient'][:40]})")
             continue
         for column, (name, cell) in enumerate(itertools.zip_longest(header, cells, fillvalue=""), 1):
             if cell and not name:
@@ -138,6 +145,11 @@ def read_sheet(path: str | Path) -> list[SheetRow]:
                 f"{where}: patient {row.patient} again, first named in row {first.row}"
                 f"{other if first.patient != row.patient else ''}"
             )
+    if left_out:
+        logger.warning(
+            "%s: rows whose patient begins with # are left out as comments: %s%s",
+            path, ", ".join(left_out[:20]), f" and {len(left_out) - 20} more" if len(left_out) > 20 else "",
+        )  # fmt: skip
     if not patients:
         raise UserError(f"{path}: no patients, only a header")
     _refuse_shared_files(patients.values(), path)

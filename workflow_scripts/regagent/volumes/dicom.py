@@ -25,7 +25,7 @@ from regagent.volumes.checks import (
     right_angled,
 )
 from regagent.volumes.dicom_files import read_headers
-from regagent.volumes.dicom_headers import Slice, named, one_line, slices_of, warn_of_several_kinds
+from regagent.volumes.dicom_headers import Slice, few, named, one_line, slices_of, warn_of_several_kinds
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -51,6 +51,10 @@ ROUNDING = 1e-3
 SAME_MM = 1e-3
 #: Positions are rounded, so distances may differ by this part of their median; a missing slice doubles one.
 UNEVEN = 0.25
+#: A distance that is stated is told where that of the positions differs from it by more than this part.
+OTHER_DISTANCE = 0.1
+#: Frames of a segmentation are missing where two lie this many times as far apart as is stated.
+FRAMES_MISSING = 1.5
 
 
 def read_dicom(path: str | Path, where: str, modality: str | None = None) -> sitk.Image:
@@ -58,13 +62,19 @@ def read_dicom(path: str | Path, where: str, modality: str | None = None) -> sit
 
     A file of one slice gives a volume of one slice, as thick as is stated, or else 1 mm. ``modality`` is the
     one that each file must state, MR or CT; None takes any. Raises ``UserError``, which begins with
-    ``where``: for no series or several, for another modality, for pixels that are damaged or not grey, and
-    for a slice whose place is not stated, or that is missing, doubled, turned, shifted, or of another size or
-    spacing.
+    ``where``: for no series or several, for another modality, for pixels that are damaged or not grey, for
+    several segments of a segmentation, and for a slice whose place is not stated, or that is missing,
+    doubled, turned, shifted, or of another size or spacing.
     """
     headers = read_headers(path, where)
-    if modality:
-        _check_modality(headers, modality, where)
+    with one_line(where):
+        if modality:
+            _check_modality(headers, modality, where)
+        fractions = [
+            header.get("MaximumFractionalValue", "not stated")
+            for header in headers.values()
+            if header.get("SegmentationType") == "FRACTIONAL"
+        ]
     slices = slices_of(headers, where)
     order = _checked_order(slices, Path(path).is_dir(), where)
     if any(one.mapped for one in slices):
@@ -73,6 +83,11 @@ def read_dicom(path: str | Path, where: str, modality: str | None = None) -> sit
             " RescaleIntercept: values are read as they are stored",
             where,
         )
+    if fractions:
+        logger.warning(
+            "%s: a fractional segmentation: its values are parts of MaximumFractionalValue (%s), not labels",
+            where, fractions[0],
+        )  # fmt: skip
     image = sitk.GetImageFromArray(_voxels(headers, slices, order, where))
     return _placed(image, [slices[index] for index in order], where)
 
@@ -100,6 +115,13 @@ def _check_modality(headers: dict[Path, "Dataset"], modality: str, where: str) -
 
 def _checked_order(slices: list[Slice], series: bool, where: str) -> NDArray[np.intp]:
     """Return the order of slices (S,) along their normal, checked to be those of one regular volume."""
+    segments = sorted({one.segment for one in slices if one.segment is not None})
+    if len(segments) > 1:
+        raise UserError(
+            f"{where}: a segmentation of {len(segments)} segments"
+            f" ({few([str(number) for number in segments])}), which would become one label; export each"
+            " segment as a file of its own, or convert it to a label map in NIfTI"
+        )
     if len(slices) == 1 and not series:
         return np.array([0])
     if len(slices) == 1:
@@ -148,6 +170,7 @@ def _order_along_normal(slices: list[Slice], where: str) -> NDArray[np.intp]:
             f"{where}: {names[order[doubled]]} and {names[order[doubled + 1]]} lie at one place; are these"
             " several volumes, as of several echoes or times? Give one of them alone"
         )
+    _check_no_frame_left_out([slices[index] for index in order], steps, where)
     worst = int(np.abs(steps - usual).argmax())
     if abs(steps[worst] - usual) > UNEVEN * usual:
         raise UserError(
@@ -166,7 +189,40 @@ def _order_along_normal(slices: list[Slice], where: str) -> NDArray[np.intp]:
             where, names[order[uneven.argmax()]], uneven.max(),
         )  # fmt: skip
     _check_not_shifted([slices[index] for index in order], where)
+    _warn_of_another_distance(slices, float(steps.mean()), where)
     return order
+
+
+def _check_no_frame_left_out(slices: list[Slice], steps: NDArray[np.float64], where: str) -> None:
+    """Check that a segmentation of ordered slices has its empty frames; ``steps`` (S - 1,) mm lie between.
+
+    Programs leave such frames out, even all but two, so that equal distances do not show it.
+    """
+    first, widest = slices[0], int(steps.argmax())
+    if first.kind.get("Modality") != "SEG":
+        return
+    keyword, stated = "SpacingBetweenSlices", first.distance
+    if np.isnan(stated):
+        keyword, stated = "SliceThickness", first.thickness
+    if steps[widest] > FRAMES_MISSING * stated > 0:
+        raise UserError(
+            f"{where}: frames of the segmentation are missing: {slices[widest].name} and"
+            f" {slices[widest + 1].name} are {steps[widest]:.2f} mm apart, but {keyword} is {stated:g} mm;"
+            " write all frames, empty ones too (highdicom's omit_empty_frames=False), or convert it to NIfTI"
+        )
+
+
+def _warn_of_another_distance(slices: list[Slice], distance: float, where: str) -> None:
+    """Log where slices state another distance than that of their positions, in mm, which is taken."""
+    differing = [
+        one.distance for one in slices if abs(distance - one.distance) > OTHER_DISTANCE * one.distance
+    ]
+    if differing:
+        logger.warning(
+            "%s: its slices are %.2f mm apart by their positions, but SpacingBetweenSlices is %g mm; %s",
+            where, distance, differing[0],
+            "are some missing?" if distance > differing[0] else "are they of one volume?",
+        )  # fmt: skip
 
 
 def _check_not_shifted(slices: list[Slice], where: str) -> None:

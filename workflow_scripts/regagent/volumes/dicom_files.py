@@ -50,7 +50,9 @@ def read_headers(path: str | Path, where: str) -> dict[Path, "Dataset"]:
         if begins_as_dicom(file):
             header = header_of(file, where)
             if _shows(header, named(where, file)):
-                series[str(header.get("SeriesInstanceUID"))][file] = header
+                with one_line(named(where, file)):
+                    uid = str(header.get("SeriesInstanceUID"))
+                series[uid][file] = header
         elif file.suffix.lower() == ".dcm":
             raise UserError(
                 f"{named(where, file)}: no DICOM file, in spite of its name; copy or export it again"
@@ -73,7 +75,8 @@ def read_headers(path: str | Path, where: str) -> dict[Path, "Dataset"]:
             " give each a folder of its own"
         )
     files = next(iter(series.values()))
-    _check_of_one_patient(list(files.values()), where)
+    with one_line(where):
+        _check_of_one_patient(list(files.values()), where)
     _check_all_parts(list(files.values()), where)
     if others:
         logger.warning(
@@ -152,8 +155,8 @@ def _holds_dicom(folder: Path) -> bool:
 
 def _warn_of_its_series(path: Path, header: "Dataset", where: str) -> None:
     """Log where a file of one slice lies beside others of its series, all of which may be meant."""
-    uid = header.get("SeriesInstanceUID")
     with one_line(where):
+        uid = header.get("SeriesInstanceUID")
         if not uid or int(header.get("NumberOfFrames") or 1) > 1:
             return
     beside = []

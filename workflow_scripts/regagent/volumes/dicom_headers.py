@@ -25,6 +25,9 @@ GROUPS = {
     "ImageOrientationPatient": ("PlaneOrientationSequence",),
     "PixelSpacing": ("PixelMeasuresSequence",),
     "SliceThickness": ("PixelMeasuresSequence",),
+    "SpacingBetweenSlices": ("PixelMeasuresSequence",),
+    "TemporalPositionIndex": ("FrameContentSequence",),
+    "ReferencedSegmentNumber": ("SegmentIdentificationSequence",),
     "RescaleSlope": ("PixelValueTransformationSequence",),
     "RescaleIntercept": ("PixelValueTransformationSequence",),
     "FrameType": ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence"),
@@ -34,7 +37,7 @@ GROUPS = {
     "ConvolutionKernel": ("CTReconstructionSequence",),
 }
 
-#: What tells the slices of one acquisition from those of another: as text, and as numbers.
+#: What tells the slices of one acquisition from those of another: as text, as numbers, as counts.
 KINDS = (
     *("Modality", "SOPClassUID", "ImageType", "FrameType", "RescaleType"),
     *("ConvolutionKernel", "ContrastBolusAgent"),
@@ -43,6 +46,7 @@ NUMBERS = (
     *("EchoTime", "EffectiveEchoTime", "InversionTime", "FlipAngle", "DiffusionBValue"),
     *("KVP", "SliceThickness"),
 )
+COUNTS = ("TemporalPositionIdentifier", "TemporalPositionIndex")
 
 #: Of the values of these the first two do not count, as they differ in sound series.
 LATE_VALUES = ("ImageType", "FrameType")
@@ -66,10 +70,12 @@ class Slice:
     position: NDArray[np.float64]  # (3,) mm, of the first pixel; NaN if not stated
     axes: NDArray[np.float64]  # (2, 3) directions of the rows and of the columns; NaN if not stated
     thickness: float  # mm; NaN if not stated
+    distance: float  # mm to the next slice, as SpacingBetweenSlices states it; NaN if not stated
+    segment: int | None  # the number of the one that a frame of a segmentation shows
     slope: float  # from stored values to those of the image
     intercept: float
     mapped: bool  # whether a scale stands in RealWorldValueMappingSequence only
-    kind: dict[str, Any]  # those of KINDS and NUMBERS that are stated
+    kind: dict[str, Any]  # those of KINDS, NUMBERS and COUNTS that are stated
 
 
 def is_dicom(path: str | Path) -> bool:
@@ -156,7 +162,7 @@ def slices_of(headers: dict[Path, "Dataset"], where: str) -> list[Slice]:
 def warn_of_several_kinds(slices: list[Slice], where: str) -> None:
     """Log where slices are not of one acquisition, as where two echoes have lost half of their slices."""
     told = []
-    for keyword in (*KINDS, *NUMBERS):
+    for keyword in (*KINDS, *NUMBERS, *COUNTS):
         counts: dict[Any, int] = {}
         last: Any = None
         for value in sorted(one.kind[keyword] for one in slices if keyword in one.kind):
@@ -264,6 +270,7 @@ def _slice(name: str, frame: Any, header: "Dataset", where: str) -> Slice:
     maps = [item for place in (frame, shared, header) for item in place.get(REAL_WORLD) or []]
     kind = {keyword: _text(places(keyword), keyword) for keyword in KINDS}
     kind |= {keyword: _number(places(keyword), keyword) for keyword in NUMBERS}
+    kind |= {keyword: _count(places(keyword), keyword) for keyword in COUNTS}
     return Slice(
         name,
         size=(int(header.Columns), int(header.Rows)),
@@ -271,6 +278,8 @@ def _slice(name: str, frame: Any, header: "Dataset", where: str) -> Slice:
         position=stated("ImagePositionPatient", 3, np.nan),
         axes=axes / np.linalg.norm(axes, axis=1, keepdims=True),
         thickness=stated("SliceThickness", 1, np.nan).item(),
+        distance=_distance(places("SpacingBetweenSlices"), header),
+        segment=_count(places("ReferencedSegmentNumber"), "ReferencedSegmentNumber"),
         slope=slope,
         intercept=intercept,
         mapped=np.isnan(slope) and np.isnan(intercept) and any(_scales(item) for item in maps),
@@ -281,6 +290,15 @@ def _slice(name: str, frame: Any, header: "Dataset", where: str) -> Slice:
 def _scales(item: "Dataset") -> bool:
     """Return whether an item of RealWorldValueMappingSequence makes other values of those stored."""
     return item.get("RealWorldValueSlope") != 1 or bool(item.get("RealWorldValueIntercept"))
+
+
+def _distance(places: list[Any], header: "Dataset") -> float:
+    """Return the distance of slices that is stated, in mm, or NaN."""
+    found = abs(_number(places, "SpacingBetweenSlices") or math.nan)  # falling positions may have one below 0
+    program = str(getattr(header, "file_meta", {}).get("ImplementationVersionName") or "")
+    if found == 1 and program.startswith("GDCM"):  # SimpleITK has it write 1 into every slice of a series
+        return math.nan
+    return found
 
 
 def _text(places: list[Any], keyword: str) -> Any:
@@ -302,3 +320,9 @@ def _number(places: list[Any], keyword: str) -> Any:
             if math.isfinite(number := float(place.get(keyword))):
                 return number
     return None
+
+
+def _count(places: list[Any], keyword: str) -> int | None:
+    """Return the number of ``_number`` as a whole one, or None."""
+    number = _number(places, keyword)
+    return None if number is None else int(number)
