@@ -36,7 +36,7 @@ SIZE = 168
 COLUMNS = ["Elastix", "SL-matrix", "RL-LME-MC", "pure-SL"]
 METHODS = [
     *("Initial", "SIFT", "Elastix", "pure-SL", "SL-matrix", "SL-matrix-MC", "SL-LME", "SL-LME-MC"),
-    *("RL-matrix", "RL-matrix-MC", "RL-LME", "RL-LME-MC", "RL-LME-MC+Elastix", "CNN-LME-MC"),
+    *("RL-matrix", "RL-matrix-MC", "RL-LME", "RL-LME-MC", "RL-LME-fine", "RL-LME-MC+Elastix", "CNN-LME-MC"),
     "RL-LME-memoryless",
     *("Elastix-multistart", "MI-search+Elastix", "SimpleITK-MI", "of-ones-own"),
 ]

@@ -17,7 +17,16 @@ from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.run_tables import read_registrations
 from regagent.figures.style import BLACK, FULL_WIDTH, GREY, LIGHT_GREY, save, styled
 from regagent.files import read_table
-from regagent.methods import LOOKAHEAD, MEMORYLESS, PROPOSED, REFINED, UNREGISTERED, label_of, variant_of
+from regagent.methods import (
+    FINE,
+    LOOKAHEAD,
+    MEMORYLESS,
+    PROPOSED,
+    REFINED,
+    UNREGISTERED,
+    label_of,
+    variant_of,
+)
 
 #: The width of a bin of the initial error, and where the last bin begins, which is open.
 CAPTURE_BIN_PX = 10.0
@@ -86,19 +95,22 @@ def looks(families: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     They are the same in every figure. Each family has a marker, and each variant a colour within its family.
     A dashed line and a hollow marker stand for an agent without look-ahead, a dash-dotted line and a half
     filled marker for a method that a local Elastix registration finishes, a dotted line and a marker filled
-    below for an agent without memory.
+    below for an agent without memory, a line of long and short dashes and a marker filled above for an agent
+    that a residual regressor finishes.
     """
     styles: dict[str, dict[str, Any]] = {}
     for marker, members in zip(MARKERS, by_family(families).values(), strict=False):
         variants = list(dict.fromkeys(map(variant_of, members)))
         for method in members:
             index = variants.index(variant_of(method))
-            line: str | tuple[int, tuple[int, int]] = "-"
+            line: str | tuple[int, tuple[int, ...]] = "-"
             fill = "full"
             if method.endswith(REFINED):
                 line, fill = "-.", "left"
             elif method.endswith(MEMORYLESS):
                 line, fill = ":", "bottom"
+            elif method.endswith(FINE):
+                line, fill = (0, (5, 1, 1, 1, 1, 1)), "top"
             elif f"{method}{LOOKAHEAD}" in members:
                 line, fill = "--", "none"
             elif index >= COLOURS:
