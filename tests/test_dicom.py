@@ -652,6 +652,43 @@ def test_values_beyond_int16(series):
     assert found[:, 0, 0].tolist() == [60000 - 1024 + number for number in range(6)]
 
 
+def twelve_bits(value, signed=0, overlay=False):
+    """Return a change to a file of this value, but for its first pixel, that 12 bits of the 16 count."""
+
+    def change(file, number):
+        file.BitsStored, file.HighBit, file.PixelRepresentation = 12, 11, signed
+        pixels = np.full((file.Rows, file.Columns), value, "<i4").astype("<u2")
+        pixels[0, 0] = 1
+        file.PixelData = pixels.tobytes()
+        if overlay:
+            file.add_new((0x6000, 0x0102), "US", 12)
+
+    return change
+
+
+def test_bits_that_do_not_count_are_told(series, caplog):
+    each(twelve_bits(5000))(series)  # 5000 is 904 in 12 bits
+    found = read_volume(series)
+    assert (sitk.GetArrayFromImage(found)[:, 1:] == 904 - 1024).all()
+    count = found.GetNumberOfPixels() - found.GetDepth()
+    assert [message for message in caplog.messages if f"{count} pixels have bits above BitsStored" in message]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (twelve_bits(4000), 4000 - 1024),
+        (twelve_bits(-1000, signed=1), -1000 - 1024),  # its sign goes on through the upper bits
+        (twelve_bits(4096 - 1000, signed=1), -1000 - 1024),
+        (twelve_bits(2**12 + 7, overlay=True), 7 - 1024),
+    ],
+)
+def test_bits_above_a_value_that_are_its_sign_or_an_overlay_are_sound(series, caplog, change, expected):
+    each(change)(series)
+    assert (sitk.GetArrayFromImage(read_volume(series))[:, 1:] == expected).all()
+    assert not [message for message in caplog.messages if "BitsStored" in message]
+
+
 def lose(keyword):
     return one(lambda file: delattr(file, keyword))
 

@@ -280,9 +280,10 @@ def _voxels(
     kind = np.int16 if whole else np.float32 if short else np.float64
     voxels = np.empty((len(slices), rows, columns), kind)
     padded = np.zeros(voxels.shape, bool)
-    remaining = zip(slices, np.argsort(order), strict=True)
+    remaining, beyond = zip(slices, np.argsort(order), strict=True), 0
     for file, header in headers.items():
-        stored = _stored(file, header, where)  # the array below is a view of it
+        stored, more = _stored(file, header, where)  # the array below is a view of it
+        beyond += more
         for values in sitk.GetArrayViewFromImage(stored).reshape(-1, rows, columns):
             one, place = next(remaining)
             scaled = values * one.slope + one.intercept
@@ -290,6 +291,12 @@ def _voxels(
                 voxels = voxels.astype(np.int32)
             voxels[place] = scaled
             padded[place] = _is_padding(values, header, named(where, file))
+    if beyond:
+        logger.warning(
+            "%s: %d pixels have bits above BitsStored, which are no part of a value and are left out; if they"
+            " are, as where a program replaced the pixels of a file, write BitsStored as BitsAllocated",
+            where, beyond,
+        )  # fmt: skip
     _fill_padding(voxels, padded, where)
     return voxels
 
@@ -365,6 +372,20 @@ def _check_sound(copy: "Dataset", frames: int, expected: int, compressed: bool, 
         )
 
 
+def _count_beyond(whole: "Dataset", big_endian: bool) -> int:
+    """Return how many pixels of 16 bits have bits above BitsStored that are no sign and no overlay."""
+    stored = int(whole.BitsStored)
+    overlays = [whole.get((group, 0x0102)) for group in range(0x6000, 0x6020, 2)]
+    if whole.BitsAllocated != 16 or any(overlay and overlay.value for overlay in overlays):
+        return 0
+    words = np.frombuffer(whole.PixelData, ">u2" if big_endian else "<u2").astype(np.int32)
+    high = words >> stored
+    foreign = high != 0
+    if whole.get("PixelRepresentation"):
+        foreign &= (words >> (stored - 1)) != 2 ** (17 - stored) - 1  # all of them ones, as is the sign
+    return int(foreign.sum())
+
+
 def _unpack(copy: "Dataset", count: int) -> None:
     """Make a byte of each of the bits of a mask; GDCM reads them as 0 and 255, and the last of them as 0."""
     packed = np.frombuffer(copy.PixelData, np.uint8)
@@ -382,8 +403,8 @@ def _is_signed(copy: "Dataset") -> bool:
     return any(part.startswith(JPEG_2000) and part[SSIZ] >= 128 for part in parts)
 
 
-def _stored(file: Path, header: "Dataset", where: str) -> sitk.Image:
-    """Return the stored values of the pixels of a file's F frames, before slope and intercept.
+def _stored(file: Path, header: "Dataset", where: str) -> tuple[sitk.Image, int]:
+    """Return the stored values of the pixels of a file's F frames, and how many have bits above BitsStored.
 
     GDCM decodes them from a copy that holds nothing else, so that it scales nothing itself.
     """
@@ -422,6 +443,7 @@ def _stored(file: Path, header: "Dataset", where: str) -> sitk.Image:
                 " clear; convert it to Explicit VR Little Endian (as by dcmtk's `dcmconv +te`)"
             )
         _check_sound(copy, shape[0], expected, syntax.is_compressed, where)
+        beyond = 0 if syntax.is_compressed else _count_beyond(whole, syntax == ExplicitVRBigEndian)
         if copy.BitsAllocated == 1:
             if syntax.is_compressed:
                 raise UserError(f"{where}: compressed bits ({syntax.name}), expected plain ones; convert it")
@@ -444,7 +466,7 @@ def _stored(file: Path, header: "Dataset", where: str) -> sitk.Image:
                 f"{where}: PixelRepresentation is 0, but its JPEG 2000 pixels have a sign, so that values"
                 " below zero would be misread; export it again"
             )
-        return image
+        return image, beyond
 
 
 def _syntax(whole: "Dataset") -> "UID":
