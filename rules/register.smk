@@ -165,8 +165,11 @@ rule refine_registrations:
         method=any_of(
             [
                 *(*CONVENTIONAL, *SETTINGS.variants),
-                *(f"{name}{LOOKAHEAD}" for name in [*PLAN.agents, *PLAN.pretrained]),
-                *(f"{name}{MEMORYLESS}" for name in PLAN.agents),
+                *(
+                    f"{name}{ending}"
+                    for name in [*PLAN.agents, *PLAN.pretrained]
+                    for ending in (LOOKAHEAD, MEMORYLESS, FINE)
+                ),
             ]
         ),
     conda:

@@ -142,6 +142,12 @@ def test_the_papers_literal_hyperparameters():
             assert variant.episodes * variant.episode_steps == variant.steps  # so the episodes end first
 
 
+def test_a_finished_agent_is_refined_as_others_are(folder, tmp_path):
+    settings = {"run": "own", "methods": ["Initial", "RL-LME-fine+Elastix"]}
+    jobs = planned(folder, "--configfile", write_overlay(tmp_path, settings))
+    assert jobs["register_agent"] == jobs["refine_registrations"] == 2 and jobs["train_regressor"] == 1
+
+
 def test_a_variant_of_ones_own_needs_no_code(folder, tmp_path):
     settings = {
         "run": "own",
