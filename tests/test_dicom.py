@@ -32,7 +32,7 @@ from regagent.command.main import main
 from regagent.files import UserError
 from regagent.patients.importing import import_patient
 from regagent.volumes import dicom_files
-from regagent.volumes.dicom import PIXELS
+from regagent.volumes.dicom_pixels import PIXELS
 from regagent.volumes.reading import read_grid, read_image, read_volume
 
 SHUFFLED = [3, 0, 5, 1, 4, 2]

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
-from torch import Tensor, nn
+from torch import nn
 
-from regagent.agent.checkpoints import load_model, save, save_model
+from regagent.agent.checkpoints import load_model, save, save_model, weights_of
 from regagent.agent.networks import AgentNetwork, ResidualNetwork
 from regagent.agent.stopping import Thresholds
 from regagent.evaluation.registrations import SUCCESS_PX
@@ -142,15 +142,11 @@ def export_agent(
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "weights": _weights(network),
-        "finisher": _weights(finisher) if finisher else {},
+        "weights": weights_of(network),
+        "finisher": weights_of(finisher) if finisher else {},
         "facts": facts.model_dump(),
     }
     save(content, output)
-
-
-def _weights(network: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
 
 
 def _evaluation(registrations: Iterable[str | Path]) -> Evaluation:
@@ -203,10 +199,10 @@ def load_agent(path: str | Path) -> TrainedAgent:
         raise UserError(
             f"{path}: its actions are {facts.actions}, expected those of this software, {expected.tolist()}"
         )
-    for size in (facts.network.size, facts.finisher.size if facts.finisher else facts.network.size):
-        if size != facts.slices.size:
+    for part in (facts.network, facts.finisher):
+        if part and part.size != facts.slices.size:
             raise UserError(
-                f"{path}: a network for slices of {size} px, but slices of {facts.slices.size} px"
+                f"{path}: a network for slices of {part.size} px, but slices of {facts.slices.size} px"
             )
     network, finisher = AgentNetwork(**facts.network.model_dump()), None
     _fill(network, content.get("weights"), facts.network.kind, path)

@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from regagent.agent.networks import AgentNetwork, RegressionNetwork, ResidualNetwork, precision
 from regagent.files import UserError, reason, write_whole
@@ -32,8 +33,13 @@ def save_model(
 ) -> None:
     """Write a model file: the network's kind, arguments and weights, and plain facts about its training."""
     kind = next(name for name, cls in NETWORKS.items() if isinstance(network, cls))
-    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save({"kind": kind, "arguments": network.arguments, "weights": weights, "facts": facts}, path)
+    content = {"kind": kind, "arguments": network.arguments, "weights": weights_of(network), "facts": facts}
+    save(content, path)
+
+
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """Return a network's weights by name, as a file holds them."""
+    return {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
 
 
 @overload

@@ -251,10 +251,9 @@ def _finish(
     walk: Walk, threshold: float, settings: Inference, residual: ResidualNetwork, watch: Watch
 ) -> Registrations:
     """Return where the residual network sees the truth from where the greedy agent stopped."""
-    first = walk.select(np.arange(len(walk.pose)))
 
     def approach(cases: NDArray, start: Array) -> tuple[Array, NDArray]:
-        again = first.select(cases)
+        again = walk.select(cases)
         again.pose = np.tile(start, (len(cases), 1))
         found, _ = _stop_at_threshold(again, threshold, settings, watch)
         return found.pose, found.steps

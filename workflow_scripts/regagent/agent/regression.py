@@ -7,18 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from regagent.agent.checkpoints import fingerprint, load_model, save_model
 from regagent.agent.environment import observe
-from regagent.agent.networks import (
-    RegressionNetwork,
-    ResidualNetwork,
-    choose_device,
-    precision,
-    to_blocks,
-    to_states,
-)
+from regagent.agent.networks import RegressionNetwork, choose_device, precision, to_blocks, to_states
 from regagent.agent.record import TrainingRecord
 from regagent.agent.residual import Residuals, register_alone
 from regagent.evaluation.registrations import SUCCESS_PX, registration_table
@@ -173,17 +167,16 @@ def register_regressor(
     torch.set_num_threads(1)
     cases, cohort = read_table(perturbations), read_cohort(slices)
     fixed, moving = perturbed_pairs(cases, cohort)
-    network: RegressionNetwork | ResidualNetwork
+    steps: int | NDArray
+    status: str | NDArray
     if learner == "residual":
-        network = load_model(model, "residual")[0].to(choose_device())
-    else:
-        network = load_model(model, "regression")[0].to(choose_device())
-    started = clock()
-    if isinstance(network, ResidualNetwork):
-        pose, distance, steps = register_alone(network, fixed, moving, settings)
+        residual = load_model(model, "residual")[0].to(choose_device())
+        started = clock()
+        pose, distance, steps = register_alone(residual, fixed, moving, settings)
         status = np.where(distance <= SUCCESS_PX, "registered", "step_limit")
     else:
-        pose = regress(network, fixed, moving)
-        steps, status = np.ones(len(cases), int), np.full(len(cases), "registered")
+        network = load_model(model, "regression")[0].to(choose_device())
+        started = clock()
+        pose, steps, status = regress(network, fixed, moving), 1, "registered"
     seconds = (clock() - started) / len(cases)
     write_table(registration_table(cases, pose, cohort, steps, seconds, status), output)

@@ -98,9 +98,9 @@ def read_sheet(path: str | Path) -> list[SheetRow]:
     in quotes, with those inside it doubled. Empty rows, empty columns and empty cells at the end of a row do
     not count, nor do rows that begin with # in the column ``patient`` or, above the header, in the first one;
     the log tells which of the former have other cells, as a patient may be named so. Names of columns may be
-    in capitals. Relative paths count from the sheet's folder and are returned joined
-    to it. Raises ``UserError`` naming the sheet and the row of the first fault, as when two patients have the
-    same file, under whatever path.
+    in capitals. Relative paths count from the sheet's folder and are returned joined to it. Raises
+    ``UserError`` naming the sheet and the row of the first fault, as when two patients have the same file,
+    under whatever path.
     """
     path = Path(path)
     rows = _filled_rows(path)

@@ -61,13 +61,10 @@ class Plan:
         self.trained = [name for name in settings.variants if name in wanted - set(self.pretrained)]
         self.calibrated = [name for name in self.trained if name in self.agents]
         self.imported = [name for name in self.pretrained if name in needed]
-        tested = {
-            name
-            for name in self.calibrated
-            for end in (LOOKAHEAD, FINE)
-            if f"{name}{end}" in settings.methods
-        }
-        self.exported = [name for name in self.calibrated if name in tested]
+        methods = set(settings.methods)
+        self.exported = [
+            name for name in self.calibrated if {f"{name}{LOOKAHEAD}", f"{name}{FINE}"} & methods
+        ]
         self.sets = [*SETS, WIDE] if settings.wide_methods else list(SETS)
         self.families = {method: self._family_of(method) for method in settings.methods}
 
@@ -101,16 +98,18 @@ class Plan:
 
     def proofs(self, variant: str, seed: int) -> list[str]:
         """Return the tables that tell how well an exported agent does: finished, or with the look-ahead."""
-        method = f"{variant}{FINE if self.is_finished(variant) else LOOKAHEAD}"
-        return [self.results(f"registrations/{method}/seed{seed}/{name}.csv") for name in SETS]
+        return self._tables(f"{variant}{FINE if self.is_finished(variant) else LOOKAHEAD}", seed, SETS)
+
+    def _tables(self, method: str, seed: int, sets: Iterable[str]) -> list[str]:
+        return [self.results(f"registrations/{method}/seed{seed}/{name}.csv") for name in sets]
 
     def registrations(self, methods: Iterable[str], sets: Iterable[str] = SETS) -> list[str]:
         """Return the tables of registered cases of these methods, one for each seed and set."""
         return [
-            self.results(f"registrations/{method}/seed{seed}/{name}.csv")
+            table
             for method in methods
             for seed in self.seeds_of(method)
-            for name in sets
+            for table in self._tables(method, seed, sets)
         ]
 
     def examples(self, set_name: str) -> list[str]:

@@ -95,6 +95,7 @@ class Settings(Model):
 
     @model_validator(mode="after")
     def _knows_its_methods(self) -> "Settings":
+        finishers = [name for name, one in self.variants.items() if isinstance(one, ResidualRegressor)]
         for method in self.methods:
             start = method.removesuffix(REFINED)
             if start in CONVENTIONAL:
@@ -108,7 +109,6 @@ class Settings(Model):
                 )
             if start.endswith((LOOKAHEAD, FINE)) and isinstance(variant, Regressor | ResidualRegressor):
                 raise ValueError(f"methods: {method!r}: a regressor has no {LOOKAHEAD} and no {FINE}")
-            finishers = [name for name, one in self.variants.items() if isinstance(one, ResidualRegressor)]
             if start.endswith(FINE) and len(finishers) != 1:
                 raise ValueError(
                     f"methods: {method!r}: expected one variant whose learner is 'residual', found"
