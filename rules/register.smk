@@ -221,7 +221,9 @@ rule register_agent:
         model=results("models/{variant}/seed{seed}/model.pt"),
         threshold=results("models/{variant}/seed{seed}/threshold.json"),
         residual=lambda wildcards: (
-            PLAN.finisher(int(wildcards.seed)) if wildcards.ending == FINE else []
+            PLAN.finisher(wildcards.variant, int(wildcards.seed))
+            if wildcards.ending == FINE
+            else []
         ),
     output:
         registrations=results("registrations/{variant}{ending}/seed{seed}/{set}.csv"),

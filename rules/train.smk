@@ -97,6 +97,32 @@ rule import_agent:
         "../workflow_scripts/import_agent.py"
 
 
+rule import_finisher:
+    input:
+        agent=lambda wildcards: SETTINGS.variants[wildcards.variant].model,
+    output:
+        model=results("models/{variant}/seed{seed}/finisher.pt"),
+    log:
+        results("logs/import_finisher/{variant}-seed{seed}.log"),
+    wildcard_constraints:
+        variant=any_of(PLAN.pretrained),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("import_finisher"),
+        agent_file=lambda wildcards: fingerprint(
+            SETTINGS.variants[wildcards.variant].model
+        ),
+        settings=section("slices"),
+    message:
+        "{wildcards.variant}: importing what finishes the agent {input.agent}"
+    script:
+        "../workflow_scripts/import_finisher.py"
+
+
 rule calibrate_threshold:
     input:
         slices=SLICES,
@@ -137,7 +163,7 @@ rule export_agent:
         model=results("models/{variant}/seed{seed}/model.pt"),
         threshold=results("models/{variant}/seed{seed}/threshold.json"),
         residual=lambda wildcards: (
-            PLAN.finisher(int(wildcards.seed))
+            PLAN.finisher(wildcards.variant, int(wildcards.seed))
             if PLAN.is_finished(wildcards.variant)
             else []
         ),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from agents import export, random_states
 
-from regagent.agent.agent_file import import_agent, load_agent
+from regagent.agent.agent_file import import_agent, import_finisher, load_agent
 from regagent.agent.checkpoints import load_model
 from regagent.agent.stopping import Thresholds
 from regagent.files import UserError
@@ -184,10 +184,26 @@ def test_a_run_takes_it_over(agent, tmp_path):
     assert json.loads((tmp_path / "threshold.json").read_text()) == {"greedy": 9.5, "lookahead": 9.0}
 
 
+def test_a_run_takes_over_what_finishes_it(agent, tmp_path):
+    finished, taken = export(tmp_path, finished=True), tmp_path / "finisher.pt"
+    import_finisher(finished, Slices(), taken)
+    states = random_states(2)
+    networks = [load_model(path, "residual")[0] for path in (tmp_path / "residual.pt", taken)]
+    for one, two in zip(*(network(states) for network in networks), strict=True):
+        assert torch.equal(one, two)
+    with pytest.raises(
+        UserError, match="no residual network finishes this agent; leave out its row .* -fine"
+    ):
+        import_finisher(agent, Slices(), tmp_path / "none.pt")
+    assert not (tmp_path / "none.pt").exists()
+
+
 @pytest.mark.parametrize(
     "other", [{"size": 128}, {"ct_window_hu": (-100, 900)}, {"mr_percentiles": (0, 99.5)}]
 )
 def test_a_run_whose_slices_look_different_does_not(agent, tmp_path, other):
     with pytest.raises(UserError, match=rf"trained with slices\.{next(iter(other))}"):
         import_agent(agent, Slices(**other), tmp_path / "model.pt", tmp_path / "threshold.json")
+    with pytest.raises(UserError, match=rf"trained with slices\.{next(iter(other))}"):
+        import_finisher(agent, Slices(**other), tmp_path / "model.pt")
     assert not list(tmp_path.iterdir())

@@ -166,12 +166,12 @@ def test_an_agent_of_another_run_needs_no_training(folder, tmp_path):
         "run": "elsewhere",
         "seeds": [1, 2],
         "variants": {"ours": {"learner": "pretrained", "model": str(tmp_path / "agent.pt")}},
-        "methods": ["Initial", "ours", "ours-MC", "ours-MC+Elastix"],
+        "methods": ["Initial", "ours", "ours-MC", "ours-MC+Elastix", "ours-fine"],
     }
     jobs = planned(folder, "--configfile", write_overlay(tmp_path, settings))
     assert not [rule for rule in jobs if rule.startswith(("train", "calibrate", "export", "draw_figure5"))]
-    assert jobs["import_agent"] == 1
-    assert jobs["register_agent"] == 4 and jobs["refine_registrations"] == 2
+    assert jobs["import_agent"] == jobs["import_finisher"] == 1
+    assert jobs["register_agent"] == 6 and jobs["refine_registrations"] == 2
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,15 @@ def test_a_finished_agent_needs_the_regressor_of_its_seed():
     assert "looks" not in plan(variants, ["RL-LME"]).trained
     own = plan(variants, ["RL-LME-fine+Elastix", "ours-fine"], seeds=[3, 1])
     assert own.trained == ["RL-LME", "looks"] and own.calibrated == ["RL-LME"]
-    models = [own.finisher(seed) for seed in (1, own.seeds_of("ours-fine")[0])]
-    assert models == [f"results/own/models/looks/seed{seed}/model.pt" for seed in (1, 3)]
+    assert own.finisher("RL-LME", 3) == "results/own/models/looks/seed3/model.pt"
+
+
+def test_an_agent_from_elsewhere_brings_what_finishes_it():
+    variants = {"RL-LME": AGENT, "looks": {"learner": "residual"}, "ours": ELSEWHERE}
+    own = plan(variants, ["RL-LME", "ours-fine"])
+    assert own.trained == ["RL-LME"] and own.imported == ["ours"]
+    assert own.finisher("ours", 0) == "results/own/models/ours/seed0/finisher.pt"
+    assert plan({"ours": ELSEWHERE}, ["ours-fine"]).trained == []
 
 
 def test_a_third_set_is_for_those_that_ask_for_it():

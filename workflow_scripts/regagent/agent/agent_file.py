@@ -22,6 +22,7 @@ from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.run_tables import read_registrations
 from regagent.files import UserError, naming, read_table
 from regagent.geometry import PAPER_SIZES, actions
+from regagent.methods import FINE
 from regagent.pairs.slices import read_cohort
 from regagent.reproduction.provenance import commit, package_versions
 from regagent.settings import Inference, Slices
@@ -239,10 +240,28 @@ def import_agent(
 
     Raises ``UserError`` when the run's slices would look different from those that the agent was trained on.
     """
+    trained = _load_for(agent, slices)
+    save_model(trained.network, output_model, **trained.facts.training)
+    trained.facts.thresholds.write(output_threshold)
+
+
+def import_finisher(agent: str | Path, slices: Slices, output_model: str | Path) -> None:
+    """Lay the residual network that finishes an agent into a run. Raises ``UserError`` as ``import_agent``.
+
+    Also where nothing finishes the agent of the file.
+    """
+    trained = _load_for(agent, slices)
+    if not trained.finisher:
+        raise UserError(
+            f"{agent}: no residual network finishes this agent; leave out its row that ends in {FINE}"
+        )
+    save_model(trained.finisher, output_model, **trained.facts.training)
+
+
+def _load_for(agent: str | Path, slices: Slices) -> TrainedAgent:
     trained = load_agent(agent)
     for key in SAME_LOOK:
         own, here = getattr(trained.facts.slices, key), getattr(slices, key)
         if own != here:
             raise UserError(f"{agent}: trained with slices.{key} {own}, but in the config it is {here}")
-    save_model(trained.network, output_model, **trained.facts.training)
-    trained.facts.thresholds.write(output_threshold)
+    return trained

@@ -50,7 +50,8 @@ class Plan:
         self.agents = [*self.reinforced, *self.supervised]
 
         needed = set(map(variant_of, settings.methods)) & settings.variants.keys()
-        if any(method.removesuffix(REFINED).endswith(FINE) for method in settings.methods):
+        finished = {variant_of(m) for m in settings.methods if m.removesuffix(REFINED).endswith(FINE)}
+        if finished - set(self.pretrained):
             needed |= set(self.finishers)
         panels = {variant for panel in FIGURE5_PANELS.values() for variant in panel.variants}
         # If no method needs a training, none is done for Figure 5 alone.
@@ -88,9 +89,11 @@ class Plan:
         untrained = (*CONVENTIONAL, *self.pretrained)
         return [0] if variant_of(method) in untrained else self.settings.seeds
 
-    def finisher(self, seed: int) -> str:
-        """Return the model that finishes an agent of this seed; an agent from elsewhere has the seed 0."""
-        return self.results(f"models/{self.finishers[0]}/seed{seed or self.settings.seeds[0]}/model.pt")
+    def finisher(self, variant: str, seed: int) -> str:
+        """Return the model that finishes an agent of this seed; an agent from elsewhere brings its own."""
+        if variant in self.pretrained:
+            return self.results(f"models/{variant}/seed{seed}/finisher.pt")
+        return self.results(f"models/{self.finishers[0]}/seed{seed}/model.pt")
 
     def is_finished(self, variant: str) -> bool:
         """Tell whether a residual regressor finishes the agent in a row of its own."""

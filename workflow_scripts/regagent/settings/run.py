@@ -13,7 +13,7 @@ from regagent.settings.base import Model, Seed, models
 from regagent.settings.pairs import Perturbations, Slices
 from regagent.settings.patients import Cohort, Phantom, Preregistration, Split
 from regagent.settings.registration import Baselines, Calibration, Inference
-from regagent.settings.variants import Agent, Regressor, ResidualRegressor, Variant
+from regagent.settings.variants import Agent, Pretrained, Regressor, ResidualRegressor, Variant
 
 #: What YAML may make of text without quotes. A bool is an int too, and so comes first.
 NOT_TEXT: dict[type | tuple[type, ...], str] = {bool: "truth value", (int, float): "number", date: "date"}
@@ -64,9 +64,9 @@ class Settings(Model):
     """Rows of Table 2 in their order. A row is `Initial`, `SIFT`, `Elastix`, one of the three that are not in
     the paper (`Multistart-Elastix`, `MI-search`, `SimpleITK`, see `baselines`) or the name of a variant. An
     agent's name with `-MC` adds the look-ahead. With `-memoryless`, which needs the network `CNN-LSTM`, the
-    agent's memory is emptied before every step. With `-fine`, which needs one variant whose `learner` is
-    `residual`, that variant finishes the agent. Any name with `+Elastix` adds a local Elastix registration
-    from that method's poses."""
+    agent's memory is emptied before every step. With `-fine`, the one variant whose `learner` is `residual`
+    finishes the agent; an agent from another run brings its own. Any name with `+Elastix` adds a local
+    Elastix registration from that method's poses."""
 
     wide_methods: Annotated[list[str], AfterValidator(_distinct)] = []
     """Rows of Table 2 that also register the set `perturbations.wide`. A figure shows how often each succeeds
@@ -109,7 +109,7 @@ class Settings(Model):
                 )
             if start.endswith((LOOKAHEAD, FINE)) and isinstance(variant, Regressor | ResidualRegressor):
                 raise ValueError(f"methods: {method!r}: a regressor has no {LOOKAHEAD} and no {FINE}")
-            if start.endswith(FINE) and len(finishers) != 1:
+            if start.endswith(FINE) and not isinstance(variant, Pretrained) and len(finishers) != 1:
                 raise ValueError(
                     f"methods: {method!r}: expected one variant whose learner is 'residual', found"
                     f" {', '.join(finishers) or 'none'}"
