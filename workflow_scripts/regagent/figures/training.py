@@ -1,7 +1,7 @@
 """Curves of training and calibration: Figure 5 of the paper (§5.1, §5.2) and the stop thresholds (§3.6)."""
 
 from collections.abc import Iterable
-from itertools import cycle
+from itertools import chain, cycle, product
 from pathlib import Path
 
 import numpy as np
@@ -74,16 +74,26 @@ def _ordered(tables: dict[str, Seeds]) -> dict[str, Seeds]:
     return ordered
 
 
-def _colours(variants: Iterable[str]) -> dict[str, str]:
-    """Return a colour for each variant: its own in ``COLOURS``, or else the next free one."""
+def _styles(variants: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return a colour and a dash for each variant: its own or a free colour, then those with dashes."""
     variants = list(variants)
-    free = cycle([colour for name, colour in COLOURS.items() if name not in variants] or COLOURS.values())
-    return {name: COLOURS.get(name) or next(free) for name in variants}
+    free = [(colour, "-") for name, colour in COLOURS.items() if name not in variants]
+    more = chain(free, ((colour, dash) for dash, colour in cycle(product(("--", ":"), COLOURS.values()))))
+    return {name: (COLOURS[name], "-") if name in COLOURS else next(more) for name in variants}
 
 
-def _line(axes: Axes, seeds: Seeds, column: str, along: str, label: str, colour: str, raw: bool) -> None:
+def _line(
+    axes: Axes,
+    seeds: Seeds,
+    column: str,
+    along: str,
+    label: str,
+    style: tuple[str, str],
+    raw: bool,
+) -> None:
     grid, curves = over_seeds(seeds, column, along)
-    axes.plot(grid, curves.mean(0), color=colour, label=label, zorder=3)
+    colour, dash = style
+    axes.plot(grid, curves.mean(0), dash, color=colour, label=label, zorder=3)
     if len(seeds) > 1:
         axes.fill_between(grid, curves.min(0), curves.max(0), color=colour, alpha=0.2, linewidth=0)
     elif raw:
@@ -99,7 +109,7 @@ def _draw_panel(axes: Axes, tables: dict[str, Seeds], panel: str) -> None:
     column, label = FIGURE5_PANELS[panel].column, FIGURE5_PANELS[panel].label
     shown = [variant for variant in FIGURE5_PANELS[panel].variants if variant in tables]
     for variant in shown:
-        _line(axes, tables[variant], column, "thousand_episodes", variant, COLOURS[variant], raw=True)
+        _line(axes, tables[variant], column, "thousand_episodes", variant, (COLOURS[variant], "-"), raw=True)
     if shown:
         # Without limits, a few very low rewards of the first episodes would flatten the rest.
         values = np.concatenate([f[column] for variant in shown for f in tables[variant].values()])
@@ -145,22 +155,22 @@ def draw_training(training: Iterable[str | Path], style: str | Path, outputs: It
     loss is left out if there is no regressor. Raises ``UserError`` when a table is faulty.
     """
     tables = read_models(training)
-    colours = _colours(tables)
+    styles = _styles(tables)
     losses = {name: seeds for name, seeds in tables.items() if "loss" in next(iter(seeds.values()))}
     agents = _ordered({name: seeds for name, seeds in tables.items() if name not in losses})
     with styled(style):
         figure = Figure(figsize=(FULL_WIDTH, 2.7))
         success, distance, *right = figure.subplots(1, 3 if losses else 2)
         for variant, seeds in agents.items():
-            _line(success, seeds, "success", "thousand_steps", variant, colours[variant], raw=False)
-            _line(distance, seeds, "distance", "thousand_steps", variant, colours[variant], raw=False)
+            _line(success, seeds, "success", "thousand_steps", variant, styles[variant], raw=False)
+            _line(distance, seeds, "distance", "thousand_steps", variant, styles[variant], raw=False)
         success.set(ylabel="episodes that reach the terminal", ylim=(-0.02, 1.02))
         distance.set(ylabel="D at the end of an episode", yscale="log")
         for axes in (success, distance):
             axes.set_xlabel("environment steps (thousands)")
         for axes in right:
             for variant, seeds in losses.items():
-                _line(axes, seeds, "loss", "step", variant, colours[variant], raw=True)
+                _line(axes, seeds, "loss", "step", variant, styles[variant], raw=True)
             axes.set(xlabel="optimiser steps", ylabel="loss of the regressor", yscale="log")
         handles = [line for axes in (success, *right) for line in axes.get_legend_handles_labels()[0]]
         figure.legend(handles=handles, loc="outside upper center", ncols=4)
