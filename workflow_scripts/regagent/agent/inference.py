@@ -282,7 +282,7 @@ def register_agent(
     network, _ = load_model(model, "agent")
     network.to(choose_device())
     finisher = load_model(residual, "residual")[0].to(choose_device()) if residual else None
-    level = Thresholds.read(threshold).of(lookahead)
+    level = Thresholds.read(threshold).of(lookahead or residual is not None)
     cases, cohort = read_table(perturbations), read_cohort(slices)
     fixed, moving = perturbed_pairs(cases, cohort)
     started = clock()

@@ -237,7 +237,7 @@ def register_pair(
     """
     network, finisher = agent.network.to(choose_device()), agent.finisher
     predicts = finisher is not None
-    level = agent.facts.thresholds.of(lookahead=not predicts)
+    level = agent.facts.thresholds.lookahead
     found = register(
         network, placed.fixed, placed.moving, level, agent.facts.inference, lookahead=not predicts,
         residual=finisher and finisher.to(choose_device()),
