@@ -11,7 +11,7 @@ from PIL import Image
 from test_figures import STYLE, write_phantom
 
 from regagent.agent.checkpoints import save_model
-from regagent.agent.example_episode import HIGHEST_VALUE, LOOKED_AHEAD, START, walk_case, walk_episode
+from regagent.agent.example_episode import LOOKED_AHEAD, START, walk_case, walk_episode
 from regagent.agent.inference import register
 from regagent.agent.networks import AgentNetwork
 from regagent.figures.episode import FRAMES_A_SECOND, LAST_FRAME_SECONDS, animate_episode, draw_episode
@@ -38,7 +38,7 @@ def test_it_goes_the_way_of_a_registration(network, threshold):
     assert first["reached_by"] == START and (first[POSE] == IDENTITY).all()
     assert np.allclose(last[POSE].astype(float), found.pose[0])
     assert last["step"] == found.steps[0]
-    assert last["reached_by"] == (LOOKED_AHEAD if found.stopped[0] else HIGHEST_VALUE)
+    assert last["reached_by"] == LOOKED_AHEAD
     assert table["value"].max() == pytest.approx(found.value[0], abs=1e-4)
 
 

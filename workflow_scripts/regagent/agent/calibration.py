@@ -146,9 +146,8 @@ class _Walks:
         pose = self.pose[step, cases]
         ready = replace(
             self.walk, pose=pose, memory=self.memory[step, cases], logits=self.logits[step, cases]
-        ).select(np.flatnonzero(stopped))
-        if stopped.any():
-            pose[stopped] = look_ahead(ready, self.value[step, cases][stopped], inference, rng)
+        )
+        pose = look_ahead(ready, self.value[step, cases], inference, rng)
         return self._row(threshold, pose, step, stopped, lookahead=True)
 
     def _row(

@@ -22,7 +22,7 @@ from regagent.pairs.slices import read_cohort
 from regagent.settings import Inference
 
 #: The other ways than by an action in which a pose is reached.
-START, LOOKED_AHEAD, HIGHEST_VALUE = "start", "look-ahead", "highest value"
+START, LOOKED_AHEAD = "start", "look-ahead"
 
 
 def action_names(sizes: Iterable[float]) -> list[str]:
@@ -40,8 +40,8 @@ def walk_case(
 ) -> pd.DataFrame:
     """Register one moving image (H, H) with look-ahead; return a row a pose.
 
-    Columns: step, the pose, value, reached_by (an action's name, or what gave the last pose: the look-ahead,
-    or the highest value where no value reached ``threshold``). The look-ahead's pose has no value.
+    Columns: step, the pose, value, reached_by (an action's name, or in the last row the look-ahead). The
+    look-ahead's pose has no value.
     """
     rows, reached_by, names = [], [START], action_names(network.action_sizes)
 
@@ -50,8 +50,7 @@ def walk_case(
         reached_by.append(names[int(walk.logits.argmax())])
 
     found = register(network, fixed[None], moving[None], threshold, settings, True, seed, note)
-    last = (np.nan, LOOKED_AHEAD) if found.stopped[0] else (found.value[0], HIGHEST_VALUE)
-    rows.append((found.steps[0], *found.pose[0], *last))
+    rows.append((found.steps[0], *found.pose[0], np.nan, LOOKED_AHEAD))
     return pd.DataFrame(rows, columns=["step", *POSE, "value", "reached_by"])
 
 

@@ -199,8 +199,8 @@ def register(
 ) -> Registrations:
     """Register the moving images (N, H, H) to the fixed ones, batch by batch.
 
-    Greedy actions until the value reaches ``threshold``; there the look-ahead, if wanted, gives the pose.
-    A pair whose value never reaches it gets, after ``maximum_steps``, the pose of its highest value.
+    Greedy actions until the value reaches ``threshold``; a pair whose value never does so in
+    ``maximum_steps`` goes back to where it was highest. From there the look-ahead, if wanted, gives the pose.
     ``watch`` is told of every step: its number, the walk of the pairs that go on, and their values (B,).
     The memory of a ``memoryless`` agent is emptied before every step, which shows what it is worth (§5.1).
     With a ``residual`` network the agent only leads near, from several starts if need be (see ``settle``).
@@ -215,9 +215,8 @@ def register(
             parts.append(vars(_finish(walk, threshold, settings, residual, watch)).values())
             continue
         found, ready = _stop_at_threshold(walk, threshold, settings, watch)
-        if lookahead and found.stopped.any():
-            stopped = np.flatnonzero(found.stopped)
-            found.pose[stopped] = look_ahead(ready.select(stopped), found.value[stopped], settings, rng)
+        if lookahead:
+            found.pose = look_ahead(ready, found.value, settings, rng)
         parts.append(vars(found).values())
     return Registrations(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
@@ -225,19 +224,21 @@ def register(
 def _stop_at_threshold(
     walk: Walk, threshold: float, settings: Inference, watch: Watch
 ) -> tuple[Registrations, Walk]:
-    """Return what greedy actions gave, and the walk at the states that the stopped cases stopped at."""
+    """Return what greedy actions gave, and the walk at the states where they ended."""
     count = len(walk.pose)
     active = cases = np.arange(count)
     ready = walk.select(active)
-    values = np.full((settings.maximum_steps + 1, count), -np.inf)
+    values, highest = np.full((settings.maximum_steps + 1, count), -np.inf), np.full(count, -np.inf)
     poses = np.empty((*values.shape, 4))
     for step in range(settings.maximum_steps + 1):
         value = walk.look()
         watch(step, walk, value)
         values[step, active], poses[step, active] = value, walk.pose
+        higher = value > highest[active]  # so it is where a walk stops, too
+        highest[active[higher]] = value[higher]
+        ready.put(active[higher], walk.select(np.flatnonzero(higher)))
         stop = reached(value, threshold)
         if stop.any():
-            ready.put(active[stop], walk.select(np.flatnonzero(stop)))
             walk, active = walk.select(np.flatnonzero(~stop)), active[~stop]
         if not len(active):
             break

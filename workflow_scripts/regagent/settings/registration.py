@@ -31,7 +31,7 @@ class Calibration(Model):
     lookahead_candidates: Positive = 5
     """Number of thresholds tried with the look-ahead, which costs more."""
 
-    minimum_stopped: Fraction = 0.97
+    minimum_stopped: Fraction = 0.8
     """The highest threshold tried is the one at which this fraction of the cases still stops."""
 
     seed: Seed = 11
@@ -42,8 +42,8 @@ class Inference(Model):
     """Greedy steps until the value reaches the threshold, then the look-ahead (§3.6)."""
 
     maximum_steps: Positive = 500
-    """A case that has not stopped after this many steps takes the pose of its highest value, and the table
-    counts it (§4)."""
+    """A case that has not stopped after this many steps (§4) goes back to where its value was highest, and
+    the table counts it."""
 
     simulations: Positive = 20
     """Number of rollouts of the look-ahead (§4)."""

@@ -180,8 +180,8 @@ class SupervisedAgent(Agent):
     own policy, so that it learns in the states where it ends up itself (Ross et al., 2011)."""
 
     ends_when_stuck: bool = True
-    """`true` also ends an episode where no action lowers D. The expert has nothing to show there. With `false` it
-    goes to and fro between two poses until the episode is cut off."""
+    """`true` also ends an episode where no action lowers D. The expert has nothing to show there. With
+    `false` it goes to and fro between two poses until the episode is cut off."""
 
     label_temperature: NonNegative = 0.0
     """With 0 the best action alone is right. Else another whose D is higher by this much, in the units of D,
