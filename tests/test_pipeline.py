@@ -62,8 +62,8 @@ def expected_jobs(patients, seeds):
         "train_regressor": 2 * seeds,
         "calibrate_threshold": 6 * seeds,
         "register_regressor": 4 * seeds,
-        "register_agent": 22 * seeds,
-        "export_agent": 5 * seeds,
+        "register_agent": 26 * seeds,
+        "export_agent": 6 * seeds,
         "refine_registrations": 2 * seeds + 2,
     }
 
