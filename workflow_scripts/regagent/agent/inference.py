@@ -228,15 +228,13 @@ def _stop_at_threshold(
     count = len(walk.pose)
     active = cases = np.arange(count)
     ready = walk.select(active)
-    values, highest = np.full((settings.maximum_steps + 1, count), -np.inf), np.full(count, -np.inf)
-    poses = np.empty((*values.shape, 4))
+    values = np.full((settings.maximum_steps + 1, count), -np.inf)
     for step in range(settings.maximum_steps + 1):
         value = walk.look()
         watch(step, walk, value)
-        values[step, active], poses[step, active] = value, walk.pose
-        higher = value > highest[active]  # so it is where a walk stops, too
-        highest[active[higher]] = value[higher]
+        higher = value > values[:, active].max(0)  # so it is where a walk stops, too
         ready.put(active[higher], walk.select(np.flatnonzero(higher)))
+        values[step, active] = value
         stop = reached(value, threshold)
         if stop.any():
             walk, active = walk.select(np.flatnonzero(~stop)), active[~stop]
@@ -245,7 +243,7 @@ def _stop_at_threshold(
         walk.move()
     end, stopped = ends(values, threshold)
     steps = np.where(stopped, end, settings.maximum_steps)
-    return Registrations(poses[end, cases], steps, values[end, cases], stopped), ready
+    return Registrations(ready.pose, steps, values[end, cases], stopped), ready
 
 
 def _finish(
