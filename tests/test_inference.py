@@ -1,15 +1,19 @@
 """The stop rule, the look-ahead and the weights of Eq. 5."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from agents import make_pairs
 
 from regagent.agent import inference
-from regagent.agent.inference import Walk, look_ahead, paper_pose, register, weighted_pose
-from regagent.agent.networks import AgentNetwork
+from regagent.agent.environment import mirrored
+from regagent.agent.inference import Walk, look_ahead, paper_pose, register, roll_out, weighted_pose
+from regagent.agent.networks import AgentNetwork, to_blocks
 from regagent.agent.stopping import PAPER, Thresholds, ends
 from regagent.files import UserError
+from regagent.images import warp_images
 from regagent.settings import Inference
 
 POSES = np.array([[[0.0, 0.0, -179.0, 1.0], [4.0, 8.0, 179.0, 1.2]]])
@@ -64,7 +68,7 @@ def test_the_papers_v_counts_the_state_that_the_rollouts_start_from(setup, monke
     ones = iter([np.full(20, 1.0 + depth) for depth in range(3)])
     monkeypatch.setattr(Walk, "look", lambda paths: next(ones))
     settings = SMALL.model_copy(update={"weights": weights})
-    look_ahead(walk, np.arange(5) * 100.0, settings, np.random.default_rng(3))
+    roll_out(walk, np.arange(5) * 100.0, settings, np.random.default_rng(3))
     ((name, values),) = seen
     first = np.arange(5) * 100.0 * (weights == "paper")
     assert name == ("paper_pose" if weights == "paper" else "weighted_pose")
@@ -145,10 +149,42 @@ def test_the_look_ahead_averages_poses_within_reach_and_repeats(setup):
     network, fixed, moving = setup
     walk = Walk.start(network, fixed, moving)
     value = walk.look()
-    one, two = (look_ahead(walk, value, SMALL, np.random.default_rng(3)) for _ in range(2))
+    one, two = (roll_out(walk, value, SMALL, np.random.default_rng(3)) for _ in range(2))
     assert (one == two).all()
     assert (np.abs(one[:, :2]) <= 1.2 * SMALL.depth).all() and (np.abs(one[:, 2]) <= SMALL.depth).all()
     assert (walk.pose == [0, 0, 0, 1]).all()  # the walk itself stays
+    once = look_ahead(walk, value, SMALL.model_copy(update={"rounds": 1}), np.random.default_rng(3))
+    assert np.allclose(once, one)
+
+
+def test_rounds_go_on_from_each_other_and_see_the_mirrored_pair_by_turns(setup, monkeypatch):
+    network, fixed, moving = setup
+    walk = Walk.start(network, fixed, moving)
+    walk.look()
+    seen = []
+
+    def rest(walk, value, settings, rng):
+        seen.append((walk.fixed, walk.moving, walk.pose, value))
+        return walk.pose + np.array([2.0, 1.0, 3.0, 0.1])
+
+    monkeypatch.setattr(inference, "roll_out", rest)
+    pose = look_ahead(walk, np.zeros(5), SMALL.model_copy(update={"rounds": 3}), np.random.default_rng(3))
+    assert np.allclose([x[2][0] for x in seen], [[0, 0, 0, 1], [-2, 1, -3, 1.1], [0, 2, 0, 1.2]])
+    assert np.allclose(pose, [(0 + 2) / 2, (2 + 3) / 2, (0 + 3) / 2, 1.25])
+    mirrored = Walk.start(network, fixed[..., ::-1].copy(), moving[..., ::-1].copy())
+    for number, view in enumerate([walk, mirrored, walk]):
+        assert torch.equal(seen[number][0], view.fixed) and torch.equal(seen[number][1], view.moving)
+        view = replace(view, pose=seen[number][2], memory=network.initial_memory(5))
+        assert number == 0 or np.allclose(seen[number][3], view.look(), atol=1e-3)
+
+
+def test_mirrored_images_match_at_mirrored_poses(setup):
+    _, fixed, moving = setup
+    pose = np.array([[3.0, -2.0, 10.0, 1.1]] * 5)
+    still, moved, turned = mirrored(to_blocks(torch.tensor(fixed)), torch.tensor(moving), pose)
+    expected = warp_images(torch.tensor(moving), torch.tensor(pose)).flip(-1)
+    assert torch.allclose(warp_images(moved, torch.tensor(turned)), expected, atol=1e-4)
+    assert torch.equal(still, to_blocks(torch.tensor(fixed).flip(-1)))
 
 
 def test_an_agent_without_memory_takes_the_actions_of_first_looks(setup):

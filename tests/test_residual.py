@@ -9,9 +9,9 @@ from regagent.agent import inference, regression, residual
 from regagent.agent.checkpoints import load_model
 from regagent.agent.distance import SCALE_STEP
 from regagent.agent.inference import register
-from regagent.agent.networks import AgentNetwork, ResidualNetwork, to_blocks
+from regagent.agent.networks import BLOCK, AgentNetwork, ResidualNetwork, to_blocks
 from regagent.agent.residual import Residuals, look, look_closely, register_alone, settle
-from regagent.geometry import IDENTITY, compose, displacement, invert
+from regagent.geometry import IDENTITY, MIRROR, compose, displacement, invert
 from regagent.images import warp
 from regagent.settings import Inference, ResidualRegressor
 
@@ -26,12 +26,16 @@ def sighted(monkeypatch):
     seen = []
 
     def look(network, fixed, moving, pose):
-        numbers = moving[:, 0, 0].long().numpy()
+        numbers = moving[:, 0, [0, -1]].sum(1).long().numpy() - 1
+        mirrored = (moving[:, 0, -1] > 0).numpy()
+        assert (mirrored == (fixed[:, 0, -1, BLOCK - 1] > 0).numpy()).all()
+        turn = np.where(mirrored[:, None], MIRROR, 1.0)
+        pose = pose * turn
         seen.append(len(pose))
         rest = compose(TRUTH[numbers], invert(pose))
         far = np.abs(rest[:, 2]) > 50
         step = np.where(far[:, None], IDENTITY, IDENTITY + 0.9 * (rest - IDENTITY))
-        return compose(step, pose), np.where(far, 30.0, displacement(rest, POINTS[numbers]) + 1e-6)
+        return compose(step, pose) * turn, np.where(far, 30.0, displacement(rest, POINTS[numbers]) + 1e-6)
 
     monkeypatch.setattr(residual, "look", look)
     return seen
@@ -39,9 +43,9 @@ def sighted(monkeypatch):
 
 @pytest.fixture
 def images():
-    """Pairs of images; the first pixel of each moving one is its number."""
+    """Pairs of images; the first pixel of each is its number, counted from 1."""
     moving = torch.zeros(3, 168, 168)
-    moving[:, 0, 0] = torch.arange(3.0)
+    moving[:, 0, 0] = torch.arange(1.0, 4.0)
     return moving.numpy().copy(), moving.numpy()
 
 
@@ -128,8 +132,8 @@ def test_a_look_is_of_the_pair_at_its_pose():
 
 def test_looks_go_on_from_where_the_truth_was_seen(sighted, images):
     moving = torch.tensor(images[1][:2])
-    first, _ = look_closely(None, None, moving, np.tile(IDENTITY, (2, 1)), 1)
-    fourth, nearest = look_closely(None, None, moving, np.tile(IDENTITY, (2, 1)), 4)
+    first, _ = look_closely(None, to_blocks(moving), moving, np.tile(IDENTITY, (2, 1)), 1)
+    fourth, nearest = look_closely(None, to_blocks(moving), moving, np.tile(IDENTITY, (2, 1)), 4)
     assert (error_of(fourth) < 0.1 * error_of(first)).all() and (nearest < 0.1).all()
 
 
@@ -173,5 +177,5 @@ def test_the_nearest_start_wins(sighted, images):
         off = TRUTH[cases] + np.array([start[2] - 2.0, 0, 0, 0])  # the third start is the truth itself
         return off, np.full(len(cases), int(start[2]))
 
-    pose, _, steps = settle(None, fixed, moving, approach, far)
+    pose, _, steps = settle(None, to_blocks(fixed), moving, approach, far)
     assert tried == [0, 1, 2] and error_of(pose).max() < 1e-9 and steps.tolist() == [6, 6, 6]

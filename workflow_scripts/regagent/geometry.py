@@ -26,6 +26,9 @@ POSE = ["tx", "ty", "angle", "scale"]
 
 IDENTITY: NDArray[np.float64] = np.array([0.0, 0.0, 0.0, 1.0])
 
+#: Times a pose: the same registration where both images are mirrored left to right.
+MIRROR: NDArray[np.float64] = np.array([-1.0, 1.0, -1.0, 1.0])
+
 #: The paper's eight actions as poses: one pixel in x and y, one degree, 0.05 of scale, both ways.
 ACTIONS: NDArray[np.float64] = np.array(
     [

@@ -7,11 +7,12 @@ import gymnasium
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from regagent.agent import rewards
-from regagent.agent.networks import BLOCK, to_blocks, to_states
-from regagent.geometry import IDENTITY, act, actions
+from regagent.agent.networks import BLOCK, mirror_blocks, to_blocks, to_states
+from regagent.geometry import IDENTITY, MIRROR, act, actions
 from regagent.images import Image, warp_images
 from regagent.pairs.augmentation import augment_pairs
 from regagent.pairs.perturbations import poses_on_the_way, sample_perturbations
@@ -25,6 +26,11 @@ def observe(fixed: Tensor, moving: Tensor, pose: Tensor) -> Tensor:
     The fixed images are already in blocks (B, H/4, H/4, 16).
     """
     return to_states(to_blocks(warp_images(moving, pose)), fixed)
+
+
+def mirrored(fixed: Tensor, moving: Tensor, pose: NDArray) -> tuple[Tensor, Tensor, NDArray]:
+    """Return images and poses (B, 4), as ``observe`` takes them, of the pairs mirrored left to right."""
+    return mirror_blocks(fixed), moving.flip(-1), pose * MIRROR
 
 
 #: The part of the episodes that an accelerator treats as ended in each step.

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regagent.agent.checkpoints import load_model
-from regagent.agent.environment import observe
+from regagent.agent.environment import mirrored, observe
 from regagent.agent.networks import AgentNetwork, ResidualNetwork, choose_device, to_blocks
 from regagent.agent.residual import settle
 from regagent.agent.stopping import Thresholds, ends, reached
 from regagent.evaluation.registrations import SUCCESS_PX, registration_table, summarise
 from regagent.files import read_table, write_table
-from regagent.geometry import IDENTITY, act, mean_pose
+from regagent.geometry import IDENTITY, MIRROR, act, mean_pose
 from regagent.images import Image
 from regagent.jobs import clock
 from regagent.pairs.perturbations import Images, perturbed_pairs
@@ -81,6 +81,12 @@ class Walk:
             memory=self.memory[rows],
             logits=self.logits[rows],
         )
+
+    def mirrored(self, pose: Array) -> "Walk":
+        """Return a walk that begins at poses (B, 4), in the same cases with their images mirrored."""
+        fixed, moving, pose = mirrored(self.fixed, self.moving, pose)
+        memory = torch.zeros_like(self.memory)
+        return replace(self, fixed=fixed, moving=moving, pose=pose, memory=memory, seen={})
 
     def put(self, rows: NDArray, other: "Walk") -> None:
         """Put another walk's cases into these rows."""
@@ -166,7 +172,7 @@ def paper_pose(poses: Array, values: Array) -> Array:
     return mean_pose(poses, np.where(none, 1.0, values))
 
 
-def look_ahead(walk: Walk, value: Array, settings: Inference, rng: np.random.Generator) -> Array:
+def roll_out(walk: Walk, value: Array, settings: Inference, rng: np.random.Generator) -> Array:
     """Return the poses (N, 4) that the Monte Carlo rollouts from the walk's states give (§3.6).
 
     The walk has looked at its states, of these values (N,). Each of the ``simulations`` rollouts takes a
@@ -183,6 +189,23 @@ def look_ahead(walk: Walk, value: Array, settings: Inference, rng: np.random.Gen
     if settings.weights == "paper":
         return paper_pose(poses, value[:, None] + values)
     return weighted_pose(poses, values)
+
+
+def look_ahead(walk: Walk, value: Array, settings: Inference, rng: np.random.Generator) -> Array:
+    """Return the poses (N, 4) of ``rounds`` of rollouts, each from where the last one ended.
+
+    Rollouts of ten steps do not get all the way to where the policy is at rest. Every second round sees the
+    mirrored pairs, where the network errs otherwise; the pose is the mean of the last two. One round is the
+    look-ahead of §3.6. Arguments are those of ``roll_out``.
+    """
+    pose = roll_out(walk, value, settings, rng)
+    poses = [pose]
+    for number in range(1, settings.rounds):
+        walk = walk.mirrored(pose)
+        pose = roll_out(walk, walk.look(), settings, rng)
+        poses.append(pose * MIRROR if number % 2 else pose)
+    last = np.stack(poses[-2:], 1)
+    return mean_pose(last, np.ones(last.shape[:2]))
 
 
 def register(

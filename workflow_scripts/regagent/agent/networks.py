@@ -37,6 +37,11 @@ def to_blocks(images: Tensor) -> Tensor:
     return images.view(row).view(count, blocks, BLOCK, blocks).transpose(2, 3).contiguous().view(images.dtype)
 
 
+def mirror_blocks(images: Tensor) -> Tensor:
+    """Return images in blocks (B, H/4, H/4, 16), mirrored left to right."""
+    return images.unflatten(-1, (BLOCK, BLOCK)).flip(2, 4).flatten(-2)
+
+
 def to_states(moving: Tensor, fixed: Tensor) -> Tensor:
     """Return the states (B, 32, H/4, H/4) of two batches of images in blocks (B, H/4, H/4, 16)."""
     return torch.cat([moving, fixed], -1).permute(0, 3, 1, 2)

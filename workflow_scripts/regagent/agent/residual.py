@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regagent.agent.distance import distance_loss, expected_distance, rest_loss, rest_pose
-from regagent.agent.environment import observe
+from regagent.agent.environment import mirrored, observe
 from regagent.agent.networks import ResidualNetwork, to_blocks
-from regagent.geometry import IDENTITY, compose, displacement, invert, mean_pose
+from regagent.geometry import IDENTITY, MIRROR, compose, displacement, invert, mean_pose
 from regagent.images import Image, warp_images
 from regagent.pairs.augmentation import draw_pairs
 from regagent.pairs.perturbations import Images, poses_on_the_way, sample_perturbations
@@ -125,14 +125,16 @@ def look_closely(
 ) -> tuple[Array, Array]:
     """Return where the truth is seen in so many looks, each from where the last one saw it, and the lowest D.
 
-    The pose (B, 4) is the mean of where each look saw it; a look from half the predicted D weighs sixteen
-    times as much. Images are those of ``look``.
+    Every second look is at the mirrored pair: so the errors of two looks differ. The pose (B, 4) is the mean
+    of where each look saw it; a look from half the predicted D weighs sixteen times as much. Images are those
+    of ``look``.
     """
     poses, distances = [], []
-    for _ in range(looks):
+    for number in range(looks):
         pose, distance = look(network, fixed, moving, pose)
-        poses.append(pose)
+        poses.append(pose * MIRROR if number % 2 else pose)
         distances.append(distance)
+        fixed, moving, pose = mirrored(fixed, moving, pose)
     weights = np.stack(distances, 1) ** DISTANCE_POWER
     return mean_pose(np.stack(poses, 1), weights), np.min(distances, axis=0)
 

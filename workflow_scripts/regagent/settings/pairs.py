@@ -112,7 +112,7 @@ class Augmentation(Model):
     """`false` trains on the pairs as they are, as the paper seems to do."""
 
     mirror: Fraction = 0.5
-    """Fraction of the pairs that are mirrored left to right."""
+    """Fraction of the pairs that are mirrored left to right. Registration looks at mirrored pairs, too."""
 
     rotation_deg: NonNegative = 10.0
     """Largest rotation in degrees."""

@@ -51,13 +51,18 @@ class Inference(Model):
     depth: Positive = 10
     """Number of steps of a rollout (§4)."""
 
+    rounds: Positive = 4
+    """Number of look-aheads, each from where the last one ended; the paper has one. Every second one sees the
+    pair mirrored left to right, and the pose is the mean of the last two."""
+
     weights: Literal["guarded", "paper"] = "guarded"
     """How the rollouts are averaged. `paper`: Eq. 5 as it stands. A path's V counts the state that the
     rollouts start from, and where the V have both signs the pose may lie anywhere. `guarded`: V without that
     state, counted from the lowest V unless all are positive, so that the pose lies among the paths' ends."""
 
     looks: Positive = 10
-    """Number of looks by which a residual regressor registers, each from where the last one saw the truth."""
+    """Number of looks by which a residual regressor registers, each from where the last one saw the truth.
+    Every second one is at the pair mirrored left to right."""
 
     lost_px: PositiveFloat = 1.0
     """Where the lowest D that it predicts is above this, in px, it starts again from other rotations."""
