@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help reproduce report check_report docs settings accuracy literal few_patients repeats smoke test sheet_check \
+.PHONY: help reproduce report check_report docs settings full accuracy literal few_patients repeats smoke test sheet_check \
 	faults lint benchmark memory time_to_accuracy clean
 .DEFAULT_GOAL := help
 
@@ -36,7 +36,7 @@ docs: settings ## README's table and pictures and docs/results.md from a finishe
 settings: $(INSTALLED) ## the tables of config/README.md and config/schema.json from the models of the settings
 	PYTHONPATH=workflow_scripts python docs/fill.py
 
-accuracy literal few_patients repeats: $(INSTALLED) ## longer experiments, see the files of these names in config/
+full accuracy literal few_patients repeats: $(INSTALLED) ## longer experiments, see the files of these names in config/
 	snakemake --configfile config/$@.yaml
 
 smoke: $(INSTALLED) ## every rule and method once, on a tiny cohort, in minutes

@@ -55,6 +55,11 @@ def code(script):
     return f"{digest} deterministic" if SETTINGS.deterministic else digest
 
 
+def cases_of(method):
+    """Return the input function of the cases that a method registers; wildcards complete its name."""
+    return lambda wildcards: PLAN.cases(method.format(**wildcards), wildcards.set)
+
+
 def section(name):
     """Return one section of the settings, with defaults filled in, as a rule's parameter."""
     return getattr(SETTINGS, name).model_dump(mode="json")

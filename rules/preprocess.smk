@@ -93,3 +93,24 @@ rule perturb_slices:
         "{wildcards.set}: drawing the perturbations of the test patients' slices"
     script:
         "../workflow_scripts/perturb_slices.py"
+
+
+rule first_perturbations:
+    input:
+        perturbations=results("perturbations/{set}.csv"),
+    output:
+        perturbations=results("perturbations/first/{set}.csv"),
+    log:
+        results("logs/first_perturbations/{set}.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("first_perturbations"),
+        per_slice=SETTINGS.perturbations.slow_per_slice,
+    message:
+        "{wildcards.set}: taking the first perturbations of each slice for the slow methods"
+    script:
+        "../workflow_scripts/first_perturbations.py"

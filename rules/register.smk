@@ -4,7 +4,7 @@
 rule register_initial:
     input:
         slices=SLICES,
-        perturbations=results("perturbations/{set}.csv"),
+        perturbations=cases_of(UNREGISTERED),
     output:
         registrations=results(f"registrations/{UNREGISTERED}/seed0/{{set}}.csv"),
     log:
@@ -27,7 +27,7 @@ rule register_initial:
 rule register_sift:
     input:
         slices=SLICES,
-        perturbations=results("perturbations/{set}.csv"),
+        perturbations=cases_of("SIFT"),
     output:
         registrations=results("registrations/SIFT/seed0/{set}.csv"),
     log:
@@ -51,7 +51,7 @@ rule register_sift:
 rule register_search:
     input:
         slices=SLICES,
-        perturbations=results("perturbations/{set}.csv"),
+        perturbations=cases_of("MI-search"),
     output:
         registrations=results("registrations/MI-search/seed0/{set}.csv"),
     log:
@@ -75,7 +75,7 @@ rule register_search:
 rule register_simpleitk:
     input:
         slices=SLICES,
-        perturbations=results("perturbations/{set}.csv"),
+        perturbations=cases_of("SimpleITK"),
     output:
         registrations=results("registrations/SimpleITK/seed0/{set}.csv"),
     log:
@@ -98,7 +98,7 @@ rule register_simpleitk:
 rule register_elastix:
     input:
         slices=SLICES,
-        perturbations=results("perturbations/{set}.csv"),
+        perturbations=cases_of("Elastix"),
         parameter_map=map_file(SETTINGS.baselines.elastix_parameter_map),
     output:
         registrations=results("registrations/Elastix/seed0/{set}.csv"),
@@ -123,7 +123,7 @@ rule register_elastix:
 rule register_multistart:
     input:
         slices=SLICES,
-        perturbations=results("perturbations/{set}.csv"),
+        perturbations=cases_of("Multistart-Elastix"),
         parameter_map=map_file(SETTINGS.baselines.multistart_parameter_map),
     output:
         registrations=results("registrations/Multistart-Elastix/seed0/{set}.csv"),
@@ -150,7 +150,7 @@ rule register_multistart:
 rule refine_registrations:
     input:
         slices=SLICES,
-        perturbations=results("perturbations/{set}.csv"),
+        perturbations=cases_of(f"{{method}}{REFINED}"),
         registrations=results("registrations/{method}/seed{seed}/{set}.csv"),
         parameter_map=map_file(SETTINGS.baselines.refinement_parameter_map),
     output:
@@ -188,7 +188,7 @@ rule refine_registrations:
 rule register_regressor:
     input:
         slices=SLICES,
-        perturbations=results("perturbations/{set}.csv"),
+        perturbations=cases_of("{variant}"),
         model=results("models/{variant}/seed{seed}/model.pt"),
     output:
         registrations=results("registrations/{variant}/seed{seed}/{set}.csv"),
@@ -217,7 +217,7 @@ rule register_regressor:
 rule register_agent:
     input:
         slices=SLICES,
-        perturbations=results("perturbations/{set}.csv"),
+        perturbations=cases_of("{variant}{ending}"),
         model=results("models/{variant}/seed{seed}/model.pt"),
         threshold=results("models/{variant}/seed{seed}/threshold.json"),
         residual=lambda wildcards: (

@@ -23,6 +23,7 @@ def run(means, patients=6, seeds=(1, 2, 3), spread=0.1):
                 "method": method,
                 "set": set_name,
                 "seed": seed,
+                "case": np.arange(4 * patients),
                 "patient": np.repeat([f"P{number}" for number in range(patients)], 4),
                 "initial_px": np.tile([10.0, 20.0, 30.0, 40.0], patients),
                 "tre_px": mean + spread * rng.standard_normal(4 * patients),

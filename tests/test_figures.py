@@ -11,6 +11,7 @@ import pytest
 
 from regagent.evaluation.registrations import registration_table
 from regagent.evaluation.run_tables import read_models
+from regagent.figures import examples
 from regagent.figures.comparisons import (
     capture_range,
     draw_accuracy_time,
@@ -291,9 +292,9 @@ def test_examples_stand_at_the_quantiles_and_are_of_different_patients():
             "initial_px": np.arange(100.0),
         }
     )
-    examples = choose_examples(cases.sample(frac=1, random_state=0))
-    assert len(examples) == 5 and cases.set_index("case").loc[examples, "patient"].is_unique
-    assert np.abs(np.array(examples) - [10, 30, 50, 70, 90]).max() <= 5
+    chosen = choose_examples(cases.sample(frac=1, random_state=0))
+    assert len(chosen) == 5 and cases.set_index("case").loc[chosen, "patient"].is_unique
+    assert np.abs(np.array(chosen) - [10, 30, 50, 70, 90]).max() <= 5
 
 
 def test_examples_repeat_patients_only_when_they_must():
@@ -341,6 +342,20 @@ def test_a_faulty_training_names_the_file_and_the_column(run, tmp_path):
 def test_figure4_names_a_method_without_registrations(run, tmp_path):
     with pytest.raises(UserError, match="no registrations of Other"):
         draw_figure4([], run / "perturbations/E2.csv", registrations(run, "E2"), ["Other"], STYLE, [])
+
+
+def test_examples_are_cases_of_all_methods(run, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(examples, "_draw_cases", lambda *arguments: shown.append(set(arguments[3])))
+    paths = registrations(run, "E2", COLUMNS[1:3])
+    every = {case for path in paths for case in pd.read_csv(path)["case"]}
+    first = pd.read_csv(paths[0]).query("case % 2 == 0")
+    paths[0] = tmp_path / Path(*paths[0].parts[-4:])
+    paths[0].parent.mkdir(parents=True)
+    first.to_csv(paths[0], index=False)
+    draw_worst_cases([], "", paths, COLUMNS[1:3], COLUMNS[2], STYLE, [])
+    draw_figure4([], "", paths, COLUMNS[1:3], STYLE, [])
+    assert all(cases and cases <= set(first["case"]) < every for cases in shown)
 
 
 def test_preregistration_of_patients_without_truth(tmp_path):

@@ -8,6 +8,7 @@ from regagent.geometry import invert
 from regagent.images import warp
 from regagent.pairs import perturbations
 from regagent.pairs.perturbations import (
+    first_perturbations,
     perturb_slices,
     perturbed_pairs,
     poses_on_the_way,
@@ -116,6 +117,14 @@ def test_the_wide_set_has_a_number_of_cases_of_its_own(cohort, tmp_path):
     frame = cases(cohort, {"P001": "test", "P002": "train"}, tmp_path / "wide.csv", "wide")
     assert len(frame) == 3 * SETTINGS.wide.per_slice != 3 * SETTINGS.per_slice
     assert frame["angle"].abs().max() > SETTINGS.E2.rotation_deg
+
+
+def test_slow_methods_get_the_first_perturbations_of_each_slice(cohort, tmp_path):
+    every = cases(cohort, {"P001": "test", "P002": "train", "P003": "test"}, tmp_path / "E1.csv")
+    first_perturbations(tmp_path / "E1.csv", tmp_path / "first.csv", 2)
+    first = read_table(tmp_path / "first.csv")
+    expected = [rows.head(2) for _, rows in every.groupby(["patient", "slice"], sort=False)]
+    assert first.equals(pd.concat(expected, ignore_index=True)) and len(first) < len(every)
 
 
 def test_the_papers_sets_stay_what_they_were(cohort, tmp_path):

@@ -94,6 +94,13 @@ def test_a_third_set_is_for_those_that_ask_for_it():
     assert not [path for path in wide.registrations(["SIFT"]) if "wide" in path]
 
 
+def test_slow_methods_have_tables_of_fewer_cases():
+    own = plan({"RL-LME": AGENT}, ["SIFT", "SIFT+Elastix"], slow_methods=["SIFT+Elastix"])
+    assert own.cases("SIFT", "E1") == "results/own/perturbations/E1.csv"
+    assert own.cases("SIFT+Elastix", "E1") == "results/own/perturbations/first/E1.csv"
+    assert own.cases("SIFT+Elastix", "wide") == "results/own/perturbations/wide.csv"
+
+
 def test_each_method_has_a_family():
     variants = {"RL-LME": AGENT, "SL-LME": SHOWN, "ours": ELSEWHERE, "pure-SL": {"learner": "regression"}}
     methods = ["Initial", "pure-SL", "RL-LME-MC", "SL-LME", "ours-MC", "RL-LME+Elastix"]

@@ -66,6 +66,8 @@ def test_a_fault_is_named_by_its_key(config, section, key, value, message):
         ("methods", ["RL-LME-memoryless-MC"], "unknown variant 'RL-LME-memoryless-MC'"),
         ("methods", ["SIFT", "SIFT"], "methods: an entry stands there twice"),
         ("wide_methods", ["SIFT", "RL-LMW"], "wide_methods: 'RL-LMW' is none of the methods"),
+        ("slow_methods", ["RL-LMW"], "slow_methods: 'RL-LMW' is none of the methods"),
+        ("slow_methods", ["RL-LME-MC"], "'RL-LME-MC.Elastix' starts from 'RL-LME-MC' and so belongs there"),
         ("seeds", [], "seeds"),
         ("run", "../elsewhere", "run"),
         ("phantoms", {}, "phantoms: no such key; did you mean 'phantom'"),

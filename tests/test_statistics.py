@@ -159,6 +159,28 @@ def test_patients_may_have_unlike_numbers_of_cases(at_once, monkeypatch):
     assert found.tolist() == [1.0, 1.8, 2.6, 5.0, 7.0, 9.0]
 
 
+def test_a_slow_method_is_compared_on_the_cases_that_it_has():
+    rng = np.random.default_rng(7)
+    ours, other = rng.gamma(2, 1, (2, 6, 4))
+    every = [registrations(ours, "A"), registrations(other, "B")]
+    slow = every[1][every[1]["case"] % 4 < 2].assign(method="C")
+    table = pd.concat([*every, slow])
+    found, first = CaseErrors(table), np.s_[:, :2]
+    assert found.compare("A", "C", "E1", "mean").difference == pytest.approx((other - ours)[first].mean())
+    assert found.compare("A", "B", "E1", "mean").difference == pytest.approx((other - ours).mean())
+    assert found.statistic("C", "E1", "mean") == pytest.approx(other[first].mean())
+    assert found.compare("A", "C", "nearer half of E1", "mean").difference == pytest.approx(
+        (other - ours)[first].mean()
+    )  # all errors before registration are 20 px, so the nearer half is all
+    rows = summarise_statistics(table, ["A", "B", "C"], "A").set_index("method")
+    pairs = other[first], ours[first]
+    assert rows.loc["C", "p_cases"] == pytest.approx(stats.wilcoxon(*map(np.ravel, pairs)).pvalue)
+    assert rows.loc["C", "p_patients"] == pytest.approx(stats.wilcoxon(*(x.mean(1) for x in pairs)).pvalue)
+    assert rows.loc["B", "p_cases"] == pytest.approx(stats.wilcoxon(other.ravel(), ours.ravel()).pvalue)
+    without = CaseErrors(pd.concat(every))
+    assert found.compare("A", "B", "E1", "p90") == without.compare("A", "B", "E1", "p90")
+
+
 def test_one_patient_has_no_interval():
     mean, low, high = CaseErrors(registrations([[1.0, 3.0]])).with_interval("A", "E1", "mean")
     assert mean == 2.0 and np.isnan(low) and np.isnan(high)

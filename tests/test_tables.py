@@ -144,13 +144,23 @@ def test_html_stands_alone(paths, tmp_path):
     [
         ({"tre_px": [1.0, float("nan")]}, "not finite"),
         ({"status": "lost"}, "status lost, expected registered, step_limit, failed"),
-        ({"case": [0, 7]}, "expected the 2 cases of"),
+        ({"case": [0, 7]}, "2 cases, expected the 2 cases of"),
     ],
 )
 def test_a_faulty_table_is_named(tmp_path, columns, message):
     paths = [write(tmp_path, "SIFT", [1.0, 2.0]), write(tmp_path, "RL-LME", [1.0, 2.0], 1, **columns)]
     with pytest.raises(UserError, match=f"RL-LME/seed1/E1.csv.*{message}"):
         table(paths, tmp_path, ["SIFT", "RL-LME"])
+
+
+def test_slow_methods_may_have_a_part_of_the_cases(tmp_path):
+    paths = [write(tmp_path, "SIFT", [1.0, 2.0, 3.0]), write(tmp_path, "Elastix", [4.0, 5.0])]
+    text = table(paths, tmp_path, ["SIFT", "Elastix"])["md"]
+    assert "E1: 3 cases of 2 patients" in text and "slow methods registered the first" in text
+    assert [row_of(text, method)[1] for method in ("SIFT", "Elastix")] == ["3", "2"]
+    other = write(tmp_path, "RL-LME", [4.0], 1)
+    with pytest.raises(UserError, match="cases, expected the 3 cases of .*SIFT"):
+        table([*paths, other], tmp_path, ["SIFT", "Elastix", "RL-LME"])
 
 
 def test_a_method_without_registrations_is_named(paths, tmp_path):

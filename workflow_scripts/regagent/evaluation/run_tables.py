@@ -1,7 +1,7 @@
 """Readers of the tables of a run's registrations and trainings; paths name method, seed and set (§4)."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -38,14 +38,25 @@ def _read(path: str | Path, columns: Iterable[str]) -> pd.DataFrame:
     return frame
 
 
+def _check_cases(found: Mapping[tuple[int, ...], str | Path]) -> None:
+    """Check the lists of cases of a set's tables: all, and perhaps the part of them for slow methods."""
+    every, *parts = sorted(found, key=len, reverse=True)
+    for part in parts:
+        if len(parts) > 1 or len(set(every)) < len(every) or not set(part) < set(every):
+            raise UserError(
+                f"{found[part]}: {len(part)} cases, expected the {len(every)} cases of {found[every]}"
+            )
+
+
 def read_registrations(paths: Iterable[str | Path]) -> pd.DataFrame:
     """Return the rows of all registrations/{method}/seed{n}/{set}.csv with method, seed and set added.
 
-    Raises ``UserError`` naming the file when two methods or seeds have not registered the same cases of a
-    set, when a column is missing, an error (px, mm) is not finite, or a status is not one of ``STATUS``.
+    Slow methods may have registered a part of the cases, all of them the same. Raises ``UserError`` naming
+    the file when two methods or seeds have otherwise not registered the same cases of a set, when a column is
+    missing, an error (px, mm) is not finite, or a status is not one of ``STATUS``.
     """
     frames = []
-    cases: dict[str, tuple[str | Path, list[int]]] = {}
+    cases: dict[str, dict[tuple[int, ...], str | Path]] = {}
     for path in paths:
         name = _named(REGISTRATION, path)
         frame = _read(path, REGISTRATION_COLUMNS)
@@ -54,12 +65,12 @@ def read_registrations(paths: Iterable[str | Path]) -> pd.DataFrame:
         unknown = sorted(set(frame["status"]) - set(STATUS))
         if unknown:
             raise UserError(f"{path}: status {', '.join(map(str, unknown))}, expected {', '.join(STATUS)}")
-        first, expected = cases.setdefault(name["set"], (path, sorted(frame["case"])))
-        if sorted(frame["case"]) != expected:
-            raise UserError(f"{path}: {len(frame)} cases, expected the {len(expected)} cases of {first}")
+        cases.setdefault(name["set"], {}).setdefault(tuple(sorted(frame["case"])), path)
         frames.append(frame.assign(method=name["method"], seed=int(name["seed"]), set=name["set"]))
     if not frames:
         raise UserError("no registrations given, expected at least one table")
+    for found in cases.values():
+        _check_cases(found)
     return pd.concat(frames, ignore_index=True)
 
 

@@ -25,6 +25,8 @@ MINUS = " – "
 BELOW = " < "
 #: The halves of E1's and of E2's cases by the error before registration: "nearer half of E1".
 NEARER, FARTHER = "nearer half of ", "farther half of "
+#: The cases of a set, or of a half, that slow methods have registered too.
+SHARED = "cases of all methods of "
 
 
 def worst_mean(error: ArrayLike) -> NDArray[np.float64]:
@@ -60,7 +62,8 @@ class CaseErrors:
     """The TRE (px) of every method and set, by seed and patient, with intervals over patients and seeds.
 
     ``registrations`` is what ``read_registrations`` returns. Beside E1 and E2 there are the halves of each by
-    the error before registration, ``NEARER`` and ``FARTHER``.
+    the error before registration, ``NEARER`` and ``FARTHER``. Where slow methods have registered only a part
+    of a set's cases, they are compared on that part.
 
     The intervals come from a bootstrap of two levels, which crosses patients and seeds: every agent
     registers every patient. A resample draws patients with replacement, the same for all methods, as they
@@ -75,12 +78,19 @@ class CaseErrors:
         self.patients = np.sort(registrations["patient"].unique())
         self._errors: dict[tuple[str, str], list[list[NDArray]]] = {}
         self._known: dict[tuple, NDArray[np.float64]] = {}
-        middle = registrations.groupby("set")["initial_px"].transform("median")
+        cases = registrations.drop_duplicates(["set", "case"])
+        middle = registrations["set"].map(cases.groupby("set")["initial_px"].median())
         half = np.where(registrations["initial_px"] <= middle, NEARER, FARTHER)
         halves = registrations.assign(set=half + registrations["set"])
-        for (method, set_name, _), frame in pd.concat([registrations, halves]).groupby(
-            ["method", "set", "seed"]
-        ):
+        every = pd.concat([registrations, halves])
+        counts = every.groupby(["set", "method"])["case"].nunique()
+        short = counts[counts < counts.groupby("set").transform("max")].index
+        self._short = {(method, set_name) for set_name, method in short}
+        by_all = every.groupby(["set", "case"])["method"].transform("nunique")
+        shared = every[by_all == every.groupby("set")["method"].transform("nunique")]
+        shared = shared[shared["set"].isin(short.get_level_values("set"))]
+        every = pd.concat([every, shared.assign(set=SHARED + shared["set"])])
+        for (method, set_name, _), frame in every.groupby(["method", "set", "seed"]):
             of_patient = dict(iter(frame.groupby("patient")["tre_px"]))
             by_patient = [of_patient.get(name, pd.Series(dtype=float)).to_numpy() for name in self.patients]
             self._errors.setdefault((method, set_name), []).append(by_patient)
@@ -130,6 +140,18 @@ class CaseErrors:
         values, drawn = self._known[key], (seeds or {}).get(variant_of(method))
         return (values if drawn is None else np.take_along_axis(values, drawn, -1)).mean(-1)
 
+    def _is_short(self, method: str, set_name: str) -> bool:
+        """Tell whether a method of "A – B" has registered only a part of the cases of a set of "A – B"."""
+        return any(
+            (name, one) in self._short for name in method.split(MINUS) for one in set_name.split(MINUS)
+        )
+
+    def _shared(self, set_name: str) -> str:
+        """Return the name of the parts of the sets of "A – B" that all methods have registered."""
+        names = set_name.split(MINUS)
+        known = {name for _, name in self._errors}
+        return MINUS.join(SHARED + name if SHARED + name in known else name for name in names)
+
     def interval(
         self, statistic: Callable[[NDArray, Mapping[str, NDArray]], NDArray], *methods: str
     ) -> tuple[float, float]:
@@ -163,6 +185,8 @@ class CaseErrors:
         On the set "A < B" the statistic of ``better`` is taken on A, that of ``worse`` on B.
         """
         first, second = set_name.split(BELOW) if BELOW in set_name else (set_name, set_name)
+        if self._is_short(better, first) or self._is_short(worse, second):
+            first, second = self._shared(first), self._shared(second)
 
         def difference(*drawn: Any) -> NDArray[np.float64]:
             return self.statistic(worse, second, name, *drawn) - self.statistic(better, first, name, *drawn)
@@ -234,12 +258,10 @@ def summarise_statistics(registrations: pd.DataFrame, methods: Sequence[str], pr
     - ``p_*_holm``, the p-values adjusted over all methods and both sets.
     """
     errors = CaseErrors(registrations)
-    paired = {
-        "cases": registrations.groupby(["set", "method", "case"])["tre_px"].mean(),
-        "patients": registrations.groupby(["set", "method", "patient"])["tre_px"].mean(),
-    }
+    units = {"cases": "case", "patients": "patient"}
     rows = []
     for set_name in sorted(registrations["set"].unique()):
+        of_set = registrations[registrations["set"] == set_name]
         for method in methods:
             row = {"method": method, "set": set_name, "n_patients": len(errors.patients)}
             for name in ("mean", "p90", "success"):
@@ -251,12 +273,14 @@ def summarise_statistics(registrations: pd.DataFrame, methods: Sequence[str], pr
                 found = errors.compare(proposed, method, set_name, "mean")
                 row |= {"difference": found.difference}
                 row |= {"difference_low": found.low, "difference_high": found.high}
-                for unit, means in paired.items():
-                    row[f"r_{unit}"], row[f"p_{unit}"] = signed_rank(
-                        means[set_name, proposed], means[set_name, method]
-                    )
+                ours, other = (of_set[of_set["method"] == name] for name in (proposed, method))
+                cases = np.intersect1d(ours["case"], other["case"])
+                pairs = [frame[frame["case"].isin(cases)] for frame in (ours, other)]
+                for unit, column in units.items():
+                    means = [frame.groupby(column)["tre_px"].mean() for frame in pairs]
+                    row[f"r_{unit}"], row[f"p_{unit}"] = signed_rank(*means)
             rows.append(row)
     table = pd.DataFrame(rows, columns=STATISTICS_COLUMNS)
-    for unit in paired:
+    for unit in units:
         table[f"p_{unit}_holm"] = holm(table[f"p_{unit}"].astype(float))
     return table

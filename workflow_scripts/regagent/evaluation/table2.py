@@ -91,6 +91,7 @@ def lay_out(summary: pd.DataFrame) -> list[Table]:
     tables = []
     for set_name, frame in summary.groupby("set"):
         columns = {
+            (RUN, "n"): frame["n_cases"].map(str),
             (RUN, "mean ± std"): list(map(with_spread, frame["mean_px"], frame["std_px"])),
             (RUN, "seed sd"): frame["mean_px_seed_spread"].map(number),
             (RUN, "50th"): frame["p50_px"].map(number),
@@ -104,6 +105,8 @@ def lay_out(summary: pd.DataFrame) -> list[Table]:
         }
         if not _several_seeds(summary):
             del columns[RUN, "seed sd"]
+        if frame["n_cases"].nunique() == 1:
+            del columns[RUN, "n"]
         best = {
             (RUN, name): _best(frame, column)
             for name, column in (("mean ± std", "mean_px"), ("50th", "p50_px"), ("90th", "p90_px"))
@@ -111,8 +114,7 @@ def lay_out(summary: pd.DataFrame) -> list[Table]:
         names = pd.Index(map(printed_name, frame["method"], frame["paper_mean"].notna()), name="Method")
         cells = pd.DataFrame(columns).set_axis(names)
         bold = pd.DataFrame(best).reindex(columns=cells.columns, fill_value=False).set_axis(names)
-        first = frame.iloc[0]
-        title = f"{set_name}: {first['n_cases']} cases of {first['n_patients']} patients"
+        title = f"{set_name}: {frame['n_cases'].max()} cases of {frame['n_patients'].max()} patients"
         tables.append(Table(title, cells, bold))
     return tables
 
@@ -129,6 +131,8 @@ def notes(summary: pd.DataFrame) -> str:
         "A case at the step limit never reached the stop threshold. "
         f"{NOT_IN_PAPER} not in the paper."
     )
+    if (summary.groupby("set")["n_cases"].nunique() > 1).any():
+        text += " n: number of cases; slow methods registered the first perturbations of each slice."
     if _several_seeds(summary):
         text += " Each number is the mean over seeds; “seed sd” is the spread of the mean over them."
     return text

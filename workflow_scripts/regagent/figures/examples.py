@@ -87,12 +87,13 @@ def draw_worst_cases(
 
 
 def _of_first_seed(registrations: Iterable[str | Path], methods: Sequence[str]) -> pd.DataFrame:
-    """Return the registrations of each method's first seed, by method and case."""
+    """Return the registrations of each method's first seed, by method and case: the cases of all methods."""
     results = read_registrations(registrations)
     missing = [method for method in methods if method not in set(results["method"])]
     if missing:
         raise UserError(f"examples: no registrations of {', '.join(missing)}")
     results = results[results["seed"] == results.groupby("method")["seed"].transform("min")]
+    results = results[results.groupby("case")["method"].transform("nunique") == results["method"].nunique()]
     return results.set_index(["method", "case"])
 
 

@@ -86,6 +86,11 @@ def perturb_slices(
     write_table(pd.DataFrame(rows, columns=columns), output)
 
 
+def first_perturbations(perturbations: str | Path, output: str | Path, per_slice: int) -> None:
+    """Write the first ``per_slice`` cases of each slice of a table of perturbations."""
+    write_table(read_table(perturbations).groupby(["patient", "slice"]).head(per_slice), output)
+
+
 class Images(Sequence[Image]):
     """The images (N, H, H) of N cases, each made only when it is indexed: all of them would fill the memory.
 

@@ -91,6 +91,9 @@ class Perturbations(Model):
     seed: Seed = 7
     """Seed of the random perturbations."""
 
+    slow_per_slice: Positive = 8
+    """Number of these that the `slow_methods` register, of each slice the first."""
+
     E1: PerturbationRange = PerturbationRange(translation_px=25, rotation_deg=30)
     """Range of the first test set and of all training starts."""
 

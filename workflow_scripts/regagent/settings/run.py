@@ -72,6 +72,11 @@ class Settings(Model):
     """Rows of Table 2 that also register the set `perturbations.wide`. A figure shows how often each succeeds
     against the rotation of the start. Without any, there is no such figure."""
 
+    slow_methods: Annotated[list[str], AfterValidator(_distinct)] = []
+    """Rows of Table 2 that register only the first `perturbations.slow_per_slice` perturbations of a slice:
+    for a run whose cases would take them hours. Table 2 tells the number of their cases, on which they are
+    compared with the other rows."""
+
     calibration: Calibration = Calibration()
     """How the stop threshold is found."""
 
@@ -123,9 +128,14 @@ class Settings(Model):
 
     @model_validator(mode="after")
     def _tests_its_rows_only(self) -> "Settings":
-        for method in self.wide_methods:
-            if method not in self.methods:
-                raise ValueError(f"wide_methods: {method!r} is none of the methods")
+        for key in ("wide_methods", "slow_methods"):
+            for method in getattr(self, key):
+                if method not in self.methods:
+                    raise ValueError(f"{key}: {method!r} is none of the methods")
+        for method in self.methods:
+            start = method.removesuffix(REFINED)
+            if start in self.slow_methods and method not in self.slow_methods:
+                raise ValueError(f"slow_methods: {method!r} starts from {start!r} and so belongs there too")
         return self
 
 
