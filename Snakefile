@@ -13,9 +13,12 @@ sys.path.insert(0, str(Path(workflow.basedir, "workflow_scripts")))
 from regagent.files import UserError
 from regagent.jobs import DETERMINISTIC, RUN_PROCESS, check_writable
 from regagent.process import start_in_utf8
+from regagent.reproduction.screen import show_run
 from regagent.settings.run import load
 
 start_in_utf8()
+if workflow.is_main_process:
+    show_run(logger)
 
 
 configfile: "config/config.yaml"

@@ -1,5 +1,7 @@
 """Fill the docs' tables and figures: `make docs` from a finished run, `make settings` from the settings.
 
+A finished run also tells how long its jobs took, from which another run says when it may end.
+
 No number in them is typed by hand.
 """
 
@@ -9,10 +11,13 @@ import shutil
 import sys
 from pathlib import Path
 
-from regagent.files import UserError, write_text, write_whole
+import pandas as pd
+
+from regagent.files import UserError, read_table, write_table, write_text, write_whole
 from regagent.settings.documentation import schema, table
 
 ROOT = Path(__file__).parent.parent
+SECONDS = "workflow_scripts/regagent/data/seconds.csv"
 PICTURES = ("figure4", "figure5", "training")
 
 
@@ -25,7 +30,8 @@ def fill_run(run: Path, root: Path = ROOT) -> None:
     copies = {run / "tables" / "results.md": root / "docs" / "results.md"}
     copies |= {run / "figures" / f"{name}.png": root / "docs" / "images" / f"{name}.png" for name in PICTURES}
     results = run / "tables" / "table2.md"
-    for path in (results, *copies):
+    times = sorted(run.glob("benchmarks/*/*.tsv")) or [run / "benchmarks"]
+    for path in (results, *copies, *times):
         if not path.is_file():
             raise UserError(f"{path}: no such file, expected a finished run; `make reproduce` makes one")
     readme = root / "README.md"
@@ -34,6 +40,8 @@ def fill_run(run: Path, root: Path = ROOT) -> None:
         with write_whole(target) as temporary:
             shutil.copyfile(source, temporary)
     write_text(text, readme)
+    taken = pd.DataFrame([{"rule": path.parent.name, **read_table(path).iloc[0][["s"]]} for path in times])
+    write_table(taken.groupby("rule").s.mean().round().rename("seconds").reset_index(), root / SECONDS)
 
 
 def fill_settings(root: Path = ROOT) -> None:

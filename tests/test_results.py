@@ -100,7 +100,12 @@ def fill():
 
 def test_readme_and_docs_are_filled_from_a_run(run, tmp_path, fill):
     root = tmp_path / "checkout"
-    (root / "docs" / "images").mkdir(parents=True)
+    for folder in (root / "docs" / "images", root / "workflow_scripts" / "regagent" / "data"):
+        folder.mkdir(parents=True)
+    for name, seconds in (("P001", 12.2), ("P002", 13.2)):
+        path = run / "benchmarks" / "simulate_patient" / f"{name}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"s\th:m:s\tcpu_time\n{seconds}\t0:00:12\tNA\n")
     shutil.copy(ROOT / "README.md", root)
     for _ in range(2):  # a second time changes nothing more
         fill(run, root)
@@ -111,6 +116,7 @@ def test_readme_and_docs_are_filled_from_a_run(run, tmp_path, fill):
     assert (root / "docs" / "results.md").read_text() == (run / "tables" / "results.md").read_text()
     shown = {*re.findall(r"docs/images/(\w+)\.png", text), "training"}
     assert {path.stem for path in (root / "docs" / "images").iterdir()} == shown
+    assert (folder / "seconds.csv").read_text() == "rule,seconds\nsimulate_patient,13.0\n"
 
 
 def test_an_unfinished_run_changes_nothing(run, tmp_path, fill):

@@ -22,6 +22,10 @@ logger = logging.getLogger("regagent")
 DETERMINISTIC = "REGAGENT_DETERMINISTIC"
 
 
+#: Set in the environment of jobs that write to their logs alone, as the run itself has the screen.
+LOGS_ONLY = "REGAGENT_LOGS_ONLY"
+
+
 #: Set in the environment of a run's jobs: the number of the process that runs them.
 RUN_PROCESS = "REGAGENT_RUN_PROCESS"
 
@@ -47,26 +51,50 @@ def clock() -> float:
     return 0.0 if os.environ.get(DETERMINISTIC) else time.perf_counter()
 
 
+class _Formatter(logging.Formatter):
+    """The message alone; a warning says that it is one, as errors do by themselves."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return ("warning: " if record.levelno == logging.WARNING else "") + super().format(record)
+
+
+def _handlers(log: str | Path) -> list[logging.Handler]:
+    """Return what takes messages: the file ``log``, and the screen unless ``LOGS_ONLY``.
+
+    If the disk is full and the log cannot be written, the message on the screen still appears. Raises
+    ``OSError`` if the log cannot be opened.
+    """
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    Path(log).write_text("")
+    # It appends, as ``told`` does.
+    file = logging.FileHandler(log, encoding="utf-8", errors="backslashreplace")
+    screen = logging.StreamHandler(sys.stderr)
+    handlers: list[logging.Handler] = [screen, file]
+    for handler in handlers:
+        handler.handleError = lambda record: None  # type: ignore[method-assign]
+        handler.setFormatter(_Formatter())
+    if os.environ.get(LOGS_ONLY):
+        screen.setStream(os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace"))
+        file.handleError = screen.emit  # type: ignore[method-assign]
+        os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), 2)
+        handlers.remove(screen)
+    return handlers
+
+
 @contextmanager
 def logged(log: str | Path) -> Iterator[logging.Logger]:
     """Run the body with its messages in the file ``log`` and on standard error.
 
-    An exception ends the process with status 1 and the one message of ``told``. The process ends when the run
-    that it is part of ends.
+    With ``LOGS_ONLY`` all that goes to standard error, from C too, goes to the log instead, and only what
+    cannot be logged appears on the screen. An exception ends the process with status 1 and the one message of
+    ``told``. The process ends when the run that it is part of ends.
     """
     end_with(int(os.environ.get(RUN_PROCESS, 0)))
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     try:
-        Path(log).parent.mkdir(parents=True, exist_ok=True)
-        Path(log).write_text("")
-        # It appends, as ``told`` does.
-        handlers.append(logging.FileHandler(log, encoding="utf-8", errors="backslashreplace"))
+        handlers = _handlers(log)
     except OSError as error:
         sys.exit(f"error: {log}: the log cannot be written: {error.strerror or error}")
     for handler in handlers:
-        # If the disk is full and the log cannot be written, the message on the screen still appears.
-        handler.handleError = lambda record: None  # type: ignore[method-assign]
-        handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
