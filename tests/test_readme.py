@@ -1,4 +1,4 @@
-"""The README says what is so: its settings are valid, its rules and files exist."""
+"""The README and the docs say what is so: their settings are valid, their rules and files exist."""
 
 import re
 from pathlib import Path
@@ -9,11 +9,11 @@ from test_house import ORDER
 from regagent.settings import load
 
 ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/running.md")}
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", "".join(TEXTS.values()), flags=re.DOTALL)
 
 
 def laid_over(base: dict, overlay: dict) -> dict:
@@ -44,7 +44,7 @@ def test_the_graph_names_every_rule():
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(" ".join(re.findall(r"^([\w ]+):", makefile, flags=re.MULTILINE)).split())
-    named = set(re.findall(r"(?:^|`)make ([a-z_]+)", TEXT, flags=re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z_]+)", "".join(TEXTS.values()), flags=re.MULTILINE))
     assert {"reproduce", "report", "smoke", "test"} <= named <= targets
 
 
@@ -57,7 +57,8 @@ def test_linked_files_exist():
 
 
 def test_the_layout_names_every_package_in_its_order():
-    packages = TEXT.split("| in `workflow_scripts/regagent/` |")[1]
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    packages = text.split("| in `workflow_scripts/regagent/` |")[1].split("\n## ")[0]
     assert re.findall(r"^\| `(\w+)/` \|", packages, flags=re.MULTILINE) == list(ORDER[1:])
 
 

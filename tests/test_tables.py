@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from regagent.evaluation.table2 import make_table2
+from regagent.evaluation.table2 import lay_out_short, make_table2
 from regagent.files import UserError, read_table
 
 REFERENCE = Path(__file__).parent.parent / "config" / "reference" / "table2.csv"
@@ -151,6 +151,17 @@ def test_a_faulty_table_is_named(tmp_path, columns, message):
     paths = [write(tmp_path, "SIFT", [1.0, 2.0]), write(tmp_path, "RL-LME", [1.0, 2.0], 1, **columns)]
     with pytest.raises(UserError, match=f"RL-LME/seed1/E1.csv.*{message}"):
         table(paths, tmp_path, ["SIFT", "RL-LME"])
+
+
+def test_the_small_table_has_both_sets_side_by_side(paths, tmp_path):
+    table(paths, tmp_path)
+    short = lay_out_short(read_table(tmp_path / "table2.csv"))
+    assert short.title == "4 cases of 2 patients in each set, 1 seed"
+    assert short.cells.index.tolist() == ["Initial", "RL-LME-MC"]  # SIFT is none of its rows
+    row = short.cells.loc["RL-LME-MC"]
+    assert row.tolist() == ["3.00", "5.10", "1.39", "3.00", "5.10", "1.66", "0.25"]
+    assert short.bold.loc["RL-LME-MC"].tolist() == [True, True, False, True, True, False, False]
+    assert not short.bold.loc["Initial"].any() and short.cells.loc["Initial", "E1 paper's mean"] == "–"
 
 
 def test_slow_methods_may_have_a_part_of_the_cases(tmp_path):

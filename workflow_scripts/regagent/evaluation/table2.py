@@ -18,7 +18,7 @@ from regagent.evaluation.registrations import STATISTICS, summarise
 from regagent.evaluation.run_tables import read_registrations
 from regagent.files import UserError, read_table, write_table, write_text
 from regagent.jobs import logger
-from regagent.methods import UNREGISTERED, label_of
+from regagent.methods import FINE, PROPOSED, UNREGISTERED, label_of, variant_of
 
 #: The headings over the columns.
 RUN, PAPER = "This run", "Paper"
@@ -117,6 +117,33 @@ def lay_out(summary: pd.DataFrame) -> list[Table]:
         title = f"{set_name}: {frame['n_cases'].max()} cases of {frame['n_patients'].max()} patients"
         tables.append(Table(title, cells, bold))
     return tables
+
+
+#: The rows of the README's table.
+SHORT = (
+    *(UNREGISTERED, "Elastix", "MI-search+Elastix", "pure-SL", "SL-LME-MC", PROPOSED),
+    *("pure-SL-iterated", f"{variant_of(PROPOSED)}{FINE}"),
+)
+
+
+def lay_out_short(summary: pd.DataFrame) -> Table:
+    """Return a small table of both sets, of those of the ``SHORT`` methods that ``summary`` has."""
+    columns: dict[str, list[str]] = {}
+    bold: dict[str, list[bool]] = {}
+    shown = summary[summary["method"].isin(SHORT)]
+    for set_name, frame in shown.groupby("set"):
+        frame = frame.sort_values("method", key=lambda names: names.map(SHORT.index))
+        for name, column in (("mean", "mean_px"), ("90th", "p90_px"), ("paper's mean", "paper_mean")):
+            columns[f"{set_name} {name}"] = list(frame[column].map(number))
+            bold[f"{set_name} {name}"] = list(_best(frame, column) & (column != "paper_mean"))
+    columns["s/case"], bold["s/case"] = list(frame["seconds_per_case"].map(number)), [False] * len(frame)
+    names = pd.Index(map(printed_name, frame["method"], frame["paper_mean"].notna()), name="Method")
+    seeds = shown["seeds"].max()
+    title = (
+        f"{shown['n_cases'].max()} cases of {shown['n_patients'].max()} patients in each set, "
+        f"{seeds} seed{'s' if seeds > 1 else ''}"
+    )
+    return Table(title, pd.DataFrame(columns, index=names), pd.DataFrame(bold, index=names))
 
 
 def _several_seeds(summary: pd.DataFrame) -> bool:
