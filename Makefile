@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help reproduce report check_report docs settings full accuracy literal few_patients repeats smoke test sheet_check \
+.PHONY: help reproduce report check_report archive tables docs settings full accuracy literal few_patients repeats smoke test sheet_check \
 	faults lint benchmark memory time_to_accuracy clean
 .DEFAULT_GOAL := help
 
@@ -29,6 +29,15 @@ report: $(INSTALLED) ## report.html of a finished run (CONFIG= as for reproduce)
 check_report: $(INSTALLED) ## report.html in a real browser: every picture shows, and no error; needs Debian's chromium
 	@command -v chromium >/dev/null || { echo "error: no chromium here; on Debian: apt-get install chromium"; exit 1; }
 	REPORT=report.html pytest tests/test_report.py
+
+archive: $(INSTALLED) ## a finished run in one file without its volumes, for others to read (RUN=default)
+	PYTHONPATH=workflow_scripts python -m regagent.reproduction.archive results/$(or $(RUN),default) $(or $(RUN),default).tar.gz
+
+# What is made from registrations and trainings alone.
+RESULTS := $(filter-out draw_cohort write_provenance,$(shell sed -n 's/^rule \(.*\):/\1/p' rules/report.smk))
+
+tables: $(INSTALLED) ## the tables and figures of a run anew, in an unpacked archive too (CONFIG= as for reproduce)
+	$(SNAKEMAKE) --allowed-rules $(RESULTS) --forcerun $(RESULTS) -- all
 
 docs: settings ## README's table and pictures and docs/results.md from a finished run (RUN=default)
 	PYTHONPATH=workflow_scripts python docs/fill.py results/$(or $(RUN),default)

@@ -113,12 +113,12 @@ def _version(package: str) -> str | None:
         return None
 
 
-def commit() -> dict:
-    """Return the commit of the source tree and whether tracked files differ from it; None for the unknown."""
+def commit(folder: Path = SOURCE) -> dict:
+    """Return the commit of a checkout and whether tracked files differ from it; None for the unknown."""
     try:
         commit, changes = (
             subprocess.run(
-                ["git", *arguments], cwd=SOURCE, capture_output=True, text=True, check=True, timeout=20
+                ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=20
             ).stdout
             for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         )
