@@ -6,8 +6,8 @@ INSTALLED := $(VENV)/.installed
 SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help reproduce report check_report archive tables docs settings full accuracy literal few_patients repeats smoke test sheet_check \
-	faults lint benchmark memory time_to_accuracy clean
+.PHONY: help reproduce report check_report archive tables docs settings full accuracy literal few_patients repeats \
+	smoke test sheet_check faults lint benchmark memory time_to_accuracy clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,7 +34,7 @@ archive: $(INSTALLED) ## a finished run in one file without its volumes, for oth
 	PYTHONPATH=workflow_scripts python -m regagent.reproduction.archive results/$(or $(RUN),default) $(or $(RUN),default).tar.gz
 
 # What is made from registrations and trainings alone.
-RESULTS := $(filter-out draw_cohort write_provenance,$(shell sed -n 's/^rule \(.*\):/\1/p' rules/report.smk))
+RESULTS = $(filter-out draw_cohort write_provenance,$(shell sed -n 's/^rule \(.*\):/\1/p' rules/report.smk))
 
 tables: $(INSTALLED) ## the tables and figures of a run anew, in an unpacked archive too (CONFIG= as for reproduce)
 	$(SNAKEMAKE) --allowed-rules $(RESULTS) --forcerun $(RESULTS) -- all

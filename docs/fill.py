@@ -16,13 +16,16 @@ import pandas as pd
 from regagent.evaluation.printing import to_markdown
 from regagent.evaluation.table2 import NOT_IN_PAPER, lay_out_short
 from regagent.files import UserError, read_table, write_table, write_text, write_whole
+from regagent.settings import Perturbations
 from regagent.settings.documentation import schema, table
 
 ROOT = Path(__file__).parent.parent
 SECONDS = "workflow_scripts/regagent/data/seconds.csv"
+E1, E2 = Perturbations().E1, Perturbations().E2
 NOTE = (
-    "Target registration error (TRE) in px; the lowest are bold. E1 starts from shifts of up to 25 px and"
-    f" turns of up to 30°, E2 from 30 px and 45°. {NOT_IN_PAPER} not in the paper."
+    f"Target registration error (TRE) in px; the lowest are bold. E1 starts from shifts of up to"
+    f" {E1.translation_px:g} px and turns of up to {E1.rotation_deg:g}°, E2 from {E2.translation_px:g} px and"
+    f" {E2.rotation_deg:g}°. {NOT_IN_PAPER} not in the paper."
 )
 PICTURES = ("figure4", "figure5", "training")
 

@@ -75,6 +75,14 @@ def test_errors_and_warnings_come_from_the_logs(screen, tmp_path):
     assert shown(screen)[-1] == "Error in rule cut"
 
 
+def test_a_warning_long_before_the_end_of_a_log_is_told(screen, tmp_path):
+    log = tmp_path / "job.log"
+    log.write_text("warning: begins anew\n" + "step 1 of 9\n" * 1000)
+    start(screen, 1, log=[log])
+    say(screen, LogEvent.JOB_FINISHED, "Finished jobid: 1", job_id=1)
+    assert shown(screen)[1:] == ["warning: begins anew"]
+
+
 def test_what_tells_nothing_is_not_said(screen):
     for message in ("Select jobs to execute...", "Execute 2 jobs...", "Provided cores: 2"):
         say(screen, None, message)
@@ -131,7 +139,7 @@ def test_a_terminal_shows_what_runs_now(screen, clock, tmp_path, monkeypatch):
 
 
 def test_it_takes_the_place_of_snakemakes_own_handler_alone(monkeypatch, screen):
-    monkeypatch.delenv(module.LOGS_ONLY, raising=False)
+    monkeypatch.setattr(os, "environ", {})
     logger = logging.Logger("snakemake")
     other = logging.StreamHandler(io.StringIO())
     logger.addHandler(other)
@@ -145,7 +153,6 @@ def test_it_takes_the_place_of_snakemakes_own_handler_alone(monkeypatch, screen)
     dry.dryrun = False
     show_run(logger)
     assert isinstance(logger.handlers[1], Screen) and os.environ[module.LOGS_ONLY] == "1"
-    monkeypatch.delenv(module.LOGS_ONLY)
 
 
 def test_a_run_says_each_job_once_and_its_jobs_write_to_their_logs(tmp_path):

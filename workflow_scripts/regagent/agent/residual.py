@@ -131,10 +131,11 @@ def look_closely(
     """
     poses, distances = [], []
     for number in range(looks):
+        if number:
+            fixed, moving, pose = mirrored(fixed, moving, pose)
         pose, distance = look(network, fixed, moving, pose)
         poses.append(pose * MIRROR if number % 2 else pose)
         distances.append(distance)
-        fixed, moving, pose = mirrored(fixed, moving, pose)
     weights = np.stack(distances, 1) ** DISTANCE_POWER
     return mean_pose(np.stack(poses, 1), weights), np.min(distances, axis=0)
 

@@ -62,12 +62,13 @@ def _record(run: Path, root: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file, expected a finished run")
     record = json.loads(path.read_text(encoding="utf-8"))
-    here = commit(root)
-    if here["commit"] != record["commit"] or here["uncommitted_changes"] or record["uncommitted_changes"]:
+    states = record, commit(root)
+    then, now = (
+        f"{state['commit']}{', with changes' if state['uncommitted_changes'] else ''}" for state in states
+    )
+    if then != now or any(state["uncommitted_changes"] for state in states):
         raise UserError(
-            f"{path}: the run is of commit {record['commit']}"
-            f"{', with changes' if record['uncommitted_changes'] else ''}, the code here is of"
-            f" {here['commit']}{', with changes' if here['uncommitted_changes'] else ''}; expected one commit"
+            f"{path}: the run is of commit {then}, the code here is of {now}; expected one commit"
         )
     return record
 
@@ -96,9 +97,8 @@ def _describe(top: Path, run: Path, record: Mapping[str, Any]) -> None:
     )
     crate.license, crate.datePublished = LICENCE, datetime.fromisoformat(record["written"])
     for entity in crate.data_entities:
-        kind, _ = mimetypes.guess_type(entity.id)
         if entity.type == "File":
-            entity["encodingFormat"] = kind or "application/octet-stream"
+            entity["encodingFormat"] = mimetypes.guess_type(entity.id)[0] or "application/octet-stream"
     packages = record["packages"]
     workflow = crate.add_workflow(
         top / "Snakefile", "Snakefile", main=True, lang="snakemake", lang_version=packages["snakemake"]

@@ -117,11 +117,8 @@ class Plan:
 
     def cases(self, method: str, set_name: str) -> str:
         """Return the table of the cases of a set that a method registers: all, or the first of each slice."""
-        folder = "perturbations/first" if self._is_short(method, set_name) else "perturbations"
-        return self.results(f"{folder}/{set_name}.csv")
-
-    def _is_short(self, method: str, set_name: str) -> bool:
-        return set_name in SETS and method in self.settings.slow_methods
+        short = set_name in SETS and method in self.settings.slow_methods
+        return self.results(f"perturbations/{'first/' if short else ''}{set_name}.csv")
 
     def examples(self, set_name: str) -> list[str]:
         """Return the tables of registered cases of a set for Figure 4, of each method's first seed."""

@@ -49,13 +49,16 @@ class Job:
         """Return for how long it has run."""
         return time.monotonic() - self.started
 
-    def lines(self) -> list[str]:
-        """Return the lines at the end of its log."""
+    def lines(self, tail: int | None = None) -> list[str]:
+        """Return the lines of its log, or those in so many bytes at its end."""
+        if self.log is None:
+            return []
         try:
-            with self.log.open("rb") as stream:  # type: ignore[union-attr] # handled below
-                stream.seek(max(0, stream.seek(0, os.SEEK_END) - TAIL))
+            with self.log.open("rb") as stream:
+                if tail:
+                    stream.seek(max(0, stream.seek(0, os.SEEK_END) - tail))
                 text = stream.read().decode(errors="replace")
-        except (OSError, AttributeError):
+        except OSError:
             return []
         return [line for line in re.split(r"[\r\n]+", text) if line.strip()]
 
@@ -117,7 +120,7 @@ class Screen(logging.Handler):
             counts = record.stats
             self.total = counts["total"]
             self.waiting = {rule: count for rule, count in counts.items() if rule != "total"}
-            self.default.emit(record)
+            self._say(record)
             if self.console.is_terminal:
                 self.live.start()
         elif event == LogEvent.JOB_INFO:
@@ -133,9 +136,7 @@ class Screen(logging.Handler):
             if job:
                 self._end(job, f"{job.title}: failed after {_span(job.seconds())}")
             self._say(record)
-        elif event == LogEvent.PROGRESS:
-            self.done, self.total = record.done, record.total
-        elif not UNSAID.match(record.getMessage()):
+        elif event != LogEvent.PROGRESS and not UNSAID.match(record.getMessage()):
             self._say(record)
 
     def _say(self, record: logging.LogRecord) -> None:
@@ -176,7 +177,7 @@ class Screen(logging.Handler):
 
     def _lines(self) -> Iterator[Text]:
         for job in list(self.running.values()):
-            said = next(reversed(job.lines()), "")
+            said = next(reversed(job.lines(TAIL)), "")
             text = Text(f"  {job.title}, {_span(job.seconds())}", no_wrap=True, overflow="ellipsis")
             yield text.append(f"  {said}", style="dim")
 
