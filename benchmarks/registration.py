@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from regagent.agent.checkpoints import load_model
-from regagent.agent.inference import register
+from regagent.agent.inference import Way, register
 from regagent.agent.networks import AgentNetwork
 from regagent.agent.stopping import Thresholds
 from regagent.conventional.sift import sift_pose
@@ -50,6 +50,7 @@ def main() -> None:
     network, _ = load_model(folder / "models/RL-LME/seed1/model.pt", "agent")
     assert isinstance(network, AgentNetwork)
     thresholds = Thresholds.read(folder / "models/RL-LME/seed1/threshold.json")
+    ways = {"greedy": Way(thresholds.greedy), "look-ahead": Way(thresholds.lookahead, lookahead=True)}
     baselines, count = Baselines(), len(fixed)
     align = elastix(parameter_map(baselines.elastix_parameter_map))
     some = slice(None, None, max(1, count // ALONE))
@@ -62,13 +63,12 @@ def main() -> None:
         spent = time.process_time() - started, time.perf_counter() - clock
         rounds[-1][name] = [seconds / len(images) for seconds in spent]
 
-    def agent(kind: str, batch: int) -> Work:
+    def agent(name: str, batch: int) -> Work:
         settings = Inference(batch=batch)
 
         def work(images: list[tuple[Image, Image]]) -> None:
-            lookahead = kind == "lookahead"
             one, other = map(np.stack, zip(*images, strict=True))
-            register(network, one, other, thresholds.of(lookahead), settings, lookahead)
+            register(network, one, other, [ways[name]], settings)
 
         return work
 
@@ -81,9 +81,9 @@ def main() -> None:
         rounds.append({})
         measure("Elastix", each(lambda one, other: itk_pose(align, one, other)))
         measure("SIFT", each(lambda one, other: sift_pose(one, other, ratio, matches)))
-        for kind, name in (("greedy", "greedy"), ("lookahead", "look-ahead")):
-            measure(f"agent, {name}, one by one", agent(kind, 1))
-            measure(f"agent, {name}, in a batch of {count}", agent(kind, count), slice(None))
+        for name in ways:
+            measure(f"agent, {name}, one by one", agent(name, 1))
+            measure(f"agent, {name}, in a batch of {count}", agent(name, count), slice(None))
     seconds = np.array([list(row.values()) for row in rounds])
     table = pd.DataFrame(np.median(seconds, 0), columns=["cpu_seconds", "seconds"])
     table.insert(0, "what", list(rounds[0]))

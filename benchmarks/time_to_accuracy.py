@@ -15,7 +15,7 @@ import torch
 
 from regagent.agent.a3c import start_training
 from regagent.agent.calibration import try_thresholds
-from regagent.agent.inference import register
+from regagent.agent.inference import Way, register
 from regagent.agent.networks import AgentNetwork, choose_device
 from regagent.files import read_table, write_table
 from regagent.geometry import landmark_distance
@@ -49,7 +49,8 @@ def validate(network: AgentNetwork, train: Pairs, validation: Pairs, count: int 
     chosen = np.arange(count) % len(validation)
     poses = sample_perturbations(np.random.default_rng(3).random((count, 4)), RANGES)
     moving = np.stack([warp(validation.ct[i], pose) for i, pose in zip(chosen, poses, strict=True)])
-    found = register(network, validation.mr[chosen], moving, threshold, INFERENCE, lookahead=True)
+    ways = [Way(threshold, lookahead=True)]
+    (found,) = register(network, validation.mr[chosen], moving, ways, INFERENCE)
     error = landmark_distance(found.pose, poses, validation.evaluation_points[chosen])
     return float(np.median(error)), float(error.mean())
 

@@ -217,23 +217,20 @@ rule register_regressor:
 rule register_agent:
     input:
         slices=SLICES,
-        perturbations=cases_of("{variant}{ending}"),
+        perturbations=cases_of("{variant}"),
         model=results("models/{variant}/seed{seed}/model.pt"),
         threshold=results("models/{variant}/seed{seed}/threshold.json"),
-        residual=lambda wildcards: (
-            PLAN.finisher(wildcards.variant, int(wildcards.seed))
-            if wildcards.ending == FINE
-            else []
-        ),
     output:
-        registrations=results("registrations/{variant}{ending}/seed{seed}/{set}.csv"),
+        greedy=results("registrations/{variant}/seed{seed}/{set}.csv"),
+        lookahead=results(
+            f"registrations/{{variant}}{LOOKAHEAD}/seed{{seed}}/{{set}}.csv"
+        ),
     log:
-        results("logs/register_agent/{variant}{ending}-seed{seed}-{set}.log"),
+        results("logs/register_agent/{variant}-seed{seed}-{set}.log"),
     benchmark:
-        results("benchmarks/register_agent/{variant}{ending}-seed{seed}-{set}.tsv")
+        results("benchmarks/register_agent/{variant}-seed{seed}-{set}.tsv")
     wildcard_constraints:
         variant=any_of([*PLAN.agents, *PLAN.pretrained]),
-        ending=f"|{LOOKAHEAD}|{MEMORYLESS}|{FINE}",
     conda:
         "../envs/regagent.yaml"
     threads: 1
@@ -243,13 +240,74 @@ rule register_agent:
     params:
         code=code("register_agent"),
         inference=section("inference"),
-        lookahead=lambda wildcards: wildcards.ending == LOOKAHEAD,
-        memoryless=lambda wildcards: wildcards.ending == MEMORYLESS,
         seed=lambda wildcards: int(wildcards.seed),
     message:
-        "{wildcards.set}: registering by {wildcards.variant}{wildcards.ending}, seed {wildcards.seed}"
+        "{wildcards.set}: registering by {wildcards.variant}, seed {wildcards.seed}"
     script:
         "../workflow_scripts/register_agent.py"
+
+
+rule register_memoryless:
+    input:
+        slices=SLICES,
+        perturbations=cases_of(f"{{variant}}{MEMORYLESS}"),
+        model=results("models/{variant}/seed{seed}/model.pt"),
+        threshold=results("models/{variant}/seed{seed}/threshold.json"),
+    output:
+        registrations=results(
+            f"registrations/{{variant}}{MEMORYLESS}/seed{{seed}}/{{set}}.csv"
+        ),
+    log:
+        results("logs/register_memoryless/{variant}-seed{seed}-{set}.log"),
+    benchmark:
+        results("benchmarks/register_memoryless/{variant}-seed{seed}-{set}.tsv")
+    wildcard_constraints:
+        variant=any_of(PLAN.agents),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        gpu=GPU,
+    params:
+        code=code("register_memoryless"),
+        inference=section("inference"),
+    message:
+        "{wildcards.set}: registering by {wildcards.variant} without its memory, seed {wildcards.seed}"
+    script:
+        "../workflow_scripts/register_memoryless.py"
+
+
+rule register_fine:
+    input:
+        slices=SLICES,
+        perturbations=cases_of(f"{{variant}}{FINE}"),
+        model=results("models/{variant}/seed{seed}/model.pt"),
+        threshold=results("models/{variant}/seed{seed}/threshold.json"),
+        residual=lambda wildcards: PLAN.finisher(wildcards.variant, int(wildcards.seed)),
+    output:
+        registrations=results(
+            f"registrations/{{variant}}{FINE}/seed{{seed}}/{{set}}.csv"
+        ),
+    log:
+        results("logs/register_fine/{variant}-seed{seed}-{set}.log"),
+    benchmark:
+        results("benchmarks/register_fine/{variant}-seed{seed}-{set}.tsv")
+    wildcard_constraints:
+        variant=any_of([*PLAN.agents, *PLAN.pretrained]),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        gpu=GPU,
+    params:
+        code=code("register_fine"),
+        inference=section("inference"),
+    message:
+        f"{{wildcards.set}}: registering by {{wildcards.variant}}{FINE}, seed {{wildcards.seed}}"
+    script:
+        "../workflow_scripts/register_fine.py"
 
 
 rule walk_episode:

@@ -99,9 +99,18 @@ def disc_centres(image):
     return rows[:, ::-1] - (len(image) - 1) / 2
 
 
-def perfect_register(network, fixed, moving, threshold, settings, lookahead, residual=None):
+def perfect_register(network, fixed, moving, ways, settings):
     """Stand for ``inference.register``: every slice is registered by its discs."""
+    return [perfectly_registered(fixed, moving, 9.8) for _ in ways]
+
+
+def perfect_register_finely(network, residual, fixed, moving, threshold, settings):
+    """Stand for ``inference.register_finely``."""
+    return perfectly_registered(fixed, moving, -0.4)
+
+
+def perfectly_registered(fixed, moving, value):
+    """Return what registering by the discs gives, at a value that is the same for all."""
     poses = np.array([find_pose(*images) for images in zip(fixed, moving, strict=True)])
-    count = len(poses)
-    value = -0.4 if residual else 9.8
-    return Registrations(poses, np.full(count, 40), np.full(count, value), np.ones(count, bool))
+    ones = np.ones(len(poses))
+    return Registrations(poses, 40 * ones.astype(int), value * ones, ones.astype(bool), 0 * ones)

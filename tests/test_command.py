@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from agents import export
 from heads import head
-from markers import make_volumes, perfect_register, turned
+from markers import make_volumes, perfect_register, perfect_register_finely, turned
 from workflow import ROOT
 
 from regagent import __version__
@@ -131,7 +131,7 @@ def test_one_slice_of_a_volume(pair, model, monkeypatch, capsys):
 
 def test_a_finished_agent_tells_the_error_that_it_predicts(pair, monkeypatch, capsys, tmp_path):
     finished = export(tmp_path, finished=True)
-    monkeypatch.setattr(registration, "register", perfect_register)
+    monkeypatch.setattr(registration, "register_finely", perfect_register_finely)
     assert register(pair, finished, "--scale", "free") == 0
     said = capsys.readouterr().out
     rows = [line.split() for line in said.splitlines() if "within it after 40 steps" in line]

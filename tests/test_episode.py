@@ -12,7 +12,7 @@ from test_figures import STYLE, write_phantom
 
 from regagent.agent.checkpoints import save_model
 from regagent.agent.example_episode import LOOKED_AHEAD, START, walk_case, walk_episode
-from regagent.agent.inference import register
+from regagent.agent.inference import Way, register
 from regagent.agent.networks import AgentNetwork
 from regagent.figures.episode import FRAMES_A_SECOND, LAST_FRAME_SECONDS, animate_episode, draw_episode
 from regagent.files import UserError
@@ -32,7 +32,7 @@ def network():
 @pytest.mark.parametrize("threshold", [-1e9, 1e9])
 def test_it_goes_the_way_of_a_registration(network, threshold):
     pairs = make_pairs(1)
-    found = register(network, pairs.mr, pairs.ct, threshold, SMALL, lookahead=True, seed=3)
+    (found,) = register(network, pairs.mr, pairs.ct, [Way(threshold, lookahead=True)], SMALL, seed=3)
     table = walk_case(network, pairs.mr[0], pairs.ct[0], threshold, SMALL, seed=3)
     first, last = table.iloc[0], table.iloc[-1]
     assert first["reached_by"] == START and (first[POSE] == IDENTITY).all()

@@ -9,7 +9,7 @@ from agents import make_pairs
 
 from regagent.agent import inference
 from regagent.agent.environment import mirrored
-from regagent.agent.inference import Walk, look_ahead, paper_pose, register, roll_out, weighted_pose
+from regagent.agent.inference import Walk, Way, look_ahead, paper_pose, register, roll_out, weighted_pose
 from regagent.agent.networks import AgentNetwork, to_blocks
 from regagent.agent.stopping import PAPER, Thresholds, ends
 from regagent.files import UserError
@@ -80,7 +80,7 @@ def test_registering_with_the_papers_weights_begins_at_the_value_where_a_case_st
     begun = []
     monkeypatch.setattr(inference, "look_ahead", lambda walk, value, *rest: begun.append(value) or walk.pose)
     threshold = float(np.median(Walk.start(network, fixed, moving).look()))
-    found = register(network, fixed, moving, threshold, SMALL, lookahead=True)
+    (found,) = register(network, fixed, moving, [Way(threshold, lookahead=True)], SMALL)
     assert (np.concatenate(begun) == found.value).all() and found.stopped.any()
 
 
@@ -92,13 +92,13 @@ def test_equal_values_weigh_the_same(value):
 
 def test_a_value_above_the_threshold_stops_at_once(setup):
     network, fixed, moving = setup
-    found = register(network, fixed, moving, -1e9, SMALL, lookahead=False)
+    (found,) = register(network, fixed, moving, [Way(-1e9)], SMALL)
     assert found.stopped.all() and (found.steps == 0).all() and (found.pose == [0, 0, 0, 1]).all()
 
 
 def test_never_stopping_gives_the_pose_of_the_highest_value(setup):
     network, fixed, moving = setup
-    found = register(network, fixed, moving, 1e9, SMALL, lookahead=False)
+    (found,) = register(network, fixed, moving, [Way(1e9)], SMALL)
     assert not found.stopped.any() and (found.steps == SMALL.maximum_steps).all()
     walk, values, poses = Walk.start(network, fixed, moving), [], []
     for _ in range(SMALL.maximum_steps + 1):
@@ -112,7 +112,7 @@ def test_never_stopping_gives_the_pose_of_the_highest_value(setup):
 
 def test_who_never_stops_looks_ahead_from_the_highest_value(setup, monkeypatch):
     network, fixed, moving = setup
-    best = register(network, fixed, moving, 1e9, SMALL, lookahead=False)
+    (best,) = register(network, fixed, moving, [Way(1e9)], SMALL)
     begun = []
 
     def look(walk, value, *_):
@@ -120,7 +120,9 @@ def test_who_never_stops_looks_ahead_from_the_highest_value(setup, monkeypatch):
         return walk.pose + 1.0
 
     monkeypatch.setattr(inference, "look_ahead", look)
-    found = register(network, fixed, moving, 1e9, SMALL.model_copy(update={"batch": 64}), lookahead=True)
+    (found,) = register(
+        network, fixed, moving, [Way(1e9, lookahead=True)], SMALL.model_copy(update={"batch": 64})
+    )
     ((pose, memory, value),) = begun
     assert np.allclose(pose, best.pose) and np.allclose(value, best.value, atol=1e-4)
     assert np.allclose(found.pose, pose + 1.0) and not found.stopped.any()
@@ -135,12 +137,34 @@ def test_who_never_stops_looks_ahead_from_the_highest_value(setup, monkeypatch):
     assert torch.allclose(memory, kept, atol=1e-5)
 
 
+def test_ways_that_share_a_walk_give_what_each_gives_alone(setup):
+    network, fixed, moving = setup
+    walk, values = Walk.start(network, fixed, moving), []
+    for _ in range(SMALL.maximum_steps + 1):
+        values.append(walk.look())
+        walk.move()
+    low, high = np.quantile(np.max(values, 0), [0.3, 0.7])
+    ways = [Way(low), Way(high, lookahead=True), Way(high)]
+    together = register(network, fixed, moving, ways, SMALL, seed=2)
+    for way, found in zip(ways, together, strict=True):
+        (alone,) = register(network, fixed, moving, [way], SMALL, seed=2)
+        assert np.allclose(found.pose, alone.pose, atol=1e-4) and np.allclose(
+            found.value, alone.value, atol=1e-4
+        )
+        assert (found.steps == alone.steps).all() and (found.stopped == alone.stopped).all()
+    early, _, late = together
+    assert (early.steps <= late.steps).all() and (early.steps < late.steps).any()
+    assert early.stopped.sum() > late.stopped.sum()
+    assert all((found.seconds > 0).all() for found in together)
+    assert (together[1].seconds > late.seconds).all()
+
+
 def test_batches_do_not_change_the_result(setup):
     network, fixed, moving = setup
     walk = Walk.start(network, fixed, moving)
     threshold = float(np.median(walk.look()))
-    whole = register(network, fixed, moving, threshold, SMALL.model_copy(update={"batch": 64}), False)
-    single = register(network, fixed, moving, threshold, SMALL.model_copy(update={"batch": 1}), False)
+    (whole,) = register(network, fixed, moving, [Way(threshold)], SMALL.model_copy(update={"batch": 64}))
+    (single,) = register(network, fixed, moving, [Way(threshold)], SMALL.model_copy(update={"batch": 1}))
     assert np.allclose(whole.pose, single.pose) and (whole.steps == single.steps).all()
     assert whole.stopped.sum() > 0
 
@@ -201,8 +225,8 @@ def test_an_agent_without_memory_takes_the_actions_of_first_looks(setup):
         walk.move()
     assert differs  # a memory would count
     level = float(np.median(walk.look()))
-    found = register(network, fixed, moving, level, SMALL, False, memoryless=True)
-    kept = register(network, fixed, moving, level, SMALL, False)
+    (found,) = register(network, fixed, moving, [Way(level)], SMALL, memoryless=True)
+    (kept,) = register(network, fixed, moving, [Way(level)], SMALL)
     assert not np.allclose(found.value, kept.value, atol=1e-3)
     assert len(walk.select(np.array([0, 0])).look()) == 2 and walk.select(np.array([0])).memoryless
 
@@ -232,10 +256,9 @@ def test_a_walk_ends_where_its_value_first_reaches_the_threshold_else_at_its_hig
 def test_thresholds_are_read_as_they_were_written(tmp_path):
     path = tmp_path / "threshold.json"
     Thresholds(greedy=9.5, lookahead=-2.0).write(path)
-    assert Thresholds.read(path).of(lookahead=True) == -2.0
-    assert Thresholds.read(path).of(lookahead=False) == 9.5 and Thresholds.read(path).paper is None
+    assert Thresholds.read(path) == Thresholds(greedy=9.5, lookahead=-2.0)
     Thresholds(greedy=9.5, lookahead=-2.0, paper=PAPER["supervised"]).write(path)
-    assert Thresholds.read(path).paper == PAPER["supervised"] and Thresholds.read(path).of(True) == -2.0
+    assert Thresholds.read(path).paper == PAPER["supervised"]
     for content in ("", '{"greedy": 1}', '{"greedy": 1, "lookahead": NaN}', "[]"):
         path.write_text(content)
         with pytest.raises(UserError, match=r"threshold\.json: not a file of thresholds"):

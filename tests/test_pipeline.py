@@ -62,7 +62,8 @@ def expected_jobs(patients, seeds):
         "train_regressor": 2 * seeds,
         "calibrate_threshold": 6 * seeds,
         "register_regressor": 4 * seeds,
-        "register_agent": 26 * seeds,
+        "register_agent": 12 * seeds,
+        "register_fine": 2 * seeds,
         "export_agent": 6 * seeds,
         "refine_registrations": 2 * seeds + 2,
     }
@@ -158,7 +159,7 @@ def test_the_papers_literal_hyperparameters():
 def test_a_finished_agent_is_refined_as_others_are(folder, tmp_path):
     settings = {"run": "own", "methods": ["Initial", "RL-LME-fine+Elastix"]}
     jobs = planned(folder, "--configfile", write_overlay(tmp_path, settings))
-    assert jobs["register_agent"] == jobs["refine_registrations"] == 2 and jobs["train_regressor"] == 1
+    assert jobs["register_fine"] == jobs["refine_registrations"] == 2 and jobs["train_regressor"] == 1
 
 
 def test_a_variant_of_ones_own_needs_no_code(folder, tmp_path):
@@ -184,7 +185,7 @@ def test_an_agent_of_another_run_needs_no_training(folder, tmp_path):
     jobs = planned(folder, "--configfile", write_overlay(tmp_path, settings))
     assert not [rule for rule in jobs if rule.startswith(("train", "calibrate", "export", "draw_figure5"))]
     assert jobs["import_agent"] == jobs["import_finisher"] == 1
-    assert jobs["register_agent"] == 6 and jobs["refine_registrations"] == 2
+    assert jobs["register_agent"] == jobs["register_fine"] == jobs["refine_registrations"] == 2
 
 
 @pytest.mark.parametrize(

@@ -180,8 +180,10 @@ def outcome_of(agent, monkeypatch, stopped, poses=None, rigid=True, apart_mm=0.0
     """Return what becomes of a pair whose slices ended so."""
     count = len(stopped)
     poses = np.tile(IDENTITY, (count, 1)) if poses is None else np.array(poses, float)
-    found = Registrations(poses, np.full(count, 500), np.full(count, value), np.array(stopped))
-    monkeypatch.setattr(registration, "register", lambda *arguments, **keys: found)
+    steps, values = np.full(count, 500), np.full(count, value)
+    found = Registrations(poses, steps, values, np.array(stopped), np.zeros(count))
+    monkeypatch.setattr(registration, "register", lambda *_: [found])
+    monkeypatch.setattr(registration, "register_finely", lambda *_: found)
     images = np.zeros((count, 168, 168), np.float32)
     placed = registration.Placed(
         list(range(count)), images, images, 1.5, np.zeros(3), np.eye(3), np.zeros(3), apart_mm, 3

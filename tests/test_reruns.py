@@ -24,7 +24,7 @@ WIDE = {"draw_rotation_range"}
 EPISODE = {"walk_episode", "draw_episode", "animate_episode"}
 TRAININGS = {"train_agent", "train_regressor"}
 REGISTRATIONS = {
-    *(f"register_{name}" for name in ("initial", "sift", "elastix", "regressor", "agent")),
+    *(f"register_{name}" for name in ("initial", "sift", "elastix", "regressor", "agent", "fine")),
     *(f"register_{name}" for name in ("multistart", "search", "simpleitk")),
     "refine_registrations",
 }
@@ -112,7 +112,7 @@ def test_one_variants_hyperparameter_reruns_its_chain(run):
     }
     assert jobs["train_agent"] == jobs["calibrate_threshold"] == 1
     named = {job for job in announced_jobs(output) if "seed" in job}
-    assert len(named) == 7  # the training, its threshold, with and without look-ahead on E1 and E2, the file
+    assert len(named) == 5  # the training, its threshold, E1 and E2, the file
     assert all("SL-matrix" in job for job in named)
 
 
@@ -124,7 +124,7 @@ def test_a_given_threshold_trains_nothing_anew(run):
     )
     jobs = counted_jobs(plan(run))
     assert "train_agent" not in jobs and jobs["calibrate_threshold"] == jobs["export_agent"] == 1
-    assert jobs["register_agent"] == 4
+    assert jobs["register_agent"] == 2
 
 
 def test_one_patients_volume_reruns_the_patient_and_what_learns_from_it(run):

@@ -8,7 +8,7 @@ from agents import PLAIN, RANGES, make_pairs
 from regagent.agent import inference, regression, residual
 from regagent.agent.checkpoints import load_model
 from regagent.agent.distance import SCALE_STEP
-from regagent.agent.inference import register
+from regagent.agent.inference import register_finely
 from regagent.agent.networks import BLOCK, AgentNetwork, ResidualNetwork, to_blocks
 from regagent.agent.residual import Residuals, look, look_closely, register_alone, settle
 from regagent.geometry import IDENTITY, MIRROR, compose, displacement, invert
@@ -150,20 +150,21 @@ def test_an_agent_leads_near_and_is_finished(sighted, images, monkeypatch):
     fixed, moving = images
     starts = []
 
-    def walk(walk, threshold, settings, watch):
+    def walk(walk, thresholds, settings, watch):
         starts.append(walk.pose[0].tolist())
+        nothing = np.zeros(len(walk.pose))
         found = inference.Registrations(
-            walk.pose.copy(), np.full(len(walk.pose), 7), np.zeros(len(walk.pose)), walk.case > 9
+            walk.pose.copy(), np.full(len(walk.pose), 7), nothing, walk.case > 9, nothing
         )
-        return found, walk
+        return [(found, walk) for _ in thresholds]
 
-    monkeypatch.setattr(inference, "_stop_at_threshold", walk)
+    monkeypatch.setattr(inference, "_walk_to", walk)
     agent, finisher = AgentNetwork("CNN"), ResidualNetwork()
-    found = register(agent, fixed, moving, 0.0, Inference(looks=4), lookahead=False, residual=finisher)
+    found = register_finely(agent, finisher, fixed, moving, 0.0, Inference(looks=4))
     assert error_of(found.pose).max() < 0.2 and found.stopped.all() and (found.value > -0.2).all()
     assert found.steps.tolist() == [11, 11, 11]  # the agent's way, and four looks
     assert starts[0] == IDENTITY.tolist() and starts[1] == [0, 0, 30, 1]
-    lost = register(agent, fixed, moving, 0.0, Inference(restarts_deg=[]), False, residual=finisher)
+    lost = register_finely(agent, finisher, fixed, moving, 0.0, Inference(restarts_deg=[]))
     assert lost.stopped.tolist() == [True, True, False] and lost.value[2] == -30
 
 

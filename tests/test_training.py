@@ -15,7 +15,7 @@ from agents import RANGES, make_pairs, reinforcement, supervised
 from regagent.agent import a3c, calibration, losses, regression, shared_learner
 from regagent.agent.a3c import train_agent
 from regagent.agent.checkpoints import load_model, load_state, save_model, save_state
-from regagent.agent.inference import register
+from regagent.agent.inference import Way, register
 from regagent.agent.networks import AgentNetwork
 from regagent.agent.shared_learner import SharedLearner
 from regagent.agent.stopping import Thresholds
@@ -82,7 +82,7 @@ def test_all_that_the_paper_says_trains_and_registers(pairs, tmp_path, make):
     assert len(record) >= 20 and torch.isfinite(weights(network)).all()
     assert (record.success == (record.distance < 1)).all()
     inference = Inference(maximum_steps=6, simulations=3, depth=2, weights="paper")
-    found = register(network, pairs.mr, pairs.ct, -1e9, inference, lookahead=True)
+    (found,) = register(network, pairs.mr, pairs.ct, [Way(-1e9, lookahead=True)], inference)
     assert found.stopped.all() and np.isfinite(found.pose).all()
 
 

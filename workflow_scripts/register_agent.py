@@ -1,11 +1,11 @@
-"""Register every test case by a trained agent, in one of the ways that a method's ending names.
+"""Register every test case by a trained agent, by greedy steps alone and with the look-ahead (paper §3.6).
 
 Settings: ``inference``.
-Inputs: ``perturbations``, ``slices`` (every patient's), ``model``, ``threshold``, and ``residual``, the model
-that finishes the agent, or nothing. Output: ``registrations``.
+Inputs: ``perturbations``, ``slices`` (every patient's), ``model``, ``threshold``. Outputs: ``greedy`` and
+``lookahead``, the registrations of the two ways, which share one walk.
 """
 
-from regagent.agent.inference import register_agent
+from regagent.agent.cases import register_agent
 from regagent.jobs import logged
 from regagent.settings import Inference
 
@@ -15,10 +15,8 @@ with logged(snakemake.log[0]):
         slices=snakemake.input.slices,
         model=snakemake.input.model,
         threshold=snakemake.input.threshold,
-        output=snakemake.output.registrations,
+        output_greedy=snakemake.output.greedy,
+        output_lookahead=snakemake.output.lookahead,
         settings=Inference(**snakemake.params.inference),
-        lookahead=snakemake.params.lookahead,
-        memoryless=snakemake.params.memoryless,
-        residual=snakemake.input.residual or None,
         seed=snakemake.params.seed,
     )

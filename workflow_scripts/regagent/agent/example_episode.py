@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from regagent.agent.checkpoints import load_model
-from regagent.agent.inference import Walk, register
+from regagent.agent.inference import Walk, Way, register
 from regagent.agent.networks import AgentNetwork
 from regagent.agent.stopping import Thresholds
 from regagent.evaluation.registrations import registration_table
@@ -49,7 +49,8 @@ def walk_case(
         rows.append((step, *walk.pose[0], value[0], reached_by[-1]))
         reached_by.append(names[int(walk.logits.argmax())])
 
-    found = register(network, fixed[None], moving[None], threshold, settings, True, seed, note)
+    ways = [Way(threshold, lookahead=True)]
+    (found,) = register(network, fixed[None], moving[None], ways, settings, seed, note)
     rows.append((found.steps[0], *found.pose[0], np.nan, LOOKED_AHEAD))
     return pd.DataFrame(rows, columns=["step", *POSE, "value", "reached_by"])
 

@@ -1,7 +1,7 @@
 """Registration by a trained agent: greedy steps, the stop rule, and the Monte Carlo look-ahead (§3.6)."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,18 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regagent.agent.checkpoints import load_model
 from regagent.agent.environment import mirrored, observe
-from regagent.agent.networks import AgentNetwork, ResidualNetwork, choose_device, to_blocks
+from regagent.agent.networks import AgentNetwork, ResidualNetwork, to_blocks
 from regagent.agent.residual import settle
-from regagent.agent.stopping import Thresholds, ends, reached
-from regagent.evaluation.registrations import SUCCESS_PX, registration_table, summarise
-from regagent.files import read_table, write_table
+from regagent.agent.stopping import ends, reached
+from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.geometry import IDENTITY, MIRROR, act, mean_pose
 from regagent.images import Image
 from regagent.jobs import clock
-from regagent.pairs.perturbations import Images, perturbed_pairs
-from regagent.pairs.slices import read_cohort
+from regagent.pairs.perturbations import Images
 from regagent.settings import Inference
 
 logger = logging.getLogger("regagent")
@@ -35,6 +32,14 @@ SAME_VIEW = np.array([0.25, 0.25, 0.25, 0.0125])
 STATES_AT_ONCE = {"cpu": 16, "cuda": 1024}
 
 
+@dataclass(frozen=True)
+class Way:
+    """One way to end a walk: where the value reaches the threshold, there perhaps with the look-ahead."""
+
+    threshold: float
+    lookahead: bool = False
+
+
 @dataclass
 class Registrations:
     """What registering N pairs gave."""
@@ -43,6 +48,7 @@ class Registrations:
     steps: NDArray[np.int64]  # (N,)
     value: Array  # (N,) the value at the pose, in the paper's units (at most the terminal reward)
     stopped: NDArray[np.bool_]  # (N,) False where the value never reached the threshold
+    seconds: Array  # (N,) the same for all pairs of a batch
 
 
 @dataclass
@@ -212,112 +218,98 @@ def register(
     network: AgentNetwork,
     fixed: Image | Images,
     moving: Image | Images,
-    threshold: float,
+    ways: Sequence[Way],
     settings: Inference,
-    lookahead: bool,
     seed: int = 0,
     watch: Watch = unwatched,
     memoryless: bool = False,
-    residual: ResidualNetwork | None = None,
-) -> Registrations:
-    """Register the moving images (N, H, H) to the fixed ones, batch by batch.
+) -> list[Registrations]:
+    """Register the moving images (N, H, H) to the fixed ones, batch by batch, in each of the ways.
 
-    Greedy actions until the value reaches ``threshold``; a pair whose value never does so in
+    Greedy actions until the value reaches a way's threshold; a pair whose value never does so in
     ``maximum_steps`` goes back to where it was highest. From there the look-ahead, if wanted, gives the pose.
-    ``watch`` is told of every step: its number, the walk of the pairs that go on, and their values (B,).
-    The memory of a ``memoryless`` agent is emptied before every step, which shows what it is worth (§5.1).
-    With a ``residual`` network the agent only leads near, from several starts if need be (see ``settle``).
-    Then the value is -D as predicted, and a pair counts as stopped where D is at most ``SUCCESS_PX``.
+    All ways share one walk, whose time counts for each of them. ``watch`` is told of every step: its number,
+    the walk of the pairs that go on, and their values (B,). The memory of a ``memoryless`` agent is emptied
+    before every step, which shows what it is worth (§5.1).
     """
     rng = np.random.default_rng([settings.seed, seed])
-    parts = []
+    parts: list[list[Registrations]] = [[] for _ in ways]
     for first in range(0, len(fixed), settings.batch):
         batch = slice(first, first + settings.batch)
         walk = Walk.start(network, fixed[batch], moving[batch], memoryless)
-        if residual:
-            parts.append(vars(_finish(walk, threshold, settings, residual, watch)).values())
-            continue
-        found, ready = _stop_at_threshold(walk, threshold, settings, watch)
-        if lookahead:
-            found.pose = look_ahead(ready, found.value, settings, rng)
-        parts.append(vars(found).values())
-    return Registrations(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        walked = _walk_to(walk, [way.threshold for way in ways], settings, watch)
+        for part, way, (found, ready) in zip(parts, ways, walked, strict=True):
+            looked = clock()
+            if way.lookahead:
+                found.pose = look_ahead(ready, found.value, settings, rng)
+            found.seconds += (clock() - looked) / len(walk.pose)
+            part.append(found)
+    return [_joined(part) for part in parts]
 
 
-def _stop_at_threshold(
-    walk: Walk, threshold: float, settings: Inference, watch: Watch
-) -> tuple[Registrations, Walk]:
-    """Return what greedy actions gave, and the walk at the states where they ended."""
-    count = len(walk.pose)
+def register_finely(
+    network: AgentNetwork,
+    residual: ResidualNetwork,
+    fixed: Image | Images,
+    moving: Image | Images,
+    threshold: float,
+    settings: Inference,
+) -> Registrations:
+    """Register as an agent does that only leads near, from several starts if need be (see ``settle``).
+
+    The residual network gives the pose. The value is -D as it predicts, and a pair counts as stopped where D
+    is at most ``SUCCESS_PX``. Other arguments are those of ``register``.
+    """
+    parts = []
+    for first in range(0, len(fixed), settings.batch):
+        batch, started = slice(first, first + settings.batch), clock()
+        walk = Walk.start(network, fixed[batch], moving[batch])
+
+        def approach(cases: NDArray, start: Array, walk: Walk = walk) -> tuple[Array, NDArray]:
+            again = walk.select(cases)
+            again.pose = np.tile(start, (len(cases), 1))
+            ((found, _),) = _walk_to(again, [threshold], settings, unwatched)
+            return found.pose, found.steps
+
+        pose, distance, steps = settle(residual, walk.fixed, walk.moving, approach, settings)
+        seconds = np.full(len(pose), (clock() - started) / len(pose))
+        parts.append(Registrations(pose, steps, -distance, distance <= SUCCESS_PX, seconds))
+    return _joined(parts)
+
+
+def _joined(parts: list[Registrations]) -> Registrations:
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return Registrations(*(np.concatenate(column) for column in columns))
+
+
+def _walk_to(
+    walk: Walk, thresholds: Sequence[float], settings: Inference, watch: Watch
+) -> list[tuple[Registrations, Walk]]:
+    """Return what greedy actions give for each threshold, and the walk at the states where they end."""
+    count, started = len(walk.pose), clock()
     active = cases = np.arange(count)
-    ready = walk.select(active)
+    ready = [walk.select(active) for _ in thresholds]
     values = np.full((settings.maximum_steps + 1, count), -np.inf)
+    highest = values[0].copy()
     for step in range(settings.maximum_steps + 1):
         value = walk.look()
         watch(step, walk, value)
-        higher = value > values[:, active].max(0)  # so it is where a walk stops, too
-        ready.put(active[higher], walk.select(np.flatnonzero(higher)))
+        higher = value > highest[active]  # so it is where a walk stops, too
+        for there, threshold in zip(ready, thresholds, strict=True):
+            goes_on = higher & ~reached(highest[active], threshold)
+            there.put(active[goes_on], walk.select(np.flatnonzero(goes_on)))
         values[step, active] = value
-        stop = reached(value, threshold)
+        highest[active] = np.maximum(highest[active], value)
+        stop = reached(value, max(thresholds))
         if stop.any():
             walk, active = walk.select(np.flatnonzero(~stop)), active[~stop]
         if not len(active):
             break
         walk.move()
-    end, stopped = ends(values, threshold)
-    steps = np.where(stopped, end, settings.maximum_steps)
-    return Registrations(ready.pose, steps, values[end, cases], stopped), ready
-
-
-def _finish(
-    walk: Walk, threshold: float, settings: Inference, residual: ResidualNetwork, watch: Watch
-) -> Registrations:
-    """Return where the residual network sees the truth from where the greedy agent stopped."""
-
-    def approach(cases: NDArray, start: Array) -> tuple[Array, NDArray]:
-        again = walk.select(cases)
-        again.pose = np.tile(start, (len(cases), 1))
-        found, _ = _stop_at_threshold(again, threshold, settings, watch)
-        return found.pose, found.steps
-
-    pose, distance, steps = settle(residual, walk.fixed, walk.moving, approach, settings)
-    return Registrations(pose, steps, -distance, distance <= SUCCESS_PX)
-
-
-def register_agent(
-    perturbations: str,
-    slices: list[str],
-    model: str,
-    threshold: str,
-    output: str,
-    settings: Inference,
-    lookahead: bool,
-    memoryless: bool,
-    residual: str | None,
-    seed: int,
-) -> None:
-    """Register every case by a trained agent and write the table of registrations.
-
-    ``residual`` is the model file of the network that finishes it, if one does.
-    """
-    torch.set_num_threads(1)
-    network, _ = load_model(model, "agent")
-    network.to(choose_device())
-    finisher = load_model(residual, "residual")[0].to(choose_device()) if residual else None
-    level = Thresholds.read(threshold).of(lookahead or residual is not None)
-    cases, cohort = read_table(perturbations), read_cohort(slices)
-    fixed, moving = perturbed_pairs(cases, cohort)
-    started = clock()
-    found = register(
-        network, fixed, moving, level, settings, lookahead, seed, memoryless=memoryless, residual=finisher
-    )
-    seconds = (clock() - started) / len(cases)
-    status = np.where(found.stopped, "registered", "step_limit")
-    table = registration_table(cases, found.pose, cohort, found.steps, seconds, status)
-    write_table(table, output)
-    summary = summarise(table)
-    logger.info(
-        "%d cases: TRE %.2f ± %.2f px, median %.2f, 90th percentile %.2f; %d reached the step limit",
-        *(summary[name] for name in ("n", "mean", "std", "p50", "p90")),
-        (~found.stopped).sum(),
-    )
+    seconds = (clock() - started) / count
+    found = []
+    for there, threshold in zip(ready, thresholds, strict=True):
+        end, stopped = ends(values, threshold)
+        steps = np.where(stopped, end, settings.maximum_steps)
+        found.append(Registrations(there.pose, steps, values[end, cases], stopped, np.full(count, seconds)))
+    return list(zip(found, ready, strict=True))

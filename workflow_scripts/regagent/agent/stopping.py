@@ -32,10 +32,6 @@ class Thresholds(BaseModel):
     lookahead: FiniteFloat
     paper: StopThresholds | None = None
 
-    def of(self, lookahead: bool) -> float:
-        """Return the threshold of the agent with or without the look-ahead."""
-        return self.lookahead if lookahead else self.greedy
-
     def write(self, path: str | Path) -> None:
         """Write the threshold file."""
         write_json(self.model_dump(exclude_none=True), path)

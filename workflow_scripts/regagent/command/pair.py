@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.agent.agent_file import TrainedAgent
-from regagent.agent.inference import Registrations, register
+from regagent.agent.inference import Registrations, Way, register, register_finely
 from regagent.agent.networks import choose_device
 from regagent.anatomy import TISSUE_HU, head_mask
 from regagent.conventional.slice_registration import itk_pose
@@ -235,13 +235,13 @@ def register_pair(
     stays rigid. If it gives up or ends more than ``REFINEMENT_PX`` away, the agent's pose stays. If the value
     of some slices reaches the threshold, the median is over these alone.
     """
-    network, finisher = agent.network.to(choose_device()), agent.finisher
+    device, level, settings = choose_device(), agent.facts.thresholds.lookahead, agent.facts.inference
+    network, finisher, images = agent.network.to(device), agent.finisher, (placed.fixed, placed.moving)
     predicts = finisher is not None
-    level = agent.facts.thresholds.lookahead
-    found = register(
-        network, placed.fixed, placed.moving, level, agent.facts.inference, lookahead=not predicts,
-        residual=finisher and finisher.to(choose_device()),
-    )  # fmt: skip
+    if finisher is None:
+        (found,) = register(network, *images, [Way(level, lookahead=True)], settings)
+    else:
+        found = register_finely(network, finisher.to(device), *images, level, settings)
     threshold = -SUCCESS_PX if predicts else level
     trusted = found.stopped if found.stopped.any() else np.ones_like(found.stopped)
     scales = found.pose[trusted, 3]

@@ -116,8 +116,11 @@ class Plan:
         ]
 
     def cases(self, method: str, set_name: str) -> str:
-        """Return the table of the cases of a set that a method registers: all, or the first of each slice."""
-        short = set_name in SETS and method in self.settings.slow_methods
+        """Return the table of the cases of a set that a method registers: all, or the first of each slice.
+
+        An agent registers them with and without the look-ahead at once.
+        """
+        short = set_name in SETS and {method, f"{method}{LOOKAHEAD}"} & set(self.settings.slow_methods)
         return self.results(f"perturbations/{'first/' if short else ''}{set_name}.csv")
 
     def examples(self, set_name: str) -> list[str]:

@@ -75,7 +75,7 @@ class Settings(Model):
     slow_methods: Annotated[list[str], AfterValidator(_distinct)] = []
     """Rows of Table 2 that register only the first `perturbations.slow_per_slice` perturbations of a slice:
     for a run whose cases would take them hours. Table 2 tells the number of their cases, on which they are
-    compared with the other rows."""
+    compared with the other rows. An agent with and without look-ahead registers the same cases."""
 
     calibration: Calibration = Calibration()
     """How the stop threshold is found."""
@@ -134,8 +134,9 @@ class Settings(Model):
                     raise ValueError(f"{key}: {method!r} is none of the methods")
         for method in self.methods:
             start = method.removesuffix(REFINED)
-            if start in self.slow_methods and method not in self.slow_methods:
-                raise ValueError(f"slow_methods: {method!r} starts from {start!r} and so belongs there too")
+            for slow in () if method in self.slow_methods else self.slow_methods:
+                if start.removesuffix(LOOKAHEAD) == slow.removesuffix(LOOKAHEAD):
+                    raise ValueError(f"slow_methods: {method!r} needs {slow!r} and so belongs there too")
         return self
 
 
