@@ -16,12 +16,13 @@ from regagent.volumes.reading import read_volume
 def simulated_pairs() -> Pairs:
     """Return the six pairs of a simulated patient who did not move between the scanners."""
     with tempfile.TemporaryDirectory() as folder:
-        names = "mr.nii.gz", "ct.nii.gz", "truth.tfm", "aligned.nii.gz", "slices.npz"
-        mr, ct, truth, aligned, slices = (Path(folder) / name for name in names)
+        names = "mr.nii.gz", "ct.nii.gz", "truth.tfm", "tissue.nii.gz", "aligned.nii.gz", "slices.npz"
+        mr, ct, truth, tissue, aligned, slices = (Path(folder) / name for name in names)
         still = Phantom(max_translation_mm=0, max_rotation_deg=0)
-        simulate_patient("B001", 1, mr, ct, truth, still)
+        simulate_patient("B001", 1, mr, ct, truth, tissue, still)
         volumes = read_volume(ct), read_volume(mr)
         sitk.WriteImage(resample(*volumes, sitk.Transform()), str(aligned))
-        select_slices("B001", mr, aligned, slices, Slices())
+        select_slices("B001", mr, aligned, slices, Slices(), tissue)
         chosen = read_slices(slices)
-    return Pairs(chosen.mr, chosen.ct, chosen.landmarks.astype(float), chosen.evaluation_points.astype(float))
+    points = chosen.landmarks.astype(float), chosen.evaluation_points.astype(float)
+    return Pairs(chosen.mr, chosen.ct, *points, chosen.tissue)

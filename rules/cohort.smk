@@ -8,6 +8,7 @@ if SHEET is None:
             mr=results("volumes/{patient}/mr.nii.gz"),
             ct=results("volumes/{patient}/ct.nii.gz"),
             truth=results("volumes/{patient}/truth.tfm"),
+            tissue=results("volumes/{patient}/tissue.nii.gz"),
         log:
             results("logs/simulate_patient/{patient}.log"),
         benchmark:

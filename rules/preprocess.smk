@@ -1,10 +1,13 @@
 # From volumes to slice pairs (§4): pre-registration in 3D, slices, landmarks, evaluation points, perturbations.
 
-# The alignment, if it is known: the truth of a simulated patient, or a transform that the sheet gives.
+# The alignment, if it is known: the truth of a simulated patient, or a transform that the sheet gives. Only the
+# tissues of a simulated patient are known.
 if SHEET is None:
+    LABELLED = {"tissue": results("volumes/{patient}/tissue.nii.gz")}
     KNOWN = {"truth": results("volumes/{patient}/truth.tfm")}
     KNOWN_STATE = {}
 else:
+    LABELLED = {}
     KNOWN = {"transform": lambda wildcards: ROWS[wildcards.patient].transform or []}
     KNOWN_STATE = {
         "transform": lambda wildcards: (file := ROWS[wildcards.patient].transform)
@@ -51,6 +54,7 @@ rule preregister_patient:
 
 rule select_slices:
     input:
+        **LABELLED,
         mr=results("volumes/{patient}/mr.nii.gz"),
         ct=results("preregistered/{patient}/ct.nii.gz"),
     output:

@@ -30,7 +30,8 @@ def make_pairs(count: int = 3, size: int = 168, seed: int = 0) -> Pairs:
             cv2.ellipse(ct[i], centre, axes, angle, 0, 360, float(dense), -1)
     landmarks = rng.uniform(-0.25 * size, 0.25 * size, (count, 20, 2))
     landmarks[0, 15:] = np.nan
-    return Pairs(mr, ct, landmarks, rng.uniform(-0.25 * size, 0.25 * size, (count, 15, 2)))
+    points = rng.uniform(-0.25 * size, 0.25 * size, (count, 15, 2))
+    return Pairs(mr, ct, landmarks, points, np.zeros(mr.shape, np.uint8))
 
 
 def random_states(count: int, size: int = 168) -> torch.Tensor:
@@ -64,7 +65,7 @@ def export(folder: Path, greedy: float = -1e9, lookahead: float = -1e9, finished
         np.savez(
             path, patient=path.stem, mr=pairs.mr, ct=pairs.ct, head=pairs.mr > 0, slice_index=np.arange(2),
             mm_per_px=1.5, landmarks=pairs.landmarks, evaluation_points=pairs.evaluation_points,
-            landmark_source=np.array(["sift", "sift"]),
+            landmark_source=np.array(["sift", "sift"]), tissue=pairs.tissue,
         )  # fmt: skip
     split = folder / "split.tsv"
     split.write_text("patient\tset\nA\ttrain\nB\ttrain\nC\ttest\n")

@@ -8,6 +8,7 @@ from agents import make_pairs, reinforcement
 
 from regagent.agent.environment import Episodes
 from regagent.pairs.augmentation import augment_pairs
+from regagent.pairs.training_pairs import Pool
 from regagent.settings import Augmentation, PerturbationRange
 
 SIZE = 168
@@ -31,7 +32,8 @@ def brightest_centre(image, near):
 def augment(mr, ct, points, settings, seed=0):
     """Augment pairs (B, H, H), NumPy to NumPy."""
     generator = torch.Generator().manual_seed(seed)
-    return [x.numpy() for x in augment_pairs(*map(torch.from_numpy, (mr, ct, points)), settings, generator)]
+    pairs = Pool(*map(torch.from_numpy, (mr, ct, points, np.zeros(mr.shape, np.uint8))))
+    return [x.numpy() for x in augment_pairs(pairs, settings, generator)]
 
 
 def test_points_go_where_both_images_go():

@@ -209,6 +209,7 @@ def cases(tmp_path, mr):
         mr=np.stack([mr, mr]),
         ct=np.stack([mr, blank]),
         head=np.ones((2, SIZE, SIZE), bool),
+        tissue=np.zeros((2, SIZE, SIZE), np.uint8),
         slice_index=np.arange(2),
         mm_per_px=np.array(1.5),
         landmarks=np.zeros((2, 4, 2), np.float32),

@@ -24,6 +24,7 @@ from regagent.geometry import (
     matrix,
     matrix_distance,
 )
+from regagent.pairs.training_pairs import Pool
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +347,7 @@ def test_an_accelerator_is_not_waited_for_inside_a_rollout(pairs, monkeypatch, k
             for name, value in vars(owner).items():
                 if torch.is_tensor(value):
                     setattr(owner, name, mode.from_tensor(value))
-        batch.pool = [mode.from_tensor(array) for array in batch.pool]
+        batch.pool = Pool(*(mode.from_tensor(array) for array in batch.pool))
         with pytest.raises(DynamicOutputShapeException) if knows else nullcontext():
             rollout = actor.collect(5, actor.sample)
             assert rollout.terminal_values.shape == (5 * 2, 2)

@@ -78,8 +78,8 @@ def write_phantom(path: Path, rng: np.random.Generator) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
         path, patient=path.stem, mr=np.stack(mr).astype(np.float32), ct=np.stack(ct).astype(np.float32),
-        head=np.stack(heads), slice_index=np.arange(6) * 15, mm_per_px=1.5, landmarks=points,
-        evaluation_points=points, landmark_source=np.full(6, "sift"),
+        head=np.stack(heads), tissue=np.stack(heads).astype(np.uint8), slice_index=np.arange(6) * 15,
+        mm_per_px=1.5, landmarks=points, evaluation_points=points, landmark_source=np.full(6, "sift"),
     )  # fmt: skip
 
 

@@ -74,6 +74,7 @@ def write_slices(folder: Path, patient: str, count: int) -> Path:
         mr=blank,
         ct=blank,
         head=blank == 0,
+        tissue=blank.astype(np.uint8),
         slice_index=np.arange(count),
         mm_per_px=np.array(1.5),
         landmarks=points,

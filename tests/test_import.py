@@ -25,7 +25,7 @@ MODALITIES = ("mr", "ct")
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("simulated")
-    files = [folder / name for name in ("mr.nii.gz", "ct.nii.gz", "truth.tfm")]
+    files = [folder / name for name in ("mr.nii.gz", "ct.nii.gz", "truth.tfm", "tissue.nii.gz")]
     simulate_patient("P001", 2018, *files, Phantom(spacing_mr_mm=3.0))
     return folder
 

@@ -12,6 +12,7 @@ PAIRS = SlicePairs(
     mr=np.zeros((2, 8, 8), np.float32),
     ct=np.zeros((2, 8, 8), np.float32),
     head=np.ones((2, 8, 8), bool),
+    tissue=np.zeros((2, 8, 8), np.uint8),
     slice_index=np.arange(2),
     mm_per_px=1.5,
     landmarks=np.full((2, 1, 2), 99.0, np.float32),

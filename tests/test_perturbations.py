@@ -69,6 +69,7 @@ def cohort(tmp_path):
                 mr=np.zeros((3, 8, 8), np.float32),
                 ct=np.random.default_rng(0).random((3, 8, 8), np.float32),
                 head=np.ones((3, 8, 8), bool),
+                tissue=np.zeros((3, 8, 8), np.uint8),
                 slice_index=np.arange(3),
                 mm_per_px=np.array(1.5),
                 landmarks=np.zeros((3, 4, 2), np.float32),

@@ -5,20 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from scipy.ndimage import binary_closing, binary_fill_holes
+from scipy.ndimage import binary_closing, binary_erosion, binary_fill_holes
 
 from regagent.figures.cohort import draw_cohort
 from regagent.files import STYLE, UserError
 from regagent.phantom.head import build_head
 from regagent.phantom.scanners import METAL_HU, draw_pose, simulate_patient
 from regagent.phantom.scanners import truth as truth_of
+from regagent.phantom.tissues import LABELS
 from regagent.settings import Phantom
 
 COARSE = Phantom(spacing_mr_mm=3.0, mr_noise=0.03, metal_fraction=0.0)
 
 
 def simulate(folder: Path, patient: str, seed: int = 1, settings: Phantom = COARSE) -> list[Path]:
-    paths = [folder / name for name in ("mr.nii.gz", "ct.nii.gz", "truth.tfm")]
+    paths = [folder / name for name in ("mr.nii.gz", "ct.nii.gz", "truth.tfm", "tissue.nii.gz")]
     simulate_patient(patient, seed, *paths, settings)
     return paths
 
@@ -49,6 +50,23 @@ def test_one_seed_gives_one_patient(patient, tmp_path):
     for path, other in zip(patient[:2], again[:2], strict=True):
         np.testing.assert_array_equal(voxels(path), voxels(other))
     assert patient[2].read_text() == again[2].read_text()
+    np.testing.assert_array_equal(voxels(patient[3]), voxels(again[3]))
+
+
+def test_the_tissues_are_those_that_mr_and_ct_show(patient, aligned):
+    tissue, (mr, ct) = voxels(patient[3]), aligned
+    assert tissue.dtype == np.uint8 and tissue.shape == mr.shape
+    assert sitk.ReadImage(str(patient[3])).GetOrigin() == sitk.ReadImage(str(patient[0])).GetOrigin()
+    assert set(np.unique(tissue)) <= set(LABELS.values())
+
+    def seen(volume, name):
+        inside = binary_erosion(tissue == LABELS[name])
+        assert inside.sum() > 20, name
+        return np.median(volume[inside])
+
+    assert seen(mr, "air") < seen(mr, "csf") < seen(mr, "muscle") < seen(mr, "white matter") < seen(mr, "fat")
+    assert seen(ct, "air") < -900 and -150 < seen(ct, "fat") < -50 and 0 < seen(ct, "white matter") < 60
+    assert seen(ct, "diploe") > 300
 
 
 @pytest.mark.parametrize(("name", "seed"), [("P002", 1), ("P001", 2)])
@@ -141,7 +159,7 @@ def test_poses_stay_within_their_limits():
 
 
 def test_the_cohort_is_drawn_from_volumes_on_one_grid(patient, tmp_path):
-    mr, ct, truth = (str(path) for path in patient)
+    mr, ct, truth = map(str, patient[:3])
     fixed = sitk.ReadImage(mr)
     on_grid = sitk.Resample(sitk.ReadImage(ct), fixed, sitk.ReadTransform(truth), sitk.sitkLinear, -1000.0)
     sitk.WriteImage(on_grid, str(tmp_path / "ct.nii.gz"))

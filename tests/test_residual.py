@@ -64,7 +64,7 @@ def test_starts_lie_near_the_truth_or_on_the_way_to_it():
     assert 0.4 < near.float().mean() < 0.6
     assert torch.equal(starts.pose[~near], torch.tensor(IDENTITY).expand((~near).sum(), 4))
     for i in range(0, 400, 40):
-        which = (to_blocks(task.pool[0]) == starts.fixed[i]).flatten(1).all(1).int().argmax()
+        which = (to_blocks(task.pool.mr) == starts.fixed[i]).flatten(1).all(1).int().argmax()
         perturbed = warp(pairs.ct[which], starts.perturbation[i])
         assert np.abs(starts.moving[i].numpy() - perturbed).mean() < 1e-3
 

@@ -53,6 +53,26 @@ def test_six_pairs_of_a_head(volumes, tmp_path):
             assert pairs.head[k][rows, columns].all()
 
 
+def test_the_tissues_are_cut_as_the_images_are(volumes, tmp_path):
+    mr = sitk.ReadImage(str(volumes / "mr.nii.gz"))
+    bright = sitk.GetArrayFromImage(mr) > 0.5 * sitk.GetArrayFromImage(mr).max()
+    labels = sitk.GetImageFromArray(np.where(bright, 7, 3).astype(np.uint8))
+    labels.CopyInformation(mr)
+    sitk.WriteImage(labels, str(tmp_path / "tissue.nii.gz"))
+    settings = {"mr_percentiles": (0.0, 100.0)}
+    assert not select(volumes, tmp_path, **settings).tissue.any()  # unknown
+    files = volumes / "mr.nii.gz", volumes / "ct.nii.gz", tmp_path / "P004.npz"
+    select_slices("P004", *files, Slices(**settings), tmp_path / "tissue.nii.gz")
+    pairs = read_slices(tmp_path / "P004.npz")
+    assert pairs.tissue.dtype == np.uint8 and pairs.tissue.shape == pairs.mr.shape
+    assert set(np.unique(pairs.tissue)) <= {0, 3, 7}
+    seen, labelled = pairs.mr > 0.5, pairs.tissue == 7
+    agree = (seen == labelled).mean()
+    assert agree > 0.95
+    for shift in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        assert agree > (seen == np.roll(labelled, shift, (1, 2))).mean()
+
+
 def test_the_archive_holds_no_pickles_and_repeats(volumes, tmp_path):
     first = select(volumes, tmp_path)
     again = select(volumes, tmp_path)

@@ -1,7 +1,7 @@
 """Simulate one patient's MR and CT with a known alignment (paper §4, Dataset).
 
 Settings: cohort.seed and the section phantom.
-Outputs: mr and ct (NIfTI), truth (.tfm, maps MR points to CT points in mm).
+Outputs: mr, ct and tissue (NIfTI), truth (.tfm, maps MR points to CT points in mm).
 """
 
 from regagent.jobs import logged
@@ -15,5 +15,6 @@ with logged(snakemake.log[0]):
         output_mr=snakemake.output.mr,
         output_ct=snakemake.output.ct,
         output_truth=snakemake.output.truth,
+        output_tissue=snakemake.output.tissue,
         settings=Phantom(**snakemake.params.settings),
     )

@@ -56,7 +56,7 @@ def warp_by_grid(images: Tensor, pose: Tensor) -> Tensor:
     return F.grid_sample(images[:, None], grid, align_corners=True)[:, 0]
 
 
-def field_of_view(shape: tuple[int, int], spacing: tuple[float, float]) -> float:
+def field_of_view(shape: tuple[int, ...], spacing: tuple[float, float]) -> float:
     """Return the side in mm of the square that holds a slice (Y, X) with ``spacing`` (x, y) in mm."""
     return max(shape[1] * spacing[0], shape[0] * spacing[1])
 
@@ -67,24 +67,42 @@ def square(image: NDArray, spacing: tuple[float, float], size: int, outside: flo
     ``spacing`` (x, y) is in mm. The slice stays in the centre, and the rest is filled with ``outside``. The
     slice is smoothed first where the pixels become larger, so that nothing aliases.
     """
-    side = field_of_view(image.shape, spacing) / size
-    ratio = np.array([side / spacing[0], side / spacing[1]])  # target px in source px, x and y
+    ratio = _ratio(image.shape, spacing, size)
     image = image.astype(np.float32)
     # The blur, in source px, that makes a source pixel as wide as a target pixel; 0 when enlarging.
     sigma = np.sqrt(np.clip(ratio**2 - 1, 0, None) / 12)
     margin = int(np.ceil(4 * sigma.max())) + 1
     padded = np.pad(image, margin, constant_values=outside)
     smooth = ndimage.gaussian_filter(padded, [sigma[1], sigma[0]], mode="nearest")
-    source_centre = np.array([image.shape[1] - 1, image.shape[0] - 1]) / 2 + margin
+    squared = cv2.warpAffine(
+        smooth, _to_source(image.shape, ratio, size, margin), (size, size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT, borderValue=outside,
+    )  # fmt: skip
+    return squared.astype(np.float32, copy=False)
+
+
+def square_labels(labels: NDArray, spacing: tuple[float, float], size: int, outside: int) -> NDArray:
+    """Resample a slice of labels (Y, X) as ``square`` does an image: a pixel gets its nearest label."""
+    to_source = _to_source(labels.shape, _ratio(labels.shape, spacing, size), size, 0)
+    return cv2.warpAffine(
+        labels, to_source, (size, size), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT, borderValue=outside,
+    )  # fmt: skip
+
+
+def _ratio(shape: tuple[int, ...], spacing: tuple[float, float], size: int) -> NDArray:
+    """Return the width of a target pixel in source pixels, along x and y."""
+    side = field_of_view(shape, spacing) / size
+    return np.array([side / spacing[0], side / spacing[1]])
+
+
+def _to_source(shape: tuple[int, ...], ratio: NDArray, size: int, margin: int) -> NDArray:
+    """Return the matrix (2, 3) from target to source pixels of a slice (Y, X) within a margin in px."""
+    source_centre = np.array([shape[1] - 1, shape[0] - 1]) / 2 + margin
     target_centre = (size - 1) / 2
-    to_source = np.array(
+    return np.array(
         [
             [ratio[0], 0.0, source_centre[0] - ratio[0] * target_centre],
             [0.0, ratio[1], source_centre[1] - ratio[1] * target_centre],
         ]
     )
-    squared = cv2.warpAffine(
-        smooth, to_source, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT, borderValue=outside,
-    )  # fmt: skip
-    return squared.astype(np.float32, copy=False)

@@ -107,7 +107,7 @@ class Episodes:
         self.perturbation = torch.tensor(IDENTITY, device=self.device).repeat(count, 1)
         self.pose = self.perturbation.clone()
         # The pair as it was drawn, and the CT after its perturbation.
-        fixed, self.aligned, self.landmarks = (array[self.index] for array in self.pool)
+        fixed, self.aligned, self.landmarks, _ = self.pool.pick(self.index)
         self.fixed = to_blocks(fixed)
         self.moving = self.aligned.clone()
         self.distance, self.candidates = self.measure()
@@ -171,9 +171,9 @@ class Episodes:
             rows, chosen = rows[chosen], chosen[chosen]
             if not len(rows):
                 return
-        self.index[rows] = _chosen(chosen, self._integers(len(self.pool[0]), len(rows)), self.index[rows])
-        mr, ct, landmarks = (array[self.index[rows]] for array in self.pool)
-        mr, ct, landmarks = augment_pairs(mr, ct, landmarks, self.settings.augmentation, self.generator)
+        self.index[rows] = _chosen(chosen, self._integers(len(self.pool.mr), len(rows)), self.index[rows])
+        drawn_pairs = self.pool.pick(self.index[rows])
+        mr, ct, landmarks = augment_pairs(drawn_pairs, self.settings.augmentation, self.generator)
         drawn = to_blocks(mr), ct, landmarks
         for array, new in zip((self.fixed, self.aligned, self.landmarks), drawn, strict=True):
             array[rows] = _chosen(chosen, new, array[rows])

@@ -1,31 +1,31 @@
 """Augmentation of training pairs: one random deformation of both images, random intensities for each."""
 
-from functools import cache
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from regagent.pairs.contrasts import redraw
+from regagent.pairs.draws import Draw
+from regagent.pairs.training_pairs import Pool
 from regagent.settings import Augmentation
-
-#: Knots along each axis of the smooth random fields.
-KNOTS = 4
 
 
 def augment_pairs(
-    mr: Tensor, ct: Tensor, points: Tensor, settings: Augmentation, generator: torch.Generator
+    pairs: Pool, settings: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return random variations of aligned pairs (B, H, H) in [0, 1] and of points (B, N, 2) in centred px.
+    """Return random variations of aligned pairs: MR and CT (B, H, H) in [0, 1] and points (B, N, 2).
 
-    The same mirroring, affine map and smooth deformation move both images of a pair and its points, so that
-    the pair stays aligned. Gamma, gain, bias field, noise and blur are drawn for each image by itself. Air
+    First their contrast, lesions and fields of view may be drawn anew (see ``contrasts``). The same
+    mirroring, affine map and smooth deformation move both images of a pair and its points, so that the pair
+    stays aligned. Gamma, gain, bias field, noise and blur are drawn for each image by itself. Air
     stays 0.
     """
+    mr, ct, points, tissue = pairs
     if not settings.enabled:
         return mr, ct, points
-    draw = _Draw(generator, len(mr))
-    images = torch.stack([mr, ct], 1)
+    draw = Draw(generator, len(mr))
+    images = torch.stack(redraw(mr, ct, tissue, settings, draw), 1)
     size = mr.shape[-1]
     # The map goes backwards: the value at x is read from matrix @ x + field(x).
     matrix = _affine(settings, draw)
@@ -40,57 +40,25 @@ def augment_pairs(
 
 
 def draw_pairs(
-    pool: tuple[Tensor, Tensor, Tensor],
+    pool: Pool,
     count: int,
     per_pair: int,
     settings: Augmentation,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``count`` pairs drawn from a pool of MR, CT (M, H, H) and points (M, N, 2), each augmented.
+    """Return ``count`` pairs drawn from a pool, each augmented: MR, CT (B, H, H) and points (B, N, 2).
 
     Every ``per_pair`` of them in a row are the same one.
     """
     drawn = torch.randint(
-        len(pool[0]), (-(-count // per_pair),), generator=generator, device=generator.device
+        len(pool.mr), (-(-count // per_pair),), generator=generator, device=generator.device
     )
-    mr, ct, points = (array[drawn] for array in pool)
-    pairs = augment_pairs(mr, ct, points, settings, generator)
+    pairs = augment_pairs(pool.pick(drawn), settings, generator)
     mr, ct, points = (array.repeat_interleave(per_pair, 0)[:count] for array in pairs)
     return mr, ct, points
 
 
-class _Draw:
-    """Draws random numbers for B pairs at once."""
-
-    def __init__(self, generator: torch.Generator, count: int):
-        self.generator, self.count = generator, count
-
-    def between(self, low: float, high: float, *shape: int) -> Tensor:
-        """Return uniform numbers (B, *shape) in [low, high), float64."""
-        drawn = torch.rand(
-            self.count, *shape, generator=self.generator, device=self.generator.device, dtype=torch.float64
-        )
-        return low + (high - low) * drawn
-
-    def fields(self, channels: int, size: int) -> Tensor:
-        """Return smooth fields (B, channels, H, H) of about unit amplitude, float32."""
-        knots = self.between(-1, 1, channels, KNOTS, KNOTS).float()
-        along = _cubic(size, knots.device)
-        return along @ knots @ along.T
-
-    def normal(self, like: Tensor) -> Tensor:
-        """Return standard normal numbers of the shape of ``like``."""
-        return torch.empty_like(like).normal_(generator=self.generator)
-
-
-@cache
-def _cubic(size: int, device: torch.device) -> Tensor:
-    """Return the matrix (H, KNOTS) that interpolates knots along one axis."""
-    unit = torch.eye(KNOTS, device=device)[:, None]
-    return F.interpolate(unit[..., None], (size, 1), mode="bicubic", align_corners=True)[:, 0, :, 0].T
-
-
-def _affine(settings: Augmentation, draw: _Draw) -> Tensor:
+def _affine(settings: Augmentation, draw: Draw) -> Tensor:
     """Return backward matrices (B, 2, 3): rotation, unequal scales along two axes, mirroring, shift."""
     turn = _rotation(torch.deg2rad(draw.between(-1, 1) * settings.rotation_deg))
     axis = _rotation(draw.between(0, np.pi))
@@ -120,7 +88,7 @@ def _forward(points: Tensor, matrix: Tensor, field: Tensor) -> Tensor:
     return moved
 
 
-def _rescan(images: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
+def _rescan(images: Tensor, settings: Augmentation, draw: Draw) -> Tensor:
     """Return images (B, 2, H, H) with random intensities, as from other scanners."""
 
     def amounts(most: float) -> Tensor:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from regagent.anatomy import TISSUE_HU, head_mask
 from regagent.files import UserError, write_whole
-from regagent.images import square
+from regagent.images import square, square_labels
 from regagent.pairs.cutting import cut, mr_window, pixel_width_mm
 from regagent.pairs.landmarks import evaluation_grid, grid_landmarks, sift_landmarks
+from regagent.phantom.tissues import UNKNOWN
 from regagent.settings import Slices
 from regagent.volumes.reading import read_volume
 
@@ -35,6 +36,7 @@ class SlicePairs:
     mr: NDArray[np.float32]  # (S, H, H) in [0, 1], the fixed images
     ct: NDArray[np.float32]  # (S, H, H) in [0, 1], aligned with mr
     head: NDArray[np.bool_]  # (S, H, H)
+    tissue: NDArray[np.uint8]  # (S, H, H) numbers of phantom.tissues.LABELS, 0 where unknown
     slice_index: NDArray[np.int64]  # (S,) z in the MR volume
     mm_per_px: float
     landmarks: NDArray[np.float32]  # (S, K, 2)
@@ -59,8 +61,17 @@ def read_cohort(paths: Iterable[str | Path]) -> dict[str, SlicePairs]:
     return {pairs.patient: pairs for pairs in map(read_slices, paths)}
 
 
-def select_slices(patient: str, mr: str | Path, ct: str | Path, output: str | Path, settings: Slices) -> None:
+def select_slices(
+    patient: str,
+    mr: str | Path,
+    ct: str | Path,
+    output: str | Path,
+    settings: Slices,
+    tissue: str | Path | None = None,
+) -> None:
     """Cut up to ``settings.count`` pairs from a pre-registered patient and write them to ``output``.
+
+    ``tissue`` is a volume of labels on the MR's grid, as ``simulate_patient`` writes it, if there is one.
 
     Raises ``UserError`` when MR and CT are not on one grid, when no slice shows the head, and when the MR has
     no contrast.
@@ -76,6 +87,10 @@ def select_slices(patient: str, mr: str | Path, ct: str | Path, output: str | Pa
         )
     intensity = sitk.GetArrayFromImage(fixed).astype(np.float32)
     hounsfield = sitk.GetArrayFromImage(moving).astype(np.float32)
+    labels = np.full(intensity.shape, UNKNOWN, np.uint8)
+    if tissue is not None:
+        labels = sitk.GetArrayFromImage(sitk.DICOMOrient(read_volume(tissue, patient), "LPS"))
+        labels = labels.astype(np.uint8)
     spacing = fixed.GetSpacing()
 
     try:
@@ -112,6 +127,7 @@ def select_slices(patient: str, mr: str | Path, ct: str | Path, output: str | Pa
             mr=mr_slices,
             ct=ct_slices,
             head=np.stack(heads),
+            tissue=np.stack([square_labels(labels[z], spacing[:2], settings.size, UNKNOWN) for z in chosen]),
             slice_index=np.array(chosen, dtype=np.int64),
             mm_per_px=np.array(pixel_width_mm(intensity.shape[1:], spacing[:2], settings)),
             landmarks=_padded(landmarks),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,19 @@ from regagent.images import Image
 from regagent.pairs.slices import read_slices
 
 
+class Pool(NamedTuple):
+    """Aligned slice pairs on a device; NaN pads the points, which are in centred px."""
+
+    mr: Tensor  # (M, H, H) in [0, 1]
+    ct: Tensor  # (M, H, H) in [0, 1]
+    points: Tensor  # (M, N, 2)
+    tissue: Tensor  # (M, H, H) uint8, numbers of phantom.tissues.LABELS, 0 where unknown
+
+    def pick(self, rows: Tensor) -> "Pool":
+        """Return the pairs of these numbers."""
+        return Pool(*(array[rows] for array in self))
+
+
 @dataclass(frozen=True)
 class Pairs:
     """M aligned slice pairs: images (M, H, H) in [0, 1], points (M, N, 2) in centred px, padded with NaN."""
@@ -22,6 +36,7 @@ class Pairs:
     ct: Image
     landmarks: NDArray[np.float64]
     evaluation_points: NDArray[np.float64]
+    tissue: NDArray[np.uint8]  # (M, H, H) numbers of phantom.tissues.LABELS, 0 where unknown
 
     def __len__(self) -> int:
         return len(self.mr)
@@ -31,11 +46,10 @@ class Pairs:
         """Width and height of the images in px."""
         return self.mr.shape[-1]
 
-    def tensors(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Return MR, CT (M, H, H) and landmarks (M, N, 2) on a device, as ``augment_pairs`` takes them."""
-        arrays = (self.mr, self.ct, self.landmarks)
-        mr, ct, landmarks = (torch.from_numpy(array).to(device) for array in arrays)
-        return mr, ct, landmarks
+    def tensors(self, device: torch.device) -> Pool:
+        """Return the pairs with their landmarks on a device, as ``augment_pairs`` takes them."""
+        arrays = (self.mr, self.ct, self.landmarks, self.tissue)
+        return Pool(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
 def read_pairs(slices: Iterable[str | Path], split: str | Path, subset: str) -> Pairs:
@@ -58,4 +72,5 @@ def read_pairs(slices: Iterable[str | Path], split: str | Path, subset: str) -> 
         ct=np.concatenate([p.ct for p in chosen]),
         landmarks=stack([p.landmarks for p in chosen]),
         evaluation_points=stack([p.evaluation_points for p in chosen]),
+        tissue=np.concatenate([p.tissue for p in chosen]),
     )

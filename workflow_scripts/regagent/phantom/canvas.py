@@ -12,48 +12,17 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from regagent.anatomy import AIR_HU
+from regagent.phantom.tissues import AIR, LABELS, TISSUES
 
 Field = NDArray[np.float32]
+Labels = NDArray[np.uint8]
 Points = tuple[Field, ...]  # x, y, z
 Triple = tuple[float, ...]  # x, y, z in mm
 Box = tuple[slice, ...]  # z, y, x
 Layer = tuple[str, float]  # a tissue, and by how many mm it lies outside the shape
 
-#: T1 signal (white matter = 1) and CT number (HU) of each tissue.
-TISSUES: dict[str, tuple[float, float]] = {
-    "air": (0.02, AIR_HU),
-    "skin": (0.72, 20.0),
-    "fat": (1.22, -100.0),
-    "deep fat": (1.08, -90.0),
-    "muscle": (0.55, 56.0),
-    "tongue": (0.62, 48.0),
-    "gland": (0.88, 8.0),
-    "mucosa": (0.55, 38.0),
-    "fluid": (0.36, 14.0),
-    "tumour": (0.63, 48.0),
-    "node": (0.56, 42.0),
-    "cartilage": (0.40, 120.0),
-    "bone": (0.10, 1250.0),
-    "dense bone": (0.10, 1700.0),
-    "thin bone": (0.22, 650.0),
-    "marrow": (0.86, 330.0),
-    "diploe": (0.72, 620.0),
-    "tooth": (0.08, 1900.0),
-    "metal": (0.03, 3000.0),
-    "vitreous": (0.30, 10.0),
-    "lens": (0.55, 85.0),
-    "nerve": (0.78, 35.0),
-    "white matter": (1.00, 27.0),
-    "grey matter": (0.74, 37.0),
-    "deep grey": (0.82, 36.0),
-    "csf": (0.27, 8.0),
-    "dura": (0.45, 55.0),
-    "vessel": (0.22, 60.0),
-    "vein": (0.45, 62.0),
-    "calcification": (0.25, 350.0),
-    "scar": (0.62, 20.0),
-}
+#: A voxel is of the tissue that fills this part of it.
+HALF = 0.5
 
 
 def spline(field: Field, positions: NDArray, axis: int) -> Field:
@@ -164,29 +133,33 @@ def blend(a: Field, b: Field, width: float) -> Field:
 class Voxels:
     """Some voxels of a canvas as a list: computing on them alone is faster than on the whole grid."""
 
-    def __init__(self, mr: Field, ct: Field, values: dict[str, tuple[float, float]], spacing: float):
-        self.mr, self.ct, self.values, self.spacing = mr, ct, values, spacing
+    def __init__(
+        self, mr: Field, ct: Field, tissue: Labels, values: dict[str, tuple[float, float]], spacing: float
+    ):
+        self.mr, self.ct, self.tissue, self.values, self.spacing = mr, ct, tissue, values, spacing
 
     def fill(self, distance: Field, tissue: str) -> None:
         """Paint the inside of a signed distance given on the listed voxels, its edge one voxel wide."""
         weight = np.clip(np.float32(0.5) - distance * np.float32(1 / self.spacing), 0, 1)
         for volume, value in zip((self.mr, self.ct), self.values[tissue], strict=True):
             volume += weight * (np.float32(value) - volume)
+        self.tissue[weight >= HALF] = LABELS[tissue]
 
     @contextmanager
     def part(self, where: NDArray[np.bool_]) -> Iterator["Voxels"]:
         """Yield the voxels where a condition holds. What the body paints on them is written back."""
-        part = Voxels(self.mr[where], self.ct[where], self.values, self.spacing)
+        part = Voxels(self.mr[where], self.ct[where], self.tissue[where], self.values, self.spacing)
         yield part
-        self.mr[where], self.ct[where] = part.mr, part.ct
+        self.mr[where], self.ct[where], self.tissue[where] = part.mr, part.ct, part.tissue
 
 
 class Canvas:
-    """MR signal and CT number of one patient on a regular grid, both (Z, Y, X) float32.
+    """MR signal and CT number of one patient on a regular grid, both (Z, Y, X) float32, and the tissue.
 
-    ``points``: the standard-head coordinates (x, y, z) of each voxel. ``lower``: patient coordinates of the
-    first voxel. ``spacing``: edge of a voxel in mm. ``skin``: signed distance to the inside of the skin, None
-    until the skin is painted; later shapes are cut off at it.
+    ``tissue``: the number in ``LABELS`` of what fills most of each voxel, (Z, Y, X) uint8. ``points``: the
+    standard-head coordinates (x, y, z) of each voxel. ``lower``: patient coordinates of the first voxel.
+    ``spacing``: edge of a voxel in mm. ``skin``: signed distance to the inside of the skin, None until the
+    skin is painted; later shapes are cut off at it.
     """
 
     def __init__(self, rng: np.random.Generator, lower: Triple, upper: Triple, spacing: float, size: Triple):
@@ -197,10 +170,10 @@ class Canvas:
         self.extent = tuple(u - low for low, u in zip(lower[::-1], upper[::-1], strict=True))
         self.size = size
         self.values = {
-            name: (mr * rng.uniform(0.93, 1.07), ct + 0.05 * abs(ct) * rng.uniform(-1, 1))
-            for name, (mr, ct) in TISSUES.items()
+            name: (t1 * rng.uniform(0.93, 1.07), hu + 0.05 * abs(hu) * rng.uniform(-1, 1))
+            for name, (t1, _, _, hu) in TISSUES.items()
         }
-        self.values["air"] = TISSUES["air"]
+        self.values[AIR] = TISSUES[AIR].t1, TISSUES[AIR].hu
         points, self.reach = [], []
         for axis in range(3):
             ticks = np.float32(lower[axis]) + np.float32(spacing) * np.arange(counts[axis], dtype=np.float32)
@@ -211,8 +184,9 @@ class Canvas:
             points.append(shift)
         self.points: Points = tuple(points)
         self.coarse_points: Points = tuple(np.ascontiguousarray(axis[::2, ::2, ::2]) for axis in points)
-        self.mr = np.full(self.shape, self.values["air"][0], np.float32)
-        self.ct = np.full(self.shape, self.values["air"][1], np.float32)
+        self.mr = np.full(self.shape, self.values[AIR][0], np.float32)
+        self.ct = np.full(self.shape, self.values[AIR][1], np.float32)
+        self.tissue = np.full(self.shape, LABELS[AIR], np.uint8)
         self.skin: Field | None = None
 
     def noise(self, scale: float) -> Field:
@@ -260,14 +234,17 @@ class Canvas:
         mr_value, ct_value = self.values[tissue]
         for volume, value in ((self.mr[box], np.float32(mr_value)), (self.ct[box], ct)):
             volume += weight * ((np.float32(ct_value) if value is None else value) - volume)
+        self.tissue[box][weight >= HALF] = LABELS[tissue]
 
     @contextmanager
     def voxels(self, box: Box, index: NDArray[np.int64]) -> Iterator[Voxels]:
         """Yield the voxels of a box at flat indices. What the body paints on them is written back."""
-        voxels = Voxels(self.mr[box].ravel()[index], self.ct[box].ravel()[index], self.values, self.spacing)
+        mr, ct = self.mr[box].ravel()[index], self.ct[box].ravel()[index]
+        voxels = Voxels(mr, ct, self.tissue[box].ravel()[index], self.values, self.spacing)
         yield voxels
-        for volume, painted in ((self.mr[box], voxels.mr), (self.ct[box], voxels.ct)):
-            volume[np.unravel_index(index, volume.shape)] = painted
+        where = np.unravel_index(index, self.mr[box].shape)
+        self.mr[box][where], self.ct[box][where] = voxels.mr, voxels.ct
+        self.tissue[box][where] = voxels.tissue
 
     def paint(
         self,

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 from regagent.anatomy import AIR_HU, SKIN_HU
-from regagent.phantom.canvas import Canvas, Field, Triple, smooth_noise
+from regagent.phantom.canvas import Canvas, Field, Labels, Triple, smooth_noise
 from regagent.phantom.head import build_head
+from regagent.phantom.tissues import AIR, LABELS
 from regagent.settings import Phantom
 from regagent.transforms import write_transform
 from regagent.volumes.writing import write_image
@@ -37,9 +38,12 @@ def simulate_patient(
     output_mr: str | Path,
     output_ct: str | Path,
     output_truth: str | Path,
+    output_tissue: str | Path,
     settings: Phantom,
 ) -> None:
     """Write a patient's MR and CT (NIfTI, int16) and the transform from MR to CT points (.tfm, mm).
+
+    ``output_tissue`` holds the tissue of each of the MR's voxels, a number of ``LABELS`` (NIfTI, uint8).
 
     The same ``seed`` and ``patient`` (a name) give the same voxels. The spacing of the MR is 1 mm along each
     axis and that of the CT 0.84 × 0.84 × 3 mm, both times ``settings.spacing_mr_mm``. The anatomy is painted
@@ -51,7 +55,8 @@ def simulate_patient(
     mr_pose, ct_pose = draw_pose(mr_scan, settings), draw_pose(ct_scan, settings)
     mr = scan_mr(canvas, mr_pose, mr_scan, settings)
     ct = scan_ct(canvas, ct_pose, ct_scan, settings)
-    for volume, output in ((mr, output_mr), (ct, output_ct)):
+    tissue = scan_tissue(canvas, mr_pose, settings)
+    for volume, output in ((mr, output_mr), (ct, output_ct), (tissue, output_tissue)):
         write_image(volume, output, compression_level=1)  # the fastest level
     write_transform(truth(mr_pose, ct_pose), output_truth)
 
@@ -82,13 +87,14 @@ def truth(mr_pose: sitk.Euler3DTransform, ct_pose: sitk.Euler3DTransform) -> sit
 
 def sample(
     canvas: Canvas,
-    volume: Field,
+    volume: Field | Labels,
     pose: sitk.Transform,
     spacing: Triple,
     field_of_view: Triple,
     outside: float,
+    interpolator: int = sitk.sitkLinear,
 ) -> sitk.Image:
-    """Sample a volume (Z, Y, X) of the canvas linearly on a scanner's grid in a pose.
+    """Sample a volume (Z, Y, X) of the canvas on a scanner's grid in a pose, linearly by default.
 
     ``spacing`` and ``field_of_view`` are (x, y, z) in mm. The grid's axes are LPS. Voxels beyond the canvas
     become ``outside``.
@@ -104,7 +110,7 @@ def sample(
     resampler.SetOutputSpacing(spacing)
     resampler.SetOutputOrigin(origin)
     resampler.SetTransform(pose)
-    resampler.SetInterpolator(sitk.sitkLinear)
+    resampler.SetInterpolator(interpolator)
     resampler.SetDefaultPixelValue(outside)
     return resampler.Execute(source)
 
@@ -127,6 +133,13 @@ def scan_mr(canvas: Canvas, pose: sitk.Transform, rng: np.random.Generator, sett
     real = signal + sigma * rng.standard_normal(signal.shape, dtype=np.float32)
     imaginary = sigma * rng.standard_normal(signal.shape, dtype=np.float32)
     return like(MR_WHITE_MATTER * np.hypot(real, imaginary), image)
+
+
+def scan_tissue(canvas: Canvas, pose: sitk.Transform, settings: Phantom) -> sitk.Image:
+    """Return the tissue of each voxel of the MR in a pose, as numbers of ``LABELS``."""
+    spacing, outside = (settings.spacing_mr_mm,) * 3, LABELS[AIR]
+    grid = spacing, MR_FIELD_OF_VIEW_MM, outside, sitk.sitkNearestNeighbor
+    return sample(canvas, canvas.tissue, pose, *grid)
 
 
 def scan_ct(canvas: Canvas, pose: sitk.Transform, rng: np.random.Generator, settings: Phantom) -> sitk.Image:

@@ -146,3 +146,16 @@ class Augmentation(Model):
 
     noise: NonNegative = 0.03
     """Largest standard deviation of Gaussian noise, as a fraction of the intensity range."""
+
+    contrast: Fraction = 0.0
+    """Fraction of the pairs whose MR is drawn anew from the tissues: T1, T2, FLAIR, or signals that are none
+    of these. Only simulated patients tell their tissues; others keep their MR."""
+
+    lesions: Fraction = 0.0
+    """Fraction of the pairs with a lesion in the brain: in the MR, the CT or both."""
+
+    ct_window: Fraction = 0.0
+    """Fraction of the pairs whose CT is seen in another window, from the brain's to the bone's."""
+
+    cut: Fraction = 0.0
+    """Fraction of the images whose field of view ends at a random straight line."""

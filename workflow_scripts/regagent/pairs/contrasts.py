@@ -1,0 +1,138 @@
+"""Training pairs whose contrast is drawn anew, so that a network learns structure and no scanner.
+
+Signals that are random for each tissue, far beyond what any scanner gives, let a network register images of
+contrasts that it never saw (SynthMorph, Hoffmann et al. 2022; SynthSeg, Billot et al. 2023).
+"""
+
+import math
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from regagent.pairs.draws import Draw
+from regagent.phantom.tissues import AIR, LABELS, TISSUES, UNKNOWN
+from regagent.settings import Augmentation
+
+#: How often the signals are those of T1, T2 and FLAIR weighting, each tissue's a little off; else arbitrary.
+WEIGHTINGS = {"t1": 0.2, "t2": 0.25, "flair": 0.15}
+#: Largest logarithm of the factor on a tissue's usual signal.
+SIGNAL_SPREAD = 0.25
+#: Largest signal of air, as a fraction of the brightest tissue's.
+AIR_SIGNAL = 0.06
+#: Largest standard deviation of the texture within tissues, as a fraction of their signal.
+TEXTURE = 0.08
+#: The brightest tissue's signal lies between these.
+BRIGHTEST = (0.75, 1.1)
+
+#: Tissues in which lesions grow.
+BRAIN = ("white matter", "grey matter", "deep grey")
+#: Radii of a lesion in px.
+LESION_PX = (2.5, 16.0)
+#: Largest change of a lesion's CT value in [0, 1], in the default window about 60 HU.
+LESION_CT = 0.05
+
+#: At least this part of the image's width is left between its centre and the edge of a cut field of view.
+CUT_FROM = 0.2
+
+
+def redraw(
+    mr: Tensor, ct: Tensor, tissue: Tensor, settings: Augmentation, draw: Draw
+) -> tuple[Tensor, Tensor]:
+    """Return MR and CT (B, H, H) in [0, 1] with other contrasts, lesions and fields of view.
+
+    ``tissue`` (B, H, H) are labels; a pair without labels keeps its contrast and gets no lesion.
+    """
+    if settings.contrast:
+        chosen = draw.share(settings.contrast) & (tissue != UNKNOWN).flatten(1).any(1)
+        mr = _where(chosen, _signals(tissue, draw), mr)
+    if settings.lesions:
+        mr, ct = _lesions(mr, ct, tissue, settings, draw)
+    if settings.ct_window:
+        ct = _where(draw.share(settings.ct_window), _windowed(ct, draw), ct)
+    if settings.cut:
+        mr, ct = _cut(mr, settings, draw), _cut(ct, settings, draw)
+    return mr, ct
+
+
+def _where(chosen: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(chosen[:, None, None], new, old)
+
+
+def _signals(tissue: Tensor, draw: Draw) -> Tensor:
+    """Return MR images (B, H, H) with signals drawn for each tissue of each pair."""
+    usual, edges = _weightings(tissue.device)
+    kind = torch.bucketize(draw.between(0, 1).float(), edges)
+    spread = torch.exp(draw.between(-SIGNAL_SPREAD, SIGNAL_SPREAD, usual.shape[1])).float()
+    arbitrary = draw.between(0, 1, usual.shape[1]).float()
+    known = usual[kind.clamp(max=len(usual) - 1)] * spread
+    signal = torch.where((kind == len(usual))[:, None], arbitrary, known)
+    signal[:, LABELS[AIR]] = signal[:, UNKNOWN] = draw.between(0, AIR_SIGNAL).float()
+    signal *= (draw.between(*BRIGHTEST).float() / signal.max(1).values)[:, None]
+    image = signal.gather(1, tissue.flatten(1).long()).view(tissue.shape)
+    texture = _smooth(draw.normal(image)) * draw.between(0, TEXTURE).float()[:, None, None]
+    return _smooth(image * (1 + 2 * texture)).clamp(0, 1)
+
+
+@cache
+def _weightings(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the signals (W, T) of all labels in the weightings, and the ends (W,) of their parts of 0..1."""
+    signals = [[0.0] + [getattr(one, name) for one in TISSUES.values()] for name in WEIGHTINGS]
+    return torch.tensor(signals, device=device), torch.tensor([*WEIGHTINGS.values()], device=device).cumsum(0)
+
+
+def _smooth(images: Tensor) -> Tensor:
+    """Return images (B, H, H) as an edge one pixel wide would leave them."""
+    kernel = images.new_tensor([0.25, 0.5, 0.25])
+    padded = F.pad(images[:, None], (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(padded, (kernel[:, None] * kernel)[None, None])[:, 0]
+
+
+def _lesions(
+    mr: Tensor, ct: Tensor, tissue: Tensor, settings: Augmentation, draw: Draw
+) -> tuple[Tensor, Tensor]:
+    """Put an ellipse of other signal into the brain of a share of the pairs: in the MR, the CT or both."""
+    size = mr.shape[-1]
+    brain = torch.isin(tissue, _labels(BRAIN, tissue.device)).float()
+    chosen = draw.share(settings.lesions) & brain.flatten(1).any(1)
+    # A random pixel of the brain: the highest of random numbers that are 0 elsewhere.
+    centre = (
+        (torch.rand(brain.shape, generator=draw.generator, device=mr.device) * brain).flatten(1).argmax(1)
+    )
+    ticks = torch.arange(size, device=mr.device, dtype=mr.dtype)
+    x = ticks - (centre % size)[:, None].to(mr.dtype)
+    y = ticks - (centre // size)[:, None].to(mr.dtype)
+    radii = torch.exp(draw.between(math.log(LESION_PX[0]), math.log(LESION_PX[1]), 2)).float()
+    along = (x / radii[:, :1])[:, None, :] ** 2 + (y / radii[:, 1:])[:, :, None] ** 2
+    rim = 0.15 * draw.fields(1, size)[:, 0]
+    inside = torch.sigmoid((1 + rim - along.sqrt()) * radii.amin(1)[:, None, None] * 2) * (brain > 0)
+    where = draw.between(0, 3).long()  # the MR, the CT or both
+    for_mr, for_ct = chosen & (where != 1), chosen & (where != 0)
+    signal = draw.between(0, 1).float()[:, None, None]
+    mr = _where(for_mr, mr + inside * (signal - mr), mr)
+    change = draw.between(-LESION_CT, LESION_CT).float()[:, None, None]
+    return mr, _where(for_ct, (ct + inside * change).clamp(0, 1), ct)
+
+
+@cache
+def _labels(names: tuple[str, ...], device: torch.device) -> Tensor:
+    return torch.tensor([LABELS[name] for name in names], dtype=torch.uint8, device=device)
+
+
+def _windowed(ct: Tensor, draw: Draw) -> Tensor:
+    """Return CT images (B, H, H) in windows for reading, from the brain's to the bone's."""
+    brain = draw.share(0.5)
+    low = torch.where(brain, draw.between(0.12, 0.18), draw.between(0.0, 0.25))
+    width = torch.where(brain, draw.between(0.06, 0.2), draw.between(0.3, 1.0))
+    return ((ct - low.float()[:, None, None]) / width.float()[:, None, None]).clamp(0, 1)
+
+
+def _cut(images: Tensor, settings: Augmentation, draw: Draw) -> Tensor:
+    """Return images (B, H, H) that in a share of the pairs show nothing beyond a random straight line."""
+    size = images.shape[-1]
+    angle = draw.between(0, 2 * math.pi).float()[:, None, None]
+    ticks = torch.arange(size, device=images.device) - (size - 1) / 2
+    away = ticks * torch.cos(angle) + ticks[:, None] * torch.sin(angle)
+    limit = draw.between(CUT_FROM, 0.5).float()[:, None, None] * size
+    return _where(draw.share(settings.cut), images * (away < limit), images)
