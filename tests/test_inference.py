@@ -110,6 +110,30 @@ def test_never_stopping_gives_the_pose_of_the_highest_value(setup):
     assert np.allclose(found.value, np.max(values, 0), atol=1e-4)
 
 
+def test_a_walk_that_goes_in_circles_ends_at_its_highest_value(setup, monkeypatch):
+    network, fixed, moving = setup
+    # Each case goes to the right for a while, then to and fro.
+    to_and_fro = lambda walk: walk._act((walk.pose[:, 0] >= 4 + 3 * walk.case).astype(int))  # noqa: E731
+    monkeypatch.setattr(Walk, "move", to_and_fro)
+    long = SMALL.model_copy(update={"maximum_steps": 80, "idle_steps": 7})
+    (found,) = register(network, fixed, moving, [Way(1e9)], long.model_copy(update={"batch": 64}))
+    walk, values, poses, met, idle = Walk.start(network, fixed, moving), [], [], set(), np.zeros((81, 5), int)
+    for step in range(81):
+        values.append(walk.look())
+        poses.append(walk.pose)
+        for case, pose in enumerate(np.round(walk.pose, 3).tolist()):
+            idle[step, case] = 0 if (case, *pose) not in met else idle[step - 1, case] + 1
+            met.add((case, *pose))
+        walk.move()
+    ends = np.where((idle >= 7).any(0), (idle >= 7).argmax(0), 80)
+    assert found.steps.tolist() == ends.tolist() == [11, 14, 17, 20, 23] and not found.stopped.any()
+    for case, end in enumerate(ends):
+        best = np.argmax(np.array(values)[: end + 1, case])
+        assert np.allclose(found.pose[case], poses[best][case])
+    (on,) = register(network, fixed, moving, [Way(1e9)], long.model_copy(update={"idle_steps": None}))
+    assert (on.steps == 80).all()
+
+
 def test_who_never_stops_looks_ahead_from_the_highest_value(setup, monkeypatch):
     network, fixed, moving = setup
     (best,) = register(network, fixed, moving, [Way(1e9)], SMALL)

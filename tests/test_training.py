@@ -109,6 +109,21 @@ def test_given_thresholds_are_taken_and_the_papers_stand_beside(pairs, tmp_path,
     assert levels[0].paper == levels[1].paper == paper
 
 
+def test_the_lowest_threshold_of_nearly_the_lowest_error_is_chosen(pairs, tmp_path):
+    network, _ = train(tmp_path, reinforcement(steps=800, episode_steps=15))
+    inference = Inference(maximum_steps=10, simulations=2, depth=2)
+    tables = []
+    for tolerance in (0.0, 0.02, 1.0):
+        settings = Calibration(cases=12, steps=30, candidates=8, tolerance=tolerance)
+        tables.append(calibration.try_thresholds(network, pairs, RANGES, settings, inference))
+    for tolerance, table in zip((0.0, 0.02, 1.0), tables, strict=True):
+        for _, rows in table.groupby("lookahead"):
+            good = rows[rows.mean_px <= (1 + tolerance) * rows.mean_px.min()]
+            assert rows[rows.chosen].threshold.tolist() == [good.threshold.min()]
+    errors = [table[table.chosen & ~table.lookahead].mean_px.item() for table in tables]
+    assert errors[0] == tables[0][~tables[0].lookahead].mean_px.min() and errors[0] <= errors[1] <= errors[2]
+
+
 @pytest.mark.parametrize("acts", ["expert", "policy"])
 def test_a_supervised_agent_learns_the_best_action_whoever_acts(pairs, acts):
     settings = supervised(acts=acts, label_temperature=0.1, ends_when_stuck=True, environments=8)

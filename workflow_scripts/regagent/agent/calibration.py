@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from regagent.agent.checkpoints import load_model
-from regagent.agent.inference import Walk, look_ahead
+from regagent.agent.inference import Circling, Walk, look_ahead
 from regagent.agent.networks import AgentNetwork, choose_device
 from regagent.agent.stopping import PAPER, Thresholds, ends
 from regagent.files import write_table
@@ -34,9 +34,9 @@ def calibrate_threshold(
 ) -> None:
     """Write the thresholds of a model, greedy and with look-ahead, and the error that each candidate gave.
 
-    The agent walks without stopping; every candidate is then tried on these walks. The best is the one of
-    the lowest mean error (TRE px). Candidates reach up to where ``minimum_stopped`` of the cases still stop.
-    Thresholds that are ``given`` are taken whatever error they give.
+    The agent walks without stopping; every candidate is then tried on these walks. The best is the lowest of
+    those with nearly the lowest mean error (TRE px). Candidates reach up to where ``minimum_stopped`` of the
+    cases still stop. Thresholds that are ``given`` are taken whatever error they give.
     """
     torch.set_num_threads(1)
     network, facts = load_model(model, "agent")
@@ -68,11 +68,13 @@ def try_thresholds(
 ) -> pd.DataFrame:
     """Return a row a candidate, greedy and with look-ahead: its errors, and whether it was ``chosen``.
 
-    A ``given`` threshold stands after the candidates, and is chosen.
+    Errors are nearly the same over a wide range of thresholds. Of those whose mean error is within
+    ``tolerance`` of the lowest, the lowest threshold is chosen: more cases reach it, and sooner. A ``given``
+    threshold stands after the candidates, and is chosen.
     """
     rng = np.random.default_rng(settings.seed)
     chosen, perturbation, moving = _cases(pairs, ranges, settings, rng)
-    walks = _Walks(network, pairs, chosen, perturbation, moving, settings.steps)
+    walks = _Walks(network, pairs, chosen, perturbation, moving, settings.steps, inference)
     greedy = walks.candidates(settings.candidates, settings.minimum_stopped)
     ahead = walks.candidates(settings.lookahead_candidates, settings.minimum_stopped)
     rows = [walks.greedy(threshold) for threshold in greedy]
@@ -81,7 +83,9 @@ def try_thresholds(
         taken = [walks.greedy(given.greedy), walks.ahead(given.lookahead, inference, rng)]
         return pd.DataFrame(rows + taken).assign(chosen=[False] * len(rows) + [True] * len(taken))
     table = pd.DataFrame(rows)
-    return table.assign(chosen=table.index.isin(table.groupby("lookahead").mean_px.idxmin()))
+    best = table.groupby("lookahead").mean_px.transform("min")
+    good = table[table.mean_px <= (1 + settings.tolerance) * best]
+    return table.assign(chosen=table.index.isin(good.groupby("lookahead").threshold.idxmin()))
 
 
 def _cases(
@@ -107,7 +111,7 @@ def _row(threshold: float, error: np.ndarray, step: np.ndarray, stopped: np.ndar
 
 
 class _Walks:
-    """Greedy walks of N cases over all T steps, without stopping."""
+    """Greedy walks of N cases over T steps, which no value stops; one that goes in circles ends."""
 
     def __init__(
         self,
@@ -117,6 +121,7 @@ class _Walks:
         perturbation: np.ndarray,
         moving: np.ndarray,
         steps: int,
+        inference: Inference,
     ):
         self.walk = Walk.start(network, pairs.mr[chosen], moving)
         self.perturbation, self.points = perturbation, pairs.evaluation_points[chosen]
@@ -124,8 +129,11 @@ class _Walks:
             start.new_empty(steps, *start.shape) for start in (self.walk.memory, self.walk.logits)
         )
         value, pose = [], []
+        circling, cases = Circling(len(chosen), inference), np.arange(len(chosen))
+        ended = np.zeros(len(chosen), bool)
         for step in range(steps):
-            value.append(self.walk.look())
+            value.append(np.where(ended, -np.inf, self.walk.look()))
+            ended |= circling(self.walk, cases)
             pose.append(self.walk.pose)
             self.memory[step], self.logits[step] = self.walk.memory, self.walk.logits
             self.walk.move()

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -68,6 +68,8 @@ class Walk:
     logits: Tensor  # (B, A)
     seen: dict[tuple[int, ...], Tensor]  # the features (256,) of a case's pose, counted in ``SAME_VIEW``
     memoryless: bool = False  # whether the memory is emptied before every step
+    # (B,) True where the last look was the case's first at its pose
+    fresh: NDArray[np.bool_] = field(default_factory=lambda: np.ones(0, bool))
 
     @classmethod
     def start(cls, network: AgentNetwork, fixed: Image, moving: Image, memoryless: bool = False) -> "Walk":
@@ -115,6 +117,7 @@ class Walk:
             [self.case, np.rint(self.pose / (SAME_VIEW * min(self.network.action_sizes)))]
         ).astype(int)
         keys = list(map(tuple, views.tolist()))
+        self.fresh = np.array([key not in self.seen for key in keys])
         new = {key: row for row, key in enumerate(keys) if key not in self.seen}
         rows, size = np.array(list(new.values()), int), STATES_AT_ONCE[device.type]
         for part in (rows[first : first + size] for first in range(0, len(rows), size)):
@@ -140,6 +143,18 @@ class Walk:
 
     def _act(self, actions: NDArray) -> None:
         self.pose = act(self.pose, actions, self.network.action_sizes)
+
+
+class Circling:
+    """Tells which of N walks go in circles: those that have met no new pose for some steps."""
+
+    def __init__(self, count: int, settings: Inference):
+        self.idle, self.limit = np.zeros(count), settings.idle_steps or np.inf
+
+    def __call__(self, walk: Walk, rows: NDArray) -> NDArray[np.bool_]:
+        """Return (B,) for a walk that has just looked at its states; it is in these of the N rows (B,)."""
+        self.idle[rows] = np.where(walk.fresh, 0, self.idle[rows] + 1)
+        return self.idle[rows] >= self.limit
 
 
 #: Is told of a step's number, the walk of the pairs that go on, and their values (B,).
@@ -227,7 +242,8 @@ def register(
     """Register the moving images (N, H, H) to the fixed ones, batch by batch, in each of the ways.
 
     Greedy actions until the value reaches a way's threshold; a pair whose value never does so in
-    ``maximum_steps`` goes back to where it was highest. From there the look-ahead, if wanted, gives the pose.
+    ``maximum_steps``, or until it goes in circles (see ``Circling``), goes back to where it was highest. From
+    there the look-ahead, if wanted, gives the pose.
     All ways share one walk, whose time counts for each of them. ``watch`` is told of every step: its number,
     the walk of the pairs that go on, and their values (B,). The memory of a ``memoryless`` agent is emptied
     before every step, which shows what it is worth (§5.1).
@@ -290,7 +306,7 @@ def _walk_to(
     active = cases = np.arange(count)
     ready = [walk.select(active) for _ in thresholds]
     values = np.full((settings.maximum_steps + 1, count), -np.inf)
-    highest = values[0].copy()
+    highest, circling = values[0].copy(), Circling(count, settings)
     for step in range(settings.maximum_steps + 1):
         value = walk.look()
         watch(step, walk, value)
@@ -300,16 +316,16 @@ def _walk_to(
             there.put(active[goes_on], walk.select(np.flatnonzero(goes_on)))
         values[step, active] = value
         highest[active] = np.maximum(highest[active], value)
-        stop = reached(value, max(thresholds))
+        stop = reached(value, max(thresholds)) | circling(walk, active)
         if stop.any():
             walk, active = walk.select(np.flatnonzero(~stop)), active[~stop]
         if not len(active):
             break
         walk.move()
-    seconds = (clock() - started) / count
+    seconds, walked = (clock() - started) / count, np.isfinite(values).sum(0) - 1
     found = []
     for there, threshold in zip(ready, thresholds, strict=True):
         end, stopped = ends(values, threshold)
-        steps = np.where(stopped, end, settings.maximum_steps)
+        steps = np.where(stopped, end, walked)
         found.append(Registrations(there.pose, steps, values[end, cases], stopped, np.full(count, seconds)))
     return list(zip(found, ready, strict=True))

@@ -34,6 +34,10 @@ class Calibration(Model):
     minimum_stopped: Fraction = 0.8
     """The highest threshold tried is the one at which this fraction of the cases still stops."""
 
+    tolerance: Fraction = 0.02
+    """Of the thresholds whose mean error is higher than the lowest by no more than this part, the lowest is
+    chosen: more cases reach it, and sooner."""
+
     seed: Seed = 11
     """Seed of the random cases."""
 
@@ -44,6 +48,10 @@ class Inference(Model):
     maximum_steps: Positive = 500
     """A case that has not stopped after this many steps (§4) goes back to where its value was highest, and
     the table counts it."""
+
+    idle_steps: Positive | None = 20
+    """A case that has met no new pose in this many steps goes in circles, and ends so too. `null`: it goes on
+    to `maximum_steps`, as in the paper."""
 
     simulations: Positive = 20
     """Number of rollouts of the look-ahead (§4)."""
