@@ -6,8 +6,8 @@ INSTALLED := $(VENV)/.installed
 SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help reproduce report check_report archive tables docs settings full accuracy literal few_patients repeats \
-	smoke test sheet_check faults lint benchmark memory time_to_accuracy clean
+.PHONY: help reproduce report check_report archive tables docs settings full accuracy ablations literal \
+	few_patients repeats smoke test sheet_check faults lint benchmark memory time_to_accuracy clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -45,7 +45,7 @@ docs: settings ## README's table and pictures and docs/results.md from a finishe
 settings: $(INSTALLED) ## the tables of config/README.md and config/schema.json from the models of the settings
 	PYTHONPATH=workflow_scripts python docs/fill.py
 
-full accuracy literal few_patients repeats: $(INSTALLED) ## longer experiments, see the files of these names in config/
+full accuracy ablations literal few_patients repeats: $(INSTALLED) ## longer experiments, see the files of these names in config/
 	snakemake --configfile config/$@.yaml
 
 smoke: $(INSTALLED) ## every rule and method once, on a tiny cohort, in minutes
