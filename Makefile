@@ -7,7 +7,7 @@ SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help reproduce report check_report archive tables docs settings full accuracy ablations literal \
-	few_patients repeats smoke test sheet_check faults lint benchmark memory time_to_accuracy clean
+	few_patients repeats smoke test sheet_check faults lint benchmark memory time_to_accuracy real_heads clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -77,6 +77,10 @@ memory: $(INSTALLED) ## peak memory of paper-sized jobs beside their rules' mem_
 
 time_to_accuracy: $(INSTALLED) ## wall time of a training until its validation error is 1 px, after `make reproduce`
 	PYTHONPATH=workflow_scripts python benchmarks/time_to_accuracy.py
+
+real_heads: $(INSTALLED) ## the default run's agent on real heads from Debian packages; needs apt-get
+	PYTHONPATH=workflow_scripts python benchmarks/real_heads.py
+	snakemake --configfile config/real_heads.yaml
 
 clean: ## remove what the runs wrote
 	rm -rf results/*/ report.html
