@@ -7,7 +7,7 @@ from agents import PLAIN, RANGES, make_pairs
 
 from regagent.agent import inference, regression, residual
 from regagent.agent.checkpoints import load_model
-from regagent.agent.distance import SCALE_STEP
+from regagent.agent.distance import FARTHEST, SCALE_STEP
 from regagent.agent.inference import register_finely
 from regagent.agent.networks import BLOCK, AgentNetwork, ResidualNetwork, to_blocks
 from regagent.agent.residual import Residuals, look, look_closely, register_alone, settle
@@ -67,6 +67,52 @@ def test_starts_lie_near_the_truth_or_on_the_way_to_it():
         which = (to_blocks(task.pool.mr) == starts.fixed[i]).flatten(1).all(1).int().argmax()
         perturbed = warp(pairs.ct[which], starts.perturbation[i])
         assert np.abs(starts.moving[i].numpy() - perturbed).mean() < 1e-3
+
+
+def test_some_pairs_are_images_that_do_not_belong_together():
+    settings = ResidualRegressor(learner="residual", batch=402, unlike=0.4, **PLAIN)
+    task = Residuals(make_pairs(8), settings, torch.Generator().manual_seed(0))
+    starts = task.draw()
+    assert 0.3 < (~starts.like).float().mean() < 0.5
+    groups = starts.like[:400].view(-1, 4)
+    assert (groups == groups[:, :1]).all()  # a pair's starts share its fate
+    mr, ct = to_blocks(task.pool.mr), to_blocks(task.pool.ct)
+    kinds = dict.fromkeys(("another", "mirrored", "upside down", "CT", "noise"), 0)
+    for row in range(0, 400, 4):
+        fixed, moving = starts.fixed[row], starts.moving[row]
+        own = [
+            np.abs(moving.numpy() - warp(image.numpy(), starts.perturbation[row])).mean() < 1e-3
+            for image in task.pool.ct
+        ].index(True)
+        assert torch.equal(fixed, mr[own]) == bool(starts.like[row]) or not starts.like[row]
+        if starts.like[row]:
+            continue
+        same = {
+            "another": any(torch.equal(fixed, one) for one in mr),
+            "mirrored": torch.equal(fixed, to_blocks(task.pool.mr[own].flip(-1)[None])[0]),
+            "upside down": torch.equal(fixed, to_blocks(task.pool.mr[own].flip(-2)[None])[0]),
+            "CT": torch.equal(fixed, ct[own]),
+        }
+        kinds[next((kind for kind, found in same.items() if found), "noise")] += 1
+    assert all(kinds.values()) and kinds["another"] == max(kinds.values())
+
+
+def test_of_images_that_do_not_belong_together_it_learns_the_largest_distance(monkeypatch):
+    settings = ResidualRegressor(learner="residual", batch=16, looks=2, unlike=0.5, **PLAIN)
+    task = Residuals(make_pairs(), settings, torch.Generator().manual_seed(0))
+    starts, asked, rests = task.draw(), [], []
+    assert starts.like.any() and not starts.like.all()
+    monkeypatch.setattr(task, "draw", lambda: starts)
+    monkeypatch.setattr(residual, "distance_loss", lambda _, d: asked.append(d) or 0 * d)
+
+    def rest(predicted, *_):
+        rests.append(predicted)
+        return torch.where(starts.like, 0.0, 1e3)
+
+    monkeypatch.setattr(residual, "rest_loss", rest)
+    assert task.loss().item() == 0 and len(rests) == 2  # rests that there are not do not count
+    for distance in asked:
+        assert (distance[~starts.like] == FARTHEST).all() and (distance[starts.like] < FARTHEST).all()
 
 
 def test_it_learns_from_where_its_looks_lead(monkeypatch):

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regagent.agent.distance import distance_loss, expected_distance, rest_loss, rest_pose
+from regagent.agent.distance import FARTHEST, distance_loss, expected_distance, rest_loss, rest_pose
 from regagent.agent.environment import mirrored, observe
 from regagent.agent.networks import ResidualNetwork, to_blocks
 from regagent.geometry import IDENTITY, MIRROR, compose, displacement, invert, mean_pose
@@ -29,6 +29,10 @@ STARTS_PER_PAIR = 4
 
 #: States near the truth differ from it by at most this much: px, px, degrees, scale.
 NEAR = (3.0, 3.0, 3.0, 0.05)
+
+#: How often images that do not belong together are of another pair, mirrored left to right, upside down, two
+#: CTs, or a CT and noise.
+UNLIKE = (0.55, 0.15, 0.1, 0.1, 0.1)
 
 #: Weight of D's loss relative to that of the rest.
 DISTANCE_WEIGHT = 0.1
@@ -51,6 +55,7 @@ class Starts(NamedTuple):
     points: Tensor  # (B, N, 2) landmarks
     perturbation: Tensor  # (B, 4)
     pose: Tensor  # (B, 4)
+    like: Tensor  # (B,) False where the two images are none that belong together
 
 
 class Residuals:
@@ -86,18 +91,45 @@ class Residuals:
         change[:, 3] += 1.0
         near = compose(change, invert(perturbation))
         pose = torch.where(uniform(1) < settings.near, near, on_the_way)
-        return Starts(to_blocks(fixed), warp_images(aligned, perturbation), points, perturbation, pose)
+        like = torch.ones(count, dtype=torch.bool, device=generator.device)
+        if settings.unlike:
+            fixed, like = self._break(fixed, aligned)
+        moving = warp_images(aligned, perturbation)
+        return Starts(to_blocks(fixed), moving, points, perturbation, pose, like)
+
+    def _break(self, fixed: Tensor, aligned: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the fixed images (B, H, H), some of which fit at no pose, and whether each fits (B,).
+
+        In their place stand those of another pair, mirrored or upside-down ones, the CT itself, or nothing
+        but noise. The starts of a pair share their fate.
+        """
+        device, pairs = fixed.device, -(-len(fixed) // STARTS_PER_PAIR)
+
+        def uniform() -> Tensor:
+            drawn = torch.rand(pairs, generator=self.generator, device=device)
+            return drawn.repeat_interleave(STARTS_PER_PAIR)[: len(fixed)]
+
+        noise = torch.rand(fixed.shape, generator=self.generator, device=device) * uniform()[:, None, None]
+        others = torch.stack([fixed.roll(STARTS_PER_PAIR, 0), fixed.flip(-1), fixed.flip(-2), aligned, noise])
+        kind = torch.bucketize(uniform(), torch.tensor(UNLIKE, device=device).cumsum(0)[:-1])
+        like = uniform() >= self.settings.unlike
+        broken = others[kind, torch.arange(len(fixed), device=device)]
+        return torch.where(like[:, None, None], fixed, broken), like
 
     def loss(self) -> Tensor:
-        """Return the mean over the looks: errors of the rests relative to D, and cross-entropy of D."""
+        """Return the mean over the looks: errors of the rests relative to D, and cross-entropy of D.
+
+        Images that do not belong together have no rest, and the largest D.
+        """
         starts, losses = self.draw(), []
+        farthest = torch.tensor(FARTHEST, dtype=starts.points.dtype, device=starts.points.device)
         pose = starts.pose
         for _ in range(self.settings.looks):
             error = compose(pose, starts.perturbation)
-            distance = displacement(error, starts.points)
+            distance = torch.where(starts.like, displacement(error, starts.points), farthest)
             logits, predicted = self.network(observe(starts.fixed, starts.moving, pose))
             of_distance = distance_loss(logits, distance).mean()
-            of_rest = rest_loss(predicted, invert(error), distance).mean()
+            of_rest = (rest_loss(predicted, invert(error), distance) * starts.like).mean()
             losses.append(of_rest + DISTANCE_WEIGHT * of_distance)
             pose = compose(rest_pose(predicted.detach()).double(), pose)
         return torch.stack(losses).mean()

@@ -238,6 +238,10 @@ class ResidualRegressor(Model):
     starts: PerturbationRange = PerturbationRange(translation_px=30, rotation_deg=90)
     """The perturbations of the images."""
 
+    unlike: Fraction = 0.0
+    """Fraction of the pairs whose images do not belong together: those of two patients, mirrored ones, two
+    CTs. Of these it learns that D is large, whatever the pose."""
+
     learning_rate: PositiveFloat = 1e-3
     """Highest learning rate of Adam. It falls linearly to 0."""
 
