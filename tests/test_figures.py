@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regagent.evaluation.registrations import registration_table
+from regagent.evaluation.measuring import registration_table
 from regagent.evaluation.run_tables import read_models
 from regagent.figures import examples
 from regagent.figures.comparisons import (

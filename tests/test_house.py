@@ -1,6 +1,9 @@
 """The library is a house: its packages stand in an order, and each imports only from those before it."""
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +63,13 @@ def test_each_package_says_in_one_sentence_what_it_is():
     for package in ORDER[1:]:
         docstring = ast.get_docstring(ast.parse((LIBRARY / package / "__init__.py").read_text()))
         assert docstring and docstring.endswith(".") and "\n" not in docstring, package
+
+
+def test_tables_and_their_figures_do_without_pytorch_and_simpleitk():
+    """A table is drawn by a process of its own: importing both takes three seconds."""
+    modules = ("evaluation.table2", "evaluation.claims", "evaluation.report_summary", "figures.comparisons")
+    code = f"import sys, importlib\nfor name in {modules}: importlib.import_module(f'regagent.{{name}}')\n"
+    code += "sys.exit(', '.join({'torch', 'SimpleITK'} & sys.modules.keys()) or 0)"
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(LIBRARY.parent)}
+    )

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regagent.evaluation.registrations import registration_table, summarise
+from regagent.evaluation.measuring import registration_table
+from regagent.evaluation.registrations import summarise
 from regagent.geometry import invert
 from regagent.pairs.slices import SlicePairs
 

@@ -7,19 +7,22 @@ A perturbation P moves the aligned content at p to P(p). A registration's pose T
 T(P(p)) = p at the truth, T = invert(P).
 
 All functions but ``pose_of`` and ``mean_pose`` take NumPy arrays or torch tensors, on any device, and return
-the same kind.
+the same kind. PyTorch is not imported for arrays alone, which takes two seconds.
 """
 
+import sys
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 #: A NumPy array or a torch tensor: what a function takes and returns is of one kind.
-Array = TypeVar("Array", NDArray, Tensor)
+Array = TypeVar("Array", NDArray, "Tensor")
 
 #: The columns of a pose in every table.
 POSE = ["tx", "ty", "angle", "scale"]
@@ -46,8 +49,9 @@ ACTIONS: NDArray[np.float64] = np.array(
 
 def _arrays(*values: Any) -> tuple[Any, ...]:
     """Return torch if a value is a tensor, else NumPy, and then the values as arrays of that library."""
-    tensor = next((value for value in values if torch.is_tensor(value)), None)
-    if tensor is None:
+    torch = sys.modules.get("torch")  # before it is imported, nothing is a tensor
+    tensor = next((value for value in values if torch and torch.is_tensor(value)), None)
+    if torch is None or tensor is None:
         return np, *(np.asarray(value, dtype=float) for value in values)
     return torch, *(torch.as_tensor(value, dtype=tensor.dtype, device=tensor.device) for value in values)
 
@@ -118,18 +122,21 @@ def actions(sizes: tuple[float, ...]) -> NDArray[np.float64]:
 
 
 @cache
-def _actions_on(sizes: tuple[float, ...], device: torch.device) -> Tensor:
+def _actions_on(sizes: tuple[float, ...], device: "torch.device") -> "Tensor":
+    import torch
+
     return torch.tensor(actions(sizes), device=device)
 
 
 def act(pose: Array, action: int | Array, sizes: tuple[float, ...] = PAPER_SIZES) -> Array:
     """Return a ∘ T for the pose(s) T (..., 4) and the number(s) of ``actions`` (§3.2)."""
-    if isinstance(pose, Tensor):
-        return compose(_actions_on(sizes, pose.device)[action], pose)
-    return compose(actions(sizes)[np.asarray(action)], pose)
+    xp, pose = _arrays(pose)
+    if xp is np:
+        return compose(actions(sizes)[np.asarray(action)], pose)
+    return compose(_actions_on(sizes, pose.device)[action], pose)
 
 
-def act_all(pose: Tensor, sizes: tuple[float, ...] = PAPER_SIZES) -> Tensor:
+def act_all(pose: "Tensor", sizes: tuple[float, ...] = PAPER_SIZES) -> "Tensor":
     """Return a ∘ T (..., A, 4) for the poses T (..., 4) and each of the A ``actions`` a."""
     return compose(_actions_on(sizes, pose.device), pose[..., None, :])
 

@@ -10,7 +10,8 @@ from regagent.agent.checkpoints import load_model
 from regagent.agent.inference import Registrations, Way, register, register_finely
 from regagent.agent.networks import choose_device
 from regagent.agent.stopping import Thresholds
-from regagent.evaluation.registrations import registration_table, summarise
+from regagent.evaluation.measuring import registration_table
+from regagent.evaluation.registrations import summarise
 from regagent.files import read_table, write_table
 from regagent.pairs.perturbations import Images, perturbed_pairs
 from regagent.pairs.slices import read_cohort

@@ -12,7 +12,7 @@ from regagent.agent.checkpoints import load_model
 from regagent.agent.inference import Walk, Way, register
 from regagent.agent.networks import AgentNetwork
 from regagent.agent.stopping import Thresholds
-from regagent.evaluation.registrations import registration_table
+from regagent.evaluation.measuring import registration_table
 from regagent.files import read_table, write_table
 from regagent.geometry import IDENTITY, POSE, landmark_distance
 from regagent.images import Image

@@ -15,7 +15,8 @@ from regagent.agent.environment import observe
 from regagent.agent.networks import RegressionNetwork, choose_device, precision, to_blocks, to_states
 from regagent.agent.record import TrainingRecord
 from regagent.agent.residual import Residuals, register_alone
-from regagent.evaluation.registrations import SUCCESS_PX, registration_table
+from regagent.evaluation.measuring import registration_table
+from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.files import UserError, read_table, write_table
 from regagent.geometry import invert
 from regagent.images import Image

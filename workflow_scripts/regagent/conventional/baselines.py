@@ -22,7 +22,8 @@ from regagent.conventional.grid_search import search_pose
 from regagent.conventional.sift import sift_pose
 from regagent.conventional.slice_registration import itk_pose, mattes, multistart_pose
 from regagent.elastix import elastix
-from regagent.evaluation.registrations import registration_table, summarise
+from regagent.evaluation.measuring import registration_table
+from regagent.evaluation.registrations import summarise
 from regagent.files import read_table, write_table
 from regagent.geometry import IDENTITY, POSE
 from regagent.images import warp
