@@ -71,7 +71,7 @@ def fingerprint(pairs: Pairs, device: torch.device, *parts: Any) -> str:
     """
     parts = *parts, device.type, precision(device.type)
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
-    for array in (pairs.mr, pairs.ct, pairs.landmarks):
+    for array in (pairs.mr, pairs.ct, pairs.landmarks, pairs.tissue):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
