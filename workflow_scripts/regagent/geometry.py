@@ -130,10 +130,10 @@ def _actions_on(sizes: tuple[float, ...], device: "torch.device") -> "Tensor":
 
 def act(pose: Array, action: int | Array, sizes: tuple[float, ...] = PAPER_SIZES) -> Array:
     """Return a ∘ T for the pose(s) T (..., 4) and the number(s) of ``actions`` (§3.2)."""
-    xp, pose = _arrays(pose)
+    xp, there = _arrays(pose)
     if xp is np:
-        return compose(actions(sizes)[np.asarray(action)], pose)
-    return compose(_actions_on(sizes, pose.device)[action], pose)
+        return compose(actions(sizes)[np.asarray(action)], there)
+    return compose(_actions_on(sizes, there.device)[action], there)
 
 
 def act_all(pose: "Tensor", sizes: tuple[float, ...] = PAPER_SIZES) -> "Tensor":
