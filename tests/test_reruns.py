@@ -90,7 +90,7 @@ def test_a_comment_in_the_library_reruns_nothing(run):
 
 
 def test_the_metrics_rerun_the_evaluation_and_the_tables(run):
-    change_code(library(run, "evaluation/registrations"))
+    change_code(library(run, "evaluation/measuring"))
     assert set(counted_jobs(plan(run))) == REGISTRATIONS | EPISODE | TABLES | WIDE | {"export_agent"}
 
 
