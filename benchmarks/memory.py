@@ -38,6 +38,7 @@ JOBS = {
     "register_sift": "registrations/SIFT/seed0/E1.csv",
     "register_regressor": "registrations/pure-SL/seed1/E1.csv",
     "register_agent": f"registrations/{PROPOSED}/seed1/E1.csv",
+    "register_fine": "registrations/RL-LME-fine/seed1/E1.csv",
     "make_table2": "tables/table2.csv",
     "make_table2_statistics": "tables/table2_statistics.csv",
     "make_case_table": "tables/cases.csv",

@@ -30,6 +30,8 @@ Volume = NDArray[np.float32]
 #: The MRs that are made of the CT: the weighting, or None for signals that no scanner gives.
 CONTRASTS = {"T1": "t1", "T2": "t2", "FLAIR": "flair", "none": None}
 SEED = 3
+#: A run wants a patient to train on; an agent from elsewhere does not use it.
+UNUSED = "CT-none"
 #: The skull may be open by so much: this one was trepanned.
 GAP_MM = 24.0
 #: What lies deeper and is soft is brain, in the vault.
@@ -45,7 +47,7 @@ def main() -> None:
     rows = []
 
     def add(name: str, reference: sitk.Image, mr: Volume, ct: Volume) -> None:
-        place = folder / "volumes" / name
+        place = folder / "scans" / name
         place.mkdir(parents=True, exist_ok=True)
         for kind, values in (("mr", mr), ("ct", ct)):
             image = sitk.GetImageFromArray(np.rint(values).astype(np.int16))
@@ -53,12 +55,15 @@ def main() -> None:
             sitk.WriteImage(image, str(place / f"{kind}.nii.gz"))
         sitk.WriteTransform(sitk.Euler3DTransform(), str(place / "identity.tfm"))
         paths = (str((place / file).absolute()) for file in ("mr.nii.gz", "ct.nii.gz", "identity.tfm"))
-        rows.append("\t".join((name, *paths, "test")))
+        rows.append("\t".join((name, *paths, "train" if name == UNUSED else "test")))
 
     reference, hounsfield = read_ct(files)
     tissue = tissues_of_ct(hounsfield, reference.GetSpacing()[::-1])
     for name, weighting in CONTRASTS.items():
-        add(f"CT-{name}", reference, 600 * mr_of(tissue, weighting), hounsfield)
+        noise = np.random.default_rng([SEED, len(rows)]).normal(
+            0, 2, hounsfield.shape
+        )  # no two scans are one
+        add(f"CT-{name}", reference, 600 * mr_of(tissue, weighting), np.maximum(hounsfield + noise, AIR_HU))
     reference, signal, brain = read_mr(files)
     add("MR-CT", reference, signal, ct_of(tissues_of_mr(signal, brain)))
     sheet = folder / "patients.tsv"

@@ -124,6 +124,23 @@ def test_the_longer_experiments_can_be_planned(folder, name):
     assert jobs["train_agent"] >= 2 and jobs["make_table2"] == 1
 
 
+def test_real_heads_are_registered_without_a_training(folder, tmp_path):
+    (folder / "results/default/models/RL-LME/seed1").mkdir(parents=True, exist_ok=True)
+    (folder / "results/default/models/RL-LME/seed1/agent.pt").touch()
+    rows = []
+    for name, group in (("CT-none", "train"), ("CT-T1", "test"), ("MR-CT", "test")):
+        files = [tmp_path / f"{name}-{kind}" for kind in ("mr.nii.gz", "ct.nii.gz", "identity.tfm")]
+        for file in files:
+            file.touch()
+        rows.append("\t".join((name, *map(str, files), group)))
+    sheet = folder / "results/real_heads/patients.tsv"
+    sheet.parent.mkdir(parents=True, exist_ok=True)
+    sheet.write_text("patient\tmr\tct\ttransform\tset\n" + "\n".join(rows) + "\n")
+    jobs = planned(folder, "--configfile", "config/real_heads.yaml")
+    assert jobs["import_patient"] == 3 and jobs["register_fine"] == 2
+    assert not [rule for rule in jobs if rule.startswith(("train", "calibrate"))]
+
+
 def test_the_overlays_keep_what_they_do_not_name():
     smoke, paper = overlaid("smoke"), overlaid("paper")
     assert (smoke.run, paper.run) == ("smoke", "paper")

@@ -88,13 +88,26 @@ def test_some_pairs_are_images_that_do_not_belong_together():
         if starts.like[row]:
             continue
         same = {
-            "another": any(torch.equal(fixed, one) for one in mr),
+            "another": any(torch.equal(fixed, one) for k, one in enumerate(mr) if k != own),
             "mirrored": torch.equal(fixed, to_blocks(task.pool.mr[own].flip(-1)[None])[0]),
             "upside down": torch.equal(fixed, to_blocks(task.pool.mr[own].flip(-2)[None])[0]),
             "CT": torch.equal(fixed, ct[own]),
         }
         kinds[next((kind for kind, found in same.items() if found), "noise")] += 1
     assert all(kinds.values()) and kinds["another"] == max(kinds.values())
+    assert kinds["noise"] < 0.25 * sum(kinds.values())  # and nothing else that is not known
+
+
+def test_a_pair_of_its_own_is_not_taken_for_another():
+    settings = ResidualRegressor(learner="residual", batch=4, unlike=1.0, **PLAIN)
+    task = Residuals(make_pairs(3), settings, torch.Generator().manual_seed(0))
+    mr, seen = to_blocks(task.pool.mr), []
+    for _ in range(40):
+        starts = task.draw()  # one pair alone: there is no other
+        own = any(torch.equal(starts.fixed[0], one) for one in mr)
+        assert bool(starts.like[0]) == own
+        seen.append(own)
+    assert any(seen) and not all(seen)
 
 
 def test_of_images_that_do_not_belong_together_it_learns_the_largest_distance(monkeypatch):
@@ -212,6 +225,23 @@ def test_an_agent_leads_near_and_is_finished(sighted, images, monkeypatch):
     assert starts[0] == IDENTITY.tolist() and starts[1] == [0, 0, 30, 1]
     lost = register_finely(agent, finisher, fixed, moving, 0.0, Inference(restarts_deg=[]))
     assert lost.stopped.tolist() == [True, True, False] and lost.value[2] == -30
+
+
+def test_a_further_start_goes_its_own_way_to_the_end(monkeypatch):
+    """What an earlier start has seen is new to the next one, which would else seem to go in circles."""
+    agent, pairs, walked = AgentNetwork("CNN").eval(), make_pairs(1), []
+    monkeypatch.setattr(inference.Walk, "move", lambda walk: walk._act(np.zeros(len(walk.pose), int)))
+
+    def settle(network, fixed, moving, approach, settings):
+        for angle in (0.0, 0.0):
+            _, steps = approach(np.arange(1), np.array([0.0, 0.0, angle, 1.0]))
+            walked.append(int(steps[0]))
+        return np.tile(IDENTITY, (1, 1)), np.zeros(1), steps
+
+    monkeypatch.setattr(inference, "settle", settle)
+    settings = Inference(maximum_steps=12, idle_steps=4)
+    register_finely(agent, None, pairs.mr, pairs.ct, 1e9, settings)
+    assert walked == [12, 12]
 
 
 def test_the_nearest_start_wins(sighted, images):

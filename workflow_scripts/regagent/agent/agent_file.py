@@ -189,8 +189,11 @@ def load_agent(path: str | Path) -> TrainedAgent:
             f"{path}: an agent file of version {content.get('version')}, expected version {VERSION};"
             " run its configuration again to export it again"
         )
+    facts = content.get("facts")
+    if isinstance(facts, dict) and isinstance(facts.get("inference"), dict):
+        facts["inference"].setdefault("idle_steps", None)  # earlier files did without
     try:
-        facts = AgentFacts.model_validate(content.get("facts"))
+        facts = AgentFacts.model_validate(facts)
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"])) or "facts"

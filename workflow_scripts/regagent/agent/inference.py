@@ -244,7 +244,8 @@ def register(
     Greedy actions until the value reaches a way's threshold; a pair whose value never does so in
     ``maximum_steps``, or until it goes in circles (see ``Circling``), goes back to where it was highest. From
     there the look-ahead, if wanted, gives the pose.
-    All ways share one walk, whose time counts for each of them. ``watch`` is told of every step: its number,
+    All ways share one walk, whose time counts for each of them, and what it
+    sees (up to ``SAME_VIEW``). ``watch`` is told of every step: its number,
     the walk of the pairs that go on, and their values (B,). The memory of a ``memoryless`` agent is emptied
     before every step, which shows what it is worth (§5.1).
     """
@@ -282,8 +283,8 @@ def register_finely(
         walk = Walk.start(network, fixed[batch], moving[batch])
 
         def approach(cases: NDArray, start: Array, walk: Walk = walk) -> tuple[Array, NDArray]:
-            again = walk.select(cases)
-            again.pose = np.tile(start, (len(cases), 1))
+            # What earlier starts have seen is new to this one, or it would seem to go in circles.
+            again = replace(walk.select(cases), pose=np.tile(start, (len(cases), 1)), seen={})
             ((found, _),) = _walk_to(again, [threshold], settings, unwatched)
             return found.pose, found.steps
 

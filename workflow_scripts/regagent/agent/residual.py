@@ -112,7 +112,8 @@ class Residuals:
         noise = torch.rand(fixed.shape, generator=self.generator, device=device) * uniform()[:, None, None]
         others = torch.stack([fixed.roll(STARTS_PER_PAIR, 0), fixed.flip(-1), fixed.flip(-2), aligned, noise])
         kind = torch.bucketize(uniform(), torch.tensor(UNLIKE, device=device).cumsum(0)[:-1])
-        like = uniform() >= self.settings.unlike
+        same = (fixed == fixed.roll(STARTS_PER_PAIR, 0)).flatten(1).all(1) & (kind == 0)
+        like = (uniform() >= self.settings.unlike) | same
         broken = others[kind, torch.arange(len(fixed), device=device)]
         return torch.where(like[:, None, None], fixed, broken), like
 
@@ -129,7 +130,7 @@ class Residuals:
             distance = torch.where(starts.like, displacement(error, starts.points), farthest)
             logits, predicted = self.network(observe(starts.fixed, starts.moving, pose))
             of_distance = distance_loss(logits, distance).mean()
-            of_rest = (rest_loss(predicted, invert(error), distance) * starts.like).mean()
+            of_rest = torch.where(starts.like, rest_loss(predicted, invert(error), distance), 0.0).mean()
             losses.append(of_rest + DISTANCE_WEIGHT * of_distance)
             pose = compose(rest_pose(predicted.detach()).double(), pose)
         return torch.stack(losses).mean()

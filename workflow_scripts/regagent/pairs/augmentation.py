@@ -18,8 +18,8 @@ def augment_pairs(
 
     First their contrast, lesions and fields of view may be drawn anew (see ``contrasts``). The same
     mirroring, affine map and smooth deformation move both images of a pair and its points, so that the pair
-    stays aligned. Gamma, gain, bias field, noise and blur are drawn for each image by itself. Air
-    stays 0.
+    stays aligned. Gamma, gain, bias field, noise and blur are drawn for each image by itself. What
+    is 0 stays 0.
     """
     mr, ct, points, tissue = pairs
     if not settings.enabled:

@@ -21,8 +21,10 @@ WEIGHTINGS = {"t1": 0.2, "t2": 0.25, "flair": 0.15}
 SIGNAL_SPREAD = 0.25
 #: Largest signal of air, as a fraction of the brightest tissue's.
 AIR_SIGNAL = 0.06
-#: Largest standard deviation of the texture within tissues, as a fraction of their signal.
-TEXTURE = 0.08
+#: Largest standard deviation of the texture within tissues, as a fraction of their signal, before the image
+#: is smoothed. Smoothing leaves 0.375 of the noise's.
+TEXTURE = 0.06
+SMOOTHED = 0.375
 #: The brightest tissue's signal lies between these.
 BRIGHTEST = (0.75, 1.1)
 
@@ -71,8 +73,8 @@ def _signals(tissue: Tensor, draw: Draw) -> Tensor:
     signal[:, LABELS[AIR]] = signal[:, UNKNOWN] = draw.between(0, AIR_SIGNAL).float()
     signal *= (draw.between(*BRIGHTEST).float() / signal.max(1).values)[:, None]
     image = signal.gather(1, tissue.flatten(1).long()).view(tissue.shape)
-    texture = _smooth(draw.normal(image)) * draw.between(0, TEXTURE).float()[:, None, None]
-    return _smooth(image * (1 + 2 * texture)).clamp(0, 1)
+    texture = _smooth(draw.normal(image)) / SMOOTHED * draw.between(0, TEXTURE).float()[:, None, None]
+    return _smooth(image * (1 + texture)).clamp(0, 1)
 
 
 @cache

@@ -152,10 +152,12 @@ class Augmentation(Model):
     of these. Only simulated patients tell their tissues; others keep their MR."""
 
     lesions: Fraction = 0.0
-    """Fraction of the pairs with a lesion in the brain: in the MR, the CT or both."""
+    """Fraction of the pairs with a lesion in the brain: in the MR, the CT or both. Only simulated patients
+    tell where the brain is."""
 
     ct_window: Fraction = 0.0
-    """Fraction of the pairs whose CT is seen in another window, from the brain's to the bone's."""
+    """Fraction of the pairs whose CT is seen in another window, from the brain's to the bone's, if
+    `ct_window_hu` is the default."""
 
     cut: Fraction = 0.0
     """Fraction of the images whose field of view ends at a random straight line."""

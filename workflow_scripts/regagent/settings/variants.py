@@ -239,8 +239,9 @@ class ResidualRegressor(Model):
     """The perturbations of the images."""
 
     unlike: Fraction = 0.0
-    """Fraction of the pairs whose images do not belong together: those of two patients, mirrored ones, two
-    CTs. Of these it learns that D is large, whatever the pose."""
+    """Fraction of the pairs whose images do not belong together: those of two pairs, mirrored or upside-down
+    ones, two CTs, a CT and noise. Of these it learns that D is large, whatever the pose. It takes batches of
+    more than 4."""
 
     learning_rate: PositiveFloat = 1e-3
     """Highest learning rate of Adam. It falls linearly to 0."""
