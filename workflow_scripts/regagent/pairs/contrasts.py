@@ -22,9 +22,11 @@ SIGNAL_SPREAD = 0.25
 #: Largest signal of air, as a fraction of the brightest tissue's.
 AIR_SIGNAL = 0.06
 #: Largest standard deviation of the texture within tissues, as a fraction of their signal, before the image
-#: is smoothed. Smoothing leaves 0.375 of the noise's.
+#: is smoothed.
 TEXTURE = 0.06
-SMOOTHED = 0.375
+#: The smoothing along each axis, and what it leaves of the standard deviation of noise over both.
+KERNEL = (0.25, 0.5, 0.25)
+SMOOTHED = sum(weight * weight for weight in KERNEL)
 #: The brightest tissue's signal lies between these.
 BRIGHTEST = (0.75, 1.1)
 
@@ -73,7 +75,7 @@ def _signals(tissue: Tensor, draw: Draw) -> Tensor:
     signal[:, LABELS[AIR]] = signal[:, UNKNOWN] = draw.between(0, AIR_SIGNAL).float()
     signal *= (draw.between(*BRIGHTEST).float() / signal.max(1).values)[:, None]
     image = signal.gather(1, tissue.flatten(1).long()).view(tissue.shape)
-    texture = _smooth(draw.normal(image)) / SMOOTHED * draw.between(0, TEXTURE).float()[:, None, None]
+    texture = _smooth(draw.normal(image)) / SMOOTHED * draw.amount(0, TEXTURE)
     return _smooth(image * (1 + texture)).clamp(0, 1)
 
 
@@ -86,7 +88,7 @@ def _weightings(device: torch.device) -> tuple[Tensor, Tensor]:
 
 def _smooth(images: Tensor) -> Tensor:
     """Return images (B, H, H) as an edge one pixel wide would leave them."""
-    kernel = images.new_tensor([0.25, 0.5, 0.25])
+    kernel = images.new_tensor(KERNEL)
     padded = F.pad(images[:, None], (1, 1, 1, 1), mode="replicate")
     return F.conv2d(padded, (kernel[:, None] * kernel)[None, None])[:, 0]
 
@@ -111,9 +113,9 @@ def _lesions(
     inside = torch.sigmoid((1 + rim - along.sqrt()) * radii.amin(1)[:, None, None] * 2) * (brain > 0)
     where = draw.between(0, 3).long()  # the MR, the CT or both
     for_mr, for_ct = chosen & (where != 1), chosen & (where != 0)
-    signal = draw.between(0, 1).float()[:, None, None]
+    signal = draw.amount(0, 1)
     mr = _where(for_mr, mr + inside * (signal - mr), mr)
-    change = draw.between(-LESION_CT, LESION_CT).float()[:, None, None]
+    change = draw.amount(-LESION_CT, LESION_CT)
     return mr, _where(for_ct, (ct + inside * change).clamp(0, 1), ct)
 
 
@@ -133,8 +135,8 @@ def _windowed(ct: Tensor, draw: Draw) -> Tensor:
 def _cut(images: Tensor, settings: Augmentation, draw: Draw) -> Tensor:
     """Return images (B, H, H) that in a share of the pairs show nothing beyond a random straight line."""
     size = images.shape[-1]
-    angle = draw.between(0, 2 * math.pi).float()[:, None, None]
+    angle = draw.amount(0, 2 * math.pi)
     ticks = torch.arange(size, device=images.device) - (size - 1) / 2
     away = ticks * torch.cos(angle) + ticks[:, None] * torch.sin(angle)
-    limit = draw.between(CUT_FROM, 0.5).float()[:, None, None] * size
+    limit = draw.amount(CUT_FROM, 0.5) * size
     return _where(draw.share(settings.cut), images * (away < limit), images)

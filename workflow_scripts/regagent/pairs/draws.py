@@ -23,6 +23,10 @@ class Draw:
         )
         return low + (high - low) * drawn
 
+    def amount(self, low: float, high: float) -> Tensor:
+        """Return a uniform number in [low, high) for each image, (B, 1, 1) float32."""
+        return self.between(low, high, 1, 1).float()
+
     def fields(self, channels: int, size: int) -> Tensor:
         """Return smooth fields (B, channels, H, H) of about unit amplitude, float32."""
         knots = self.between(-1, 1, channels, KNOTS, KNOTS).float()
