@@ -21,10 +21,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from regagent.anatomy import AIR_HU
+from regagent.phantom.canvas import Labels
+from regagent.phantom.scanners import like
 from regagent.phantom.tissues import AIR, LABELS, TISSUES
+from regagent.transforms import write_transform
+from regagent.volumes.writing import write_image
 
 PACKAGES = ("invesalius-examples", "mricron-data")
-Labels = NDArray[np.uint8]
 Volume = NDArray[np.float32]
 
 #: The MRs that are made of the CT: the weighting, or None for signals that no scanner gives.
@@ -50,19 +53,16 @@ def main() -> None:
         place = folder / "scans" / name
         place.mkdir(parents=True, exist_ok=True)
         for kind, values in (("mr", mr), ("ct", ct)):
-            image = sitk.GetImageFromArray(np.rint(values).astype(np.int16))
-            image.CopyInformation(reference)
-            sitk.WriteImage(image, str(place / f"{kind}.nii.gz"))
-        sitk.WriteTransform(sitk.Euler3DTransform(), str(place / "identity.tfm"))
+            write_image(like(values, reference), place / f"{kind}.nii.gz")
+        write_transform(sitk.Euler3DTransform(), place / "identity.tfm")
         paths = (str((place / file).absolute()) for file in ("mr.nii.gz", "ct.nii.gz", "identity.tfm"))
         rows.append("\t".join((name, *paths, "train" if name == UNUSED else "test")))
 
     reference, hounsfield = read_ct(files)
     tissue = tissues_of_ct(hounsfield, reference.GetSpacing()[::-1])
     for name, weighting in CONTRASTS.items():
-        noise = np.random.default_rng([SEED, len(rows)]).normal(
-            0, 2, hounsfield.shape
-        )  # no two scans are one
+        # No two scans of a sheet may be the same.
+        noise = np.random.default_rng([SEED, len(rows)]).normal(0, 2, hounsfield.shape)
         add(f"CT-{name}", reference, 600 * mr_of(tissue, weighting), np.maximum(hounsfield + noise, AIR_HU))
     reference, signal, brain = read_mr(files)
     add("MR-CT", reference, signal, ct_of(tissues_of_mr(signal, brain)))
@@ -127,6 +127,14 @@ def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.stack([ndimage.binary_fill_holes(layer) for layer in mask])
 
 
+def _painted(*layers: tuple[NDArray[np.bool_], str]) -> Labels:
+    """Return labels (Z, Y, X): the tissue of the last layer that holds a voxel, else air."""
+    tissue = np.full(layers[0][0].shape, LABELS[AIR], np.uint8)
+    for where, name in layers:
+        tissue[where] = LABELS[name]
+    return tissue
+
+
 def tissues_of_ct(hounsfield: Volume, spacing: tuple[float, ...]) -> Labels:
     """Return the tissue (Z, Y, X), numbers of ``LABELS``, that a CT's HU tell.
 
@@ -134,37 +142,30 @@ def tissues_of_ct(hounsfield: Volume, spacing: tuple[float, ...]) -> Labels:
     """
     soft = ndimage.gaussian_filter(hounsfield, [1.6 / step for step in spacing])
     body = _filled(_largest(ndimage.binary_opening(hounsfield > -300, iterations=3)))
-    bone = hounsfield > 250
+    solid, bone = body & (hounsfield > -300), hounsfield > 250
+    brainlike = ~bone & (soft > -20) & (soft < 90)
     # The cavity: what the bone surrounds in its slice, gaps closed, without the narrow ways out of it.
     margin = int(GAP_MM / spacing[1]) + 1
-    near = (
-        ndimage.distance_transform_edt(~np.pad(bone, ((0, 0), (margin,) * 2, (margin,) * 2)), spacing)
-        < GAP_MM
-    )
+    padded = np.pad(bone, ((0, 0), (margin, margin), (margin, margin)))
+    near = ndimage.distance_transform_edt(~padded, spacing) < GAP_MM
     closed = (ndimage.distance_transform_edt(near, spacing) >= GAP_MM)[:, margin:-margin, margin:-margin]
-    inner = _filled(closed | bone) & ~bone & (soft > -20) & (soft < 90)
-    cavity = (
-        ndimage.binary_dilation(_largest(ndimage.binary_erosion(inner, iterations=4)), iterations=5) & ~bone
-    )
+    middle = _largest(ndimage.binary_erosion(_filled(closed | bone) & brainlike, iterations=4))
+    cavity = ndimage.binary_dilation(middle, iterations=5) & ~bone
     # Above its widest slice all that is soft and deep enough belongs to it, however wide a gap is.
-    above = (ndimage.distance_transform_edt(body, spacing) > SCALP_MM) & ~bone & (soft > -20) & (soft < 90)
+    above = (ndimage.distance_transform_edt(body, spacing) > SCALP_MM) & brainlike
     above[: cavity.sum((1, 2)).argmax()] = False
     cavity |= ndimage.binary_propagation(cavity & above, mask=above)
-    tissue = np.full(hounsfield.shape, LABELS[AIR], np.uint8)
-
-    def paint(where: NDArray[np.bool_], name: str) -> None:
-        tissue[where] = LABELS[name]
-
-    paint(body & (hounsfield > -300), "muscle")
-    paint(body & (soft < -25) & (hounsfield > -300), "fat")
-    paint(body & ~ndimage.binary_erosion(body, iterations=2) & (hounsfield > -300), "skin")
-    paint(cavity, "grey matter")
-    paint(cavity & (soft < 30), "white matter")
-    paint(cavity & (soft < 17), "csf")
-    paint(body & bone, "diploe")
-    paint(body & (hounsfield > 600), "bone")
-    paint(body & (hounsfield > 2200), "metal")
-    return tissue
+    return _painted(
+        (solid, "muscle"),
+        (solid & (soft < -25), "fat"),
+        (solid & ~ndimage.binary_erosion(body, iterations=2), "skin"),
+        (cavity, "grey matter"),
+        (cavity & (soft < 30), "white matter"),
+        (cavity & (soft < 17), "csf"),
+        (body & bone, "diploe"),
+        (body & (hounsfield > 600), "bone"),
+        (body & (hounsfield > 2200), "metal"),
+    )
 
 
 def tissues_of_mr(signal: Volume, brain: NDArray[np.bool_]) -> Labels:
@@ -172,19 +173,15 @@ def tissues_of_mr(signal: Volume, brain: NDArray[np.bool_]) -> Labels:
     bright = np.percentile(signal[brain], 75)
     body = _filled(_largest(ndimage.binary_opening(signal > 0.15 * bright, iterations=2)))
     away = ndimage.distance_transform_edt(~brain)
-    tissue = np.full(signal.shape, LABELS[AIR], np.uint8)
-
-    def paint(where: NDArray[np.bool_], name: str) -> None:
-        tissue[where] = LABELS[name]
-
-    paint(body & (signal > 0.25 * bright), "muscle")
-    paint(body & (signal > 0.9 * bright), "fat")
-    paint(body & (away < 14) & (signal < 0.45 * bright), "bone")
-    paint(body & (away < 3) & ~brain, "csf")
-    paint(brain, "grey matter")
-    paint(brain & (signal > 0.95 * bright), "white matter")
-    paint(brain & (signal < 0.5 * bright), "csf")
-    return tissue
+    return _painted(
+        (body & (signal > 0.25 * bright), "muscle"),
+        (body & (signal > 0.9 * bright), "fat"),
+        (body & (away < 14) & (signal < 0.45 * bright), "bone"),
+        (body & (away < 3) & ~brain, "csf"),
+        (brain, "grey matter"),
+        (brain & (signal > 0.95 * bright), "white matter"),
+        (brain & (signal < 0.5 * bright), "csf"),
+    )
 
 
 def _volume(tissue: Labels, values: list[float]) -> Volume:
