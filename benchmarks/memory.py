@@ -35,6 +35,7 @@ JOBS = {
     "train_agent": "models/RL-LME/seed1/model.pt",
     "train_regressor": "models/pure-SL/seed1/model.pt",
     "calibrate_threshold": "models/RL-LME/seed1/threshold.json",
+    "calibrate_trust": "models/pure-SL-iterated/seed1/trusted.pt",
     "register_sift": "registrations/SIFT/seed0/E1.csv",
     "register_regressor": "registrations/pure-SL/seed1/E1.csv",
     "register_agent": f"registrations/{PROPOSED}/seed1/E1.csv",

@@ -189,7 +189,7 @@ rule register_regressor:
     input:
         slices=SLICES,
         perturbations=cases_of("{variant}"),
-        model=results("models/{variant}/seed{seed}/model.pt"),
+        model=lambda wildcards: PLAN.regressor(wildcards.variant, int(wildcards.seed)),
     output:
         registrations=results("registrations/{variant}/seed{seed}/{set}.csv"),
     log:

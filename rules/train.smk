@@ -156,6 +156,35 @@ rule calibrate_threshold:
         "../workflow_scripts/calibrate_threshold.py"
 
 
+rule calibrate_trust:
+    input:
+        slices=SLICES,
+        split=results("split.tsv"),
+        model=results("models/{variant}/seed{seed}/model.pt"),
+    output:
+        model=results("models/{variant}/seed{seed}/trusted.pt"),
+        cases=results("models/{variant}/seed{seed}/trust.csv"),
+    log:
+        results("logs/calibrate_trust/{variant}-seed{seed}.log"),
+    wildcard_constraints:
+        variant=any_of(PLAN.finishers),
+    priority: 20
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        gpu=GPU,
+    params:
+        code=code("calibrate_trust"),
+        settings=section("calibration"),
+        inference=section("inference"),
+    message:
+        "{wildcards.variant}, seed {wildcards.seed}: finding what its predictions are worth"
+    script:
+        "../workflow_scripts/calibrate_trust.py"
+
+
 rule export_agent:
     input:
         slices=SLICES,

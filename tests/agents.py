@@ -77,7 +77,7 @@ def export(folder: Path, greedy: float = -1e9, lookahead: float = -1e9, finished
             "0,C,0,0,0,0,1,20,0.8,1.2,30,0.1,registered\n"
             "1,C,0,0,0,0,1,20,1.9,2.9,30,0.1,registered\n"
             "2,C,1,0,0,0,1,20,2.1,3.2,30,0.1,registered\n"
-            "3,C,1,0,0,0,1,20,9.0,13.5,500,0.1,step_limit\n"
+            "3,C,1,0,0,0,1,20,9.0,13.5,500,0.1,refused\n"
         )
     export_agent(
         model=folder / "model.pt",

@@ -71,7 +71,7 @@ def test_it_says_where_it_comes_from_without_naming_patients(agent):
 def test_its_success_is_counted_over_its_test_cases(agent):
     counted = load_agent(agent).facts.evaluation
     assert (counted.patients, counted.stopped, counted.stopped_within) == (1, 6, 4)
-    assert (counted.step_limit, counted.step_limit_within) == (2, 0)
+    assert (counted.refused, counted.refused_within) == (2, 0)
 
 
 def test_a_folder_stands_for_its_agent(agent):

@@ -240,7 +240,7 @@ def test_failures_stay_where_they_were_and_say_so(cases, method, settings, toler
 
 
 def test_a_refinement_ends_nearer_and_keeps_steps_and_status(cases):
-    columns = {"steps": [40, 500], "status": ["registered", "step_limit"], "seconds": 1.0}
+    columns = {"steps": [40, 500], "status": ["registered", "refused"], "seconds": 1.0}
     starts = read_table(cases / "E1.csv").assign(**columns)
     starts.loc[0, POSE] = compose([1.0, 1.0, -2.0, 0.97], invert([12.0, -9.0, 20.0, 1.1]))
     starts.loc[1, POSE] = [-4.0, 0.0, 0.0, 1.0]  # nothing is to be seen there: the start stays
@@ -250,7 +250,7 @@ def test_a_refinement_ends_nearer_and_keeps_steps_and_status(cases):
     refine_registrations(*inputs, output, REFINEMENT)
     table = read_table(output)
     assert table["tre_px"][0] < 0.3 and table["tre_px"][1] == pytest.approx(1.0)
-    assert table["status"].tolist() == ["registered", "step_limit"] and table["steps"].tolist() == [40, 500]
+    assert table["status"].tolist() == ["registered", "refused"] and table["steps"].tolist() == [40, 500]
     assert (table["seconds"] > 1).all()
 
 

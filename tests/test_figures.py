@@ -91,7 +91,7 @@ def invented_poses(rng: np.random.Generator, truth: np.ndarray, method: str) -> 
     stays = rng.random(len(truth)) < (1.0 if method == "Initial" else lost)
     poses[stays] = IDENTITY
     if method != "Initial":
-        status[stays] = "failed" if method in ("SIFT", "Elastix") else "step_limit"
+        status[stays] = "failed" if method in ("SIFT", "Elastix") else "refused"
     return poses, status
 
 

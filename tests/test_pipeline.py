@@ -61,6 +61,7 @@ def expected_jobs(patients, seeds):
         "train_agent": 6 * seeds,
         "train_regressor": 2 * seeds,
         "calibrate_threshold": 6 * seeds,
+        "calibrate_trust": seeds,
         "register_regressor": 4 * seeds,
         "register_agent": 12 * seeds,
         "register_fine": 2 * seeds,

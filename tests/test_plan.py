@@ -74,7 +74,8 @@ def test_a_finished_agent_needs_the_regressor_of_its_seed():
     assert "looks" not in plan(variants, ["RL-LME"]).trained
     own = plan(variants, ["RL-LME-fine+Elastix", "ours-fine"], seeds=[3, 1])
     assert own.trained == ["RL-LME", "looks"] and own.calibrated == ["RL-LME"]
-    assert own.finisher("RL-LME", 3) == "results/own/models/looks/seed3/model.pt"
+    assert own.finisher("RL-LME", 3) == "results/own/models/looks/seed3/trusted.pt"
+    assert own.regressor("looks", 1) == "results/own/models/looks/seed1/trusted.pt"
 
 
 def test_an_agent_from_elsewhere_brings_what_finishes_it():

@@ -199,9 +199,12 @@ def test_one_slice_that_never_stops_is_refused(agent, monkeypatch):
 def test_the_error_that_a_finished_agent_predicts_decides(agent, monkeypatch):
     finished = replace(agent, finisher=ResidualNetwork(width=1))
     refusal = outcome_of(finished, monkeypatch, [False], value=-4.25).refusal
-    assert refusal.startswith("the agent predicts an error of 4.2 px, expected at most 2 px, in 500 steps")
+    assert refusal.startswith(
+        "the agent sees a chance of 0% to lie within 2 px of the truth, expected at lea"
+    )
     outcome = outcome_of(finished, monkeypatch, [True], value=-0.5)
-    assert outcome.refusal is None and outcome.predicts and outcome.threshold == -2
+    assert outcome.refusal is None and outcome.judgement.probability == 1
+    assert outcome.judgement.expected == pytest.approx(0.5, rel=0.02)
 
 
 @pytest.mark.parametrize(("stopped", "within"), [(0, 0), (6, 3)])

@@ -200,9 +200,24 @@ def test_a_lost_pair_is_found_from_another_start(sighted, images):
     fixed, moving = images
     pose, distance, steps = register_alone(ResidualNetwork(), fixed, moving, Inference(batch=2, looks=4))
     assert error_of(pose).max() < 0.2 and distance.max() < 0.2 and steps.tolist() == [4, 4, 4]
-    assert sighted[:4] == [2] * 4 and set(sighted[4:]) == {1}  # only the lost one starts again
+    assert sighted[:6] == [2] * 6 and set(sighted[6:]) == {1}  # only the lost one starts again
     pose, distance, _ = register_alone(ResidualNetwork(), fixed, moving, Inference(restarts_deg=[]))
     assert error_of(pose)[:2].max() < 0.2 and distance[2] == 30 and np.allclose(pose[2], IDENTITY)
+
+
+def test_the_distance_returned_is_that_at_the_pose_and_at_its_mirror(monkeypatch):
+    asked = []
+
+    def look(network, fixed, moving, pose):
+        asked.append((moving, pose))
+        return pose, np.full(len(pose), 4.0 if len(asked) == 1 else 1.0)
+
+    monkeypatch.setattr(residual, "look", look)
+    moving = torch.rand(2, 168, 168)
+    assert residual.distance_at(None, to_blocks(moving), moving, TRUTH[:2]).tolist() == [2.0, 2.0]
+    (here, pose), (there, turned) = asked
+    assert torch.equal(here, moving) and torch.equal(there, moving.flip(-1))
+    assert np.array_equal(pose, TRUTH[:2]) and np.array_equal(turned, TRUTH[:2] * MIRROR)
 
 
 def test_an_agent_leads_near_and_is_finished(sighted, images, monkeypatch):
@@ -236,11 +251,11 @@ def test_a_further_start_goes_its_own_way_to_the_end(monkeypatch):
         for angle in (0.0, 0.0):
             _, steps = approach(np.arange(1), np.array([0.0, 0.0, angle, 1.0]))
             walked.append(int(steps[0]))
-        return np.tile(IDENTITY, (1, 1)), np.zeros(1), steps
+        return np.tile(IDENTITY, (1, 1)), np.ones(1), steps
 
     monkeypatch.setattr(inference, "settle", settle)
     settings = Inference(maximum_steps=12, idle_steps=4)
-    register_finely(agent, None, pairs.mr, pairs.ct, 1e9, settings)
+    register_finely(agent, ResidualNetwork(width=1), pairs.mr, pairs.ct, 1e9, settings)
     assert walked == [12, 12]
 
 

@@ -46,8 +46,8 @@ def test_counts_errors_and_failures(tmp_path):
     assert "threshold" not in text and "ends 7.0 px off, from 40.0 px at the start" in text
 
 
-def test_cases_at_the_step_limit_are_told(tmp_path):
-    text = summary(tmp_path, status=["registered", "registered", "step_limit", "step_limit"])
+def test_cases_that_the_agent_refuses_are_told(tmp_path):
+    text = summary(tmp_path, status=["registered", "registered", "refused", "refused"])
     assert "In 4 of 8 the value never reached the threshold; 50 % of these end that far off." in text
 
 

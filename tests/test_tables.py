@@ -33,7 +33,7 @@ def write(run: Path, method: str, errors: list[float], seed: int = 0, name: str 
 def paths(tmp_path) -> list[Path]:
     run = tmp_path / "results" / "tiny"
     failed = ["failed", "failed", "registered", "registered"]
-    limited = ["step_limit", "registered", "registered", "registered"]
+    limited = ["refused", "registered", "registered", "registered"]
     return [
         write(run, method, errors, name=name, status=status)
         for name in ("E1", "E2")
@@ -68,10 +68,10 @@ def test_numbers_by_hand(paths, tmp_path):
     assert row["seconds_per_case"] == 0.25 and row["paper_mean"] == 1.39
 
 
-def test_failures_and_step_limits_are_counted_and_failures_count_in_the_error(paths, tmp_path):
+def test_failures_and_refusals_are_counted_and_failures_count_in_the_error(paths, tmp_path):
     table(paths, tmp_path)
     frame = read_table(tmp_path / "table2.csv").set_index(["method", "set"])
-    assert frame["failures"].tolist() == [0, 2, 0] * 2 and frame["step_limit"].tolist() == [0, 0, 1] * 2
+    assert frame["failures"].tolist() == [0, 2, 0] * 2 and frame["refused"].tolist() == [0, 0, 1] * 2
     assert frame.loc[("SIFT", "E1"), "mean_px"] == 8.0
 
 
@@ -143,7 +143,7 @@ def test_html_stands_alone(paths, tmp_path):
     ("columns", "message"),
     [
         ({"tre_px": [1.0, float("nan")]}, "not finite"),
-        ({"status": "lost"}, "status lost, expected registered, step_limit, failed"),
+        ({"status": "lost"}, "status lost, expected registered, refused, failed"),
         ({"case": [0, 7]}, "2 cases, expected the 2 cases of"),
     ],
 )

@@ -64,15 +64,15 @@ class Evaluation(Fact):
     """How often the agent ended within ``success_px`` of the truth on its run's test cases.
 
     It was finished, or looked ahead if nothing finishes it. Counted apart for the cases whose value reached
-    the threshold and for those where it never did.
+    the threshold and for those that it refused.
     """
 
     success_px: FiniteFloat
     patients: int
     stopped: int
     stopped_within: int
-    step_limit: int
-    step_limit_within: int
+    refused: int
+    refused_within: int
 
 
 class AgentFacts(Fact):
@@ -158,8 +158,8 @@ def _evaluation(registrations: Iterable[str | Path]) -> Evaluation:
         patients=table.patient.nunique(),
         stopped=int(stopped.sum()),
         stopped_within=int((stopped & within).sum()),
-        step_limit=int((~stopped).sum()),
-        step_limit_within=int((~stopped & within).sum()),
+        refused=int((~stopped).sum()),
+        refused_within=int((~stopped & within).sum()),
     )
 
 

@@ -83,12 +83,12 @@ def _register_cases(
     """Write the tables of what ``work`` makes of the fixed and the moving images of all cases."""
     cases, cohort = read_table(perturbations), read_cohort(slices)
     for found, output in zip(work(*perturbed_pairs(cases, cohort)), outputs, strict=True):
-        status = np.where(found.stopped, "registered", "step_limit")
+        status = np.where(found.stopped, "registered", "refused")
         table = registration_table(cases, found.pose, cohort, found.steps, found.seconds, status)
         write_table(table, output)
         summary = summarise(table)
         logger.info(
-            "%s, %d cases: TRE %.2f ± %.2f px, median %.2f, 90th percentile %.2f; %d reached the step limit",
+            "%s, %d cases: TRE %.2f ± %.2f px, median %.2f, 90th percentile %.2f; %d refused",
             output,
             *(summary[name] for name in ("n", "mean", "std", "p50", "p90")),
             (~found.stopped).sum(),

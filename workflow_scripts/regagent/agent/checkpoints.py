@@ -58,7 +58,7 @@ def load_model(path, kind):
     if found != kind:
         raise UserError(f"{path}: holds a model of the kind {found!r}, expected {kind!r}")
     network = NETWORKS[kind](**content["arguments"])
-    if network.arguments != content["arguments"]:
+    if network.arguments != content["arguments"] or network.state_dict().keys() != content["weights"].keys():
         raise UserError(f"{path}: a model file of an earlier version; train the model again")
     network.load_state_dict(content["weights"])
     return network.eval(), content["facts"]

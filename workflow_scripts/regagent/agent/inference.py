@@ -13,7 +13,7 @@ from regagent.agent.environment import mirrored, observe
 from regagent.agent.networks import AgentNetwork, ResidualNetwork, to_blocks
 from regagent.agent.residual import settle
 from regagent.agent.stopping import ends, reached
-from regagent.evaluation.registrations import SUCCESS_PX
+from regagent.agent.trust import judge
 from regagent.geometry import IDENTITY, MIRROR, act, mean_pose
 from regagent.images import Image
 from regagent.jobs import clock
@@ -274,8 +274,8 @@ def register_finely(
 ) -> Registrations:
     """Register as an agent does that only leads near, from several starts if need be (see ``settle``).
 
-    The residual network gives the pose. The value is -D as it predicts, and a pair counts as stopped where D
-    is at most ``SUCCESS_PX``. Other arguments are those of ``register``.
+    The residual network gives the pose. The value is -D as it predicts, and a pair counts as stopped where it
+    is likely enough to be right (``minimum_probability``). Other arguments are those of ``register``.
     """
     parts = []
     for first in range(0, len(fixed), settings.batch):
@@ -290,7 +290,8 @@ def register_finely(
 
         pose, distance, steps = settle(residual, walk.fixed, walk.moving, approach, settings)
         seconds = np.full(len(pose), (clock() - started) / len(pose))
-        parts.append(Registrations(pose, steps, -distance, distance <= SUCCESS_PX, seconds))
+        right = judge(residual, distance).probability >= settings.minimum_probability
+        parts.append(Registrations(pose, steps, -distance, right, seconds))
     return _joined(parts)
 
 

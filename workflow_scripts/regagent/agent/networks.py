@@ -4,12 +4,14 @@ import os
 from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regagent.agent.distance import BINS
+from regagent.agent.distance import BINS, FARTHEST, NEAREST
 from regagent.agent.returns import unscale
+from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.geometry import ACTIONS, PAPER_SIZES
 from regagent.jobs import DETERMINISTIC
 
@@ -184,14 +186,26 @@ class RegressionNetwork(nn.Module):
         return self.pose(self.features(states)) * self.units
 
 
+#: The predicted D in px at which a network keeps what they are worth (see ``agent.trust``).
+TRUST_KNOTS = np.geomspace(NEAREST, FARTHEST, 32)
+
+
 class ResidualNetwork(nn.Module):
-    """Predicts how far a pose is from the truth, and the rest of the way: wider convolutions, no memory."""
+    """Predicts how far a pose is from the truth, and the rest of the way: wider convolutions, no memory.
+
+    ``trust`` (4, K) says what predicted D, the ``TRUST_KNOTS``, are worth: the probability of a success, the
+    expected TRE and the ends of its interval. Until it is found, D is taken at its word.
+    """
+
+    trust: Tensor
 
     def __init__(self, size: int = IMAGE_SIZE, width: int = 2):
         super().__init__()
         self.arguments = {"size": size, "width": width}
         self.features = convolutions(size, width)
         self.distance, self.rest = nn.Linear(256, BINS), nn.Linear(256, 4)
+        at_its_word = np.stack([TRUST_KNOTS <= SUCCESS_PX, *3 * [TRUST_KNOTS]])
+        self.register_buffer("trust", torch.tensor(at_its_word, dtype=torch.float32))
 
     def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (B, K) of D and rests (B, 4) of states (B, 32, H/4, H/4); see ``agent.distance``."""

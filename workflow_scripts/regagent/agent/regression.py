@@ -15,8 +15,8 @@ from regagent.agent.environment import observe
 from regagent.agent.networks import RegressionNetwork, choose_device, precision, to_blocks, to_states
 from regagent.agent.record import TrainingRecord
 from regagent.agent.residual import Residuals, register_alone
+from regagent.agent.trust import judge
 from regagent.evaluation.measuring import registration_table
-from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.files import UserError, read_table, write_table
 from regagent.geometry import invert
 from regagent.images import Image
@@ -162,8 +162,8 @@ def register_regressor(
     """Register every case and write the table of registrations.
 
     Pure SL (``learner`` 'regression') does it in one shot, and every case counts as registered. A residual
-    regressor ('residual') settles from several starts; a case counts where it predicts a D of at most
-    ``SUCCESS_PX``.
+    regressor ('residual') settles from several starts; a case counts where it is likely enough to be right
+    (``minimum_probability``).
     """
     torch.set_num_threads(1)
     cases, cohort = read_table(perturbations), read_cohort(slices)
@@ -174,7 +174,8 @@ def register_regressor(
         residual = load_model(model, "residual")[0].to(choose_device())
         started = clock()
         pose, distance, steps = register_alone(residual, fixed, moving, settings)
-        status = np.where(distance <= SUCCESS_PX, "registered", "step_limit")
+        right = judge(residual, distance).probability >= settings.minimum_probability
+        status = np.where(right, "registered", "refused")
     else:
         network = load_model(model, "regression")[0].to(choose_device())
         started = clock()

@@ -19,7 +19,7 @@ from regagent.geometry import IDENTITY, MIRROR, compose, displacement, invert, m
 from regagent.images import Image, warp_images
 from regagent.pairs.augmentation import draw_pairs
 from regagent.pairs.perturbations import Images, poses_on_the_way, sample_perturbations
-from regagent.pairs.training_pairs import Pairs
+from regagent.pairs.training_pairs import Pairs, Pool
 from regagent.settings import Inference, ResidualRegressor
 
 Array = NDArray[np.float64]
@@ -58,6 +58,54 @@ class Starts(NamedTuple):
     like: Tensor  # (B,) False where the two images are none that belong together
 
 
+def draw_starts(
+    pool: Pool, settings: ResidualRegressor, count: int, per_pair: int, generator: torch.Generator
+) -> Starts:
+    """Return freshly perturbed, augmented pairs, and poses near the truth and on the way to it.
+
+    Every ``per_pair`` of the ``count`` in a row are of one augmented pair.
+    """
+
+    def uniform(width: int) -> Tensor:
+        return torch.rand(count, width, generator=generator, device=generator.device, dtype=torch.float64)
+
+    fixed, aligned, points = draw_pairs(pool, count, per_pair, settings.augmentation, generator)
+    perturbation = sample_perturbations(uniform(4), settings.starts)
+    on_the_way = poses_on_the_way(perturbation, settings.exploring_starts, uniform(1), uniform(4))
+    change = (2 * uniform(4) - 1) * uniform(1) * torch.tensor(NEAR, device=generator.device)
+    change[:, 3] += 1.0
+    near = compose(change, invert(perturbation))
+    pose = torch.where(uniform(1) < settings.near, near, on_the_way)
+    like = torch.ones(count, dtype=torch.bool, device=generator.device)
+    if settings.unlike:
+        fixed, like = _break(fixed, aligned, settings.unlike, per_pair, generator)
+    moving = warp_images(aligned, perturbation)
+    return Starts(to_blocks(fixed), moving, points, perturbation, pose, like)
+
+
+def _break(
+    fixed: Tensor, aligned: Tensor, unlike: float, per_pair: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return the fixed images (B, H, H), some of which fit at no pose, and whether each fits (B,).
+
+    In their place stand those of another pair, mirrored or upside-down ones, the CT itself, or nothing
+    but noise. The starts of a pair share their fate.
+    """
+    device, pairs = fixed.device, -(-len(fixed) // per_pair)
+
+    def uniform() -> Tensor:
+        drawn = torch.rand(pairs, generator=generator, device=device)
+        return drawn.repeat_interleave(per_pair)[: len(fixed)]
+
+    noise = torch.rand(fixed.shape, generator=generator, device=device) * uniform()[:, None, None]
+    others = torch.stack([fixed.roll(per_pair, 0), fixed.flip(-1), fixed.flip(-2), aligned, noise])
+    kind = torch.bucketize(uniform(), torch.tensor(UNLIKE, device=device).cumsum(0)[:-1])
+    same = (fixed == fixed.roll(per_pair, 0)).flatten(1).all(1) & (kind == 0)
+    like = (uniform() >= unlike) | same
+    broken = others[kind, torch.arange(len(fixed), device=device)]
+    return torch.where(like[:, None, None], fixed, broken), like
+
+
 class Residuals:
     """What a residual regressor learns: the rest of the way, of starts and of where its own looks lead it.
 
@@ -76,46 +124,8 @@ class Residuals:
         return min(1.0, done / self.settings.warmup_fraction) * (1.0 - done)
 
     def draw(self) -> Starts:
-        """Return freshly perturbed, augmented pairs, and poses near the truth and on the way to it."""
-        settings, generator, count = self.settings, self.generator, self.settings.batch
-
-        def uniform(width: int) -> Tensor:
-            return torch.rand(count, width, generator=generator, device=generator.device, dtype=torch.float64)
-
-        fixed, aligned, points = draw_pairs(
-            self.pool, count, STARTS_PER_PAIR, settings.augmentation, generator
-        )
-        perturbation = sample_perturbations(uniform(4), settings.starts)
-        on_the_way = poses_on_the_way(perturbation, settings.exploring_starts, uniform(1), uniform(4))
-        change = (2 * uniform(4) - 1) * uniform(1) * torch.tensor(NEAR, device=generator.device)
-        change[:, 3] += 1.0
-        near = compose(change, invert(perturbation))
-        pose = torch.where(uniform(1) < settings.near, near, on_the_way)
-        like = torch.ones(count, dtype=torch.bool, device=generator.device)
-        if settings.unlike:
-            fixed, like = self._break(fixed, aligned)
-        moving = warp_images(aligned, perturbation)
-        return Starts(to_blocks(fixed), moving, points, perturbation, pose, like)
-
-    def _break(self, fixed: Tensor, aligned: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the fixed images (B, H, H), some of which fit at no pose, and whether each fits (B,).
-
-        In their place stand those of another pair, mirrored or upside-down ones, the CT itself, or nothing
-        but noise. The starts of a pair share their fate.
-        """
-        device, pairs = fixed.device, -(-len(fixed) // STARTS_PER_PAIR)
-
-        def uniform() -> Tensor:
-            drawn = torch.rand(pairs, generator=self.generator, device=device)
-            return drawn.repeat_interleave(STARTS_PER_PAIR)[: len(fixed)]
-
-        noise = torch.rand(fixed.shape, generator=self.generator, device=device) * uniform()[:, None, None]
-        others = torch.stack([fixed.roll(STARTS_PER_PAIR, 0), fixed.flip(-1), fixed.flip(-2), aligned, noise])
-        kind = torch.bucketize(uniform(), torch.tensor(UNLIKE, device=device).cumsum(0)[:-1])
-        same = (fixed == fixed.roll(STARTS_PER_PAIR, 0)).flatten(1).all(1) & (kind == 0)
-        like = (uniform() >= self.settings.unlike) | same
-        broken = others[kind, torch.arange(len(fixed), device=device)]
-        return torch.where(like[:, None, None], fixed, broken), like
+        """Return a batch of starts, near the truth and on the way to it."""
+        return draw_starts(self.pool, self.settings, self.settings.batch, STARTS_PER_PAIR, self.generator)
 
     def loss(self) -> Tensor:
         """Return the mean over the looks: errors of the rests relative to D, and cross-entropy of D.
@@ -173,14 +183,25 @@ def look_closely(
     return mean_pose(np.stack(poses, 1), weights), np.min(distances, axis=0)
 
 
+def distance_at(network: ResidualNetwork, fixed: Tensor, moving: Tensor, pose: Array) -> Array:
+    """Return the D (B,) in px that is predicted at the poses (B, 4), there and at the mirrored pair.
+
+    It is their geometric mean, and tells right from wrong better than the lowest D on the way does. Images
+    are those of ``look``.
+    """
+    _, one = look(network, fixed, moving, pose)
+    _, other = look(network, *mirrored(fixed, moving, pose))
+    return np.sqrt(one * other)
+
+
 def settle(
     network: ResidualNetwork, fixed: Tensor, moving: Tensor, approach: Approach, settings: Inference
 ) -> tuple[Array, Array, NDArray]:
     """Return poses (N, 4), predicted D (N,) in px and steps (N,) of pairs, approached and looked at closely.
 
-    Where D stays above ``lost_px``, the next of the turned starts is tried, until one leads near. A start is
-    not tried where an earlier one did: a head that is turned by a half looks nearly as right. Images are
-    those of ``look``.
+    Where the lowest D on the way stays above ``lost_px``, the next of the turned starts is tried, until one
+    leads near. A start is not tried where an earlier one did: a head that is turned by a half looks nearly as
+    right. The D returned is that at the poses. Images are those of ``look``.
     """
     cases = np.arange(len(moving))
     pose, steps = np.tile(IDENTITY, (len(cases), 1)), np.zeros_like(cases)
@@ -196,17 +217,18 @@ def settle(
         chosen = lost[nearer]
         pose[chosen], distance[chosen] = seen[nearer], nearest[nearer]
         steps[chosen] = count[nearer] + settings.looks
-    return pose, distance, steps
+    return pose, distance_at(network, fixed, moving, pose), steps
+
+
+def stay(cases: NDArray, start: Array) -> tuple[Array, NDArray]:
+    """Lead nowhere: the approach of a network that looks without an agent."""
+    return np.tile(start, (len(cases), 1)), np.zeros(len(cases), int)
 
 
 def register_alone(
     network: ResidualNetwork, fixed: Image | Images, moving: Image | Images, settings: Inference
 ) -> tuple[Array, Array, NDArray]:
     """Register the moving images (N, H, H) to the fixed ones without an agent; return as ``settle`` does."""
-
-    def stay(cases: NDArray, start: Array) -> tuple[Array, NDArray]:
-        return np.tile(start, (len(cases), 1)), np.zeros(len(cases), int)
-
     device, parts = network.rest.weight.device, []
     for first in range(0, len(fixed), settings.batch):
         batch = slice(first, first + settings.batch)

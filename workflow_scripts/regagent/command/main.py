@@ -42,15 +42,17 @@ before are unchanged.
 
 {DIRECTION}
 
-Whether to trust it: the agent's network gives a value to what it sees, and the agent
-stops where this value reaches a threshold, found on the patients that it was trained
-on. The pair counts as not registered if the value never reaches the threshold, if the
-slices of a volume do not agree, if the scale is fixed but the agent sees another one,
-or if the agent failed in half of its own tests. The command then says "I could not
-register this pair", writes nothing, and ends with exit code 3. Otherwise it tells how
-many of the agent's own test cases whose value reached the threshold ended within 2 px
-of the truth. That number comes from the patients of the agent's own run; it may not
-hold for other scanners and other diseases. Look at the picture that --report writes.
+Whether to trust it: a network predicts how far each slice lies from the truth. What
+such a prediction is worth was found on the patients that it was trained on, every
+second pair of which did not belong together: so the command tells the error that is to
+be expected, an interval, and the chance of an error of less than 2 px. (An agent
+without such a network tells how many of its own test cases ended within 2 px, of those
+whose value reached a threshold.) The pair counts as not registered if that chance is
+low, if the slices of a volume do not agree, if the scale is fixed but the agent sees
+another one, or if the agent failed in half of its own tests. The command then says "I
+could not register this pair", writes no transform and no image, and ends with exit
+code 3. All this comes from the patients of the agent's own run; it may not hold for
+other scanners and other diseases. Look at the picture that --report writes.
 Not for clinical use."""
 
 REGISTER_CODES = """\
@@ -131,6 +133,11 @@ def parser() -> argparse.ArgumentParser:
         "--report",
         metavar="PNG",
         help="the file for a picture: the MR under the CT's lines, before and after",
+    )
+    add(
+        "--json",
+        metavar="JSON",
+        help="the file for the result and what is expected of it, written for a refused pair too",
     )
     add(
         "--slice",

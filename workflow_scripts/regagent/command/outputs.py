@@ -12,6 +12,7 @@ from regagent.volumes.fingerprint import scan_files
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 TABLE_SUFFIXES = (".csv", ".tsv")
+JSON_SUFFIXES = (".json",)
 
 
 class UsageError(UserError):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from regagent.agent.agent_file import TrainedAgent
 from regagent.agent.inference import Registrations, Way, register, register_finely
 from regagent.agent.networks import choose_device
+from regagent.agent.trust import Judgement, judge
 from regagent.anatomy import TISSUE_HU, head_mask
 from regagent.conventional.slice_registration import itk_pose
 from regagent.elastix import elastix
@@ -67,6 +68,9 @@ FAR_MM = 10.0
 #: A local refinement that ends farther from the agent's pose than this is not used.
 REFINEMENT_PX = 5.0
 
+#: Which test cases an agent's success rate is about.
+TRUSTED_CASES = "that it took for registered"
+
 #: A part of the MR's window that noise in the air hardly reaches.
 SEEN_SIGNAL = 0.2
 #: A head that fills less of the field of view is smaller in px than those that agents are trained on.
@@ -96,8 +100,9 @@ class Outcome:
     """The result for a pair: the poses of its slices, the pose of the pair, and whether to trust it."""
 
     slices: Registrations  # of scale 1 and refined, if that was asked for
-    threshold: float  # of the values of the slices
-    predicts: bool  # whether a value is -D, the predicted distance to the truth in px
+    trusted: NDArray[np.bool_]  # (S,) the slices that count: those taken for registered, or all if none is
+    threshold: float  # of the values of the slices, if nothing judges them
+    judgement: Judgement | None  # what is expected of each slice (S,), if a network predicts its distance D
     pose: Array  # (4,)
     spread_px: Array  # (S,) distance of each slice's pose from the pair's
     scale_seen: float  # the median of the agent's own poses
@@ -237,12 +242,12 @@ def register_pair(
     """
     device, level, settings = choose_device(), agent.facts.thresholds.lookahead, agent.facts.inference
     network, finisher, images = agent.network.to(device), agent.finisher, (placed.fixed, placed.moving)
-    predicts = finisher is not None
+    judgement = None
     if finisher is None:
         (found,) = register(network, *images, [Way(level, lookahead=True)], settings)
     else:
         found = register_finely(network, finisher.to(device), *images, level, settings)
-    threshold = -SUCCESS_PX if predicts else level
+        judgement = judge(finisher, -found.value)
     trusted = found.stopped if found.stopped.any() else np.ones_like(found.stopped)
     scales = found.pose[trusted, 3]
     seen = float(np.median(scales))
@@ -264,8 +269,8 @@ def register_pair(
     pose, spread = _agreement(found.pose, trusted)
     disagreement = float(np.median(spread[trusted]))
     scale = seen if rigid else 1.0
-    refusal = _refusal(agent, found, threshold, disagreement, scale, scale_spread, placed)
-    return Outcome(found, threshold, predicts, pose, spread, seen, rigid, refusal)
+    refusal = _refusal(agent, found, judgement, disagreement, scale, scale_spread, placed)
+    return Outcome(found, trusted, level, judgement, pose, spread, seen, rigid, refusal)
 
 
 def _agreement(poses: Array, trusted: NDArray[np.bool_]) -> tuple[Array, Array]:
@@ -286,7 +291,7 @@ def _wide(placed: Placed) -> str:
 def _refusal(
     agent: TrainedAgent,
     found: Registrations,
-    threshold: float,
+    judgement: Judgement | None,
     disagreement: float,
     scale: float,
     scale_spread: float,
@@ -298,22 +303,26 @@ def _refusal(
     is the one that the agent saw in a pair whose scale is kept at 1. A quarter of the slices differ by
     ``scale_spread`` or more from the median of the scales, which a fixed scale would hide.
     """
-    tested, predicts = agent.facts.evaluation, agent.finisher is not None
+    tested = agent.facts.evaluation
     if 2 * tested.stopped_within <= tested.stopped:
         return (
             f"this agent is not to be trusted: of {tested.stopped} of its own test cases"
-            f" {trusted_cases(predicts)}, {tested.stopped_within} ended within {tested.success_px:g} px of"
+            f" {TRUSTED_CASES}, {tested.stopped_within} ended within {tested.success_px:g} px of"
             " the truth"
         )
     count, reached = len(found.stopped), int(found.stopped.sum())
     advice = _advice(placed.apart_mm) if placed.apart_mm > FAR_MM else ""
     if reached == 0 or reached < REGISTERED_FRACTION * count:
         where = f"in {count - reached} of {count} slices " if count > 1 else ""
-        best = np.median(found.value[~found.stopped])
-        if predicts:
-            said = f"the agent predicts an error of {-best:.1f} px, expected at most {SUCCESS_PX:g} px,"
+        if judgement:
+            likely = np.median(judgement.probability[~found.stopped])
+            said = (
+                f"the agent sees a chance of {likely:.0%} to lie within {SUCCESS_PX:g} px of the truth,"
+                f" expected at least {agent.facts.inference.minimum_probability:.0%},"
+            )
         else:
-            said = f"the agent's value never reached the threshold {threshold:.2f}, only {best:.2f}"
+            best, level = np.median(found.value[~found.stopped]), agent.facts.thresholds.lookahead
+            said = f"the agent's value never reached the threshold {level:.2f}, only {best:.2f}"
         return (
             f"{where}{said} in {found.steps.max()} steps: it found no pose that it judged to be right"
             f"{advice}{_wide(placed)}"
@@ -339,13 +348,6 @@ def _refusal(
             f" or shifted across the slices, must be aligned in 3D first{advice}"
         )
     return None
-
-
-def trusted_cases(predicts: bool) -> str:
-    """Return which test cases an agent's success rate is about."""
-    if predicts:
-        return f"that it predicted to lie within {SUCCESS_PX:g} px of the truth"
-    return "whose value reached the threshold"
 
 
 def physical_transform(pose: Array, placed: Placed) -> sitk.Transform:

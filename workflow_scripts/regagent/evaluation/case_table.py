@@ -11,7 +11,7 @@ from regagent.geometry import POSE
 from regagent.jobs import logger
 
 #: Grows by one when a column is renamed, dropped or changes its meaning; docs/tables.md describes them.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PERTURBATION = [f"perturbation_{name}" for name in POSE]
 CASE = ["set", "case", "patient", "slice"]
 COLUMNS = (

@@ -20,8 +20,8 @@ STATISTICS: dict[str, Statistic] = {
 #: A case within this TRE counts as a success; a pixel is about 1.5 mm.
 SUCCESS_PX = 2.0
 
-#: How a case ended: by the method's own criterion, at the step limit, or without a result.
-STATUS = ("registered", "step_limit", "failed")
+#: How a case ended: the method takes its result for right, it says itself that it is not, or there is none.
+STATUS = ("registered", "refused", "failed")
 
 
 def summarise(frame: pd.DataFrame) -> dict[str, float]:

@@ -100,7 +100,7 @@ def _failures(results: pd.DataFrame) -> str:
     start, middle = results["initial_px"], results["initial_px"].median()
     near, far = (results.loc[half, "missed"] for half in (start <= middle, start > middle))
     patients = results.groupby("patient")["missed"].mean().sort_values()
-    limited = results["status"] == "step_limit"
+    refused = results["status"] == "refused"
     worst = results.loc[results["tre_px"].idxmax()]
     text = (
         f"**Where it fails.** {PROPOSED} ends farther than {SUCCESS_PX:g} px from the truth in"
@@ -108,10 +108,10 @@ def _failures(results: pd.DataFrame) -> str:
         f" {_share(far)} of those that begin farther off. By patient it is {_share(patients.iloc[[0]])}"
         f" (``{patients.index[0]}``) to {_share(patients.iloc[[-1]])} (``{patients.index[-1]}``)."
     )
-    if limited.any():
+    if refused.any():
         text += (
-            f" In {limited.sum()} of {len(results)} the value never reached the threshold;"
-            f" {_share(results.loc[limited, 'missed'])} of these end that far off."
+            f" In {refused.sum()} of {len(results)} the value never reached the threshold;"
+            f" {_share(results.loc[refused, 'missed'])} of these end that far off."
         )
     return text + (
         f" The worst case, of ``{worst['patient']}`` and {worst['set']}, ends {worst['tre_px']:.1f} px off,"

@@ -144,7 +144,7 @@ def _draw_case(
         result = results.loc[method]
         show(panel, fixed)
         outline(panel, moving, result[POSE].to_numpy(dtype=float), *levels)
-        ending = {"failed": "failed\n", "step_limit": "step limit\n"}.get(result["status"], "")
+        ending = {"failed": "failed\n", "refused": "refused\n"}.get(result["status"], "")
         annotate(panel, f"{ending}{result['tre_px']:.1f} px")
 
 
@@ -203,14 +203,16 @@ def draw_overlay(
     pose: NDArray,
     levels: tuple[float, float],
     names: Sequence[str],
+    after: str,
     style: str | Path,
     output: str | Path,
     most: int = 4,
 ) -> None:
     """Draw a pair before and after its registration: the MR under the CT's lines of skin and bone.
 
-    ``fixed`` and ``moving`` (S, H, H) are slices in [0, 1], ``names`` (S,) their names. At most ``most`` of
-    them are shown, evenly spread. ``pose`` (4,) moves all of them; ``levels`` are those of skin and bone.
+    ``fixed`` and ``moving`` (S, H, H) are slices in [0, 1], ``names`` (S,) their names, ``after`` is what
+    stands over the right column. At most ``most`` of them are shown, evenly spread. ``pose`` (4,) moves all
+    of them; ``levels`` are those of skin and bone.
     """
     shown = np.unique(np.linspace(0, len(fixed) - 1, most).round().astype(int))
     with styled(style):
@@ -222,7 +224,7 @@ def draw_overlay(
                 show(panel, DARKENED * fixed[row])
                 outline(panel, moving[row], shift, *levels)
             axes[0].set_ylabel(names[row])
-        for panel, title in zip(grid[0], ("before", "after"), strict=True):
+        for panel, title in zip(grid[0], ("before", after), strict=True):
             panel.set_title(title)
         lines = [Line2D([], [], color=SKY, label="CT skin"), Line2D([], [], color=ORANGE, label="CT bone")]
         figure.legend(handles=lines, loc="outside lower center", ncols=2)

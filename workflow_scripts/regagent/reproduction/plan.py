@@ -93,7 +93,12 @@ class Plan:
         """Return the model that finishes an agent of this seed; an agent from elsewhere brings its own."""
         if variant in self.pretrained:
             return self.results(f"models/{variant}/seed{seed}/finisher.pt")
-        return self.results(f"models/{self.finishers[0]}/seed{seed}/model.pt")
+        return self.regressor(self.finishers[0], seed)
+
+    def regressor(self, variant: str, seed: int) -> str:
+        """Return the model by which a regressor registers: a residual one knows what its D is worth."""
+        name = "trusted" if variant in self.finishers else "model"
+        return self.results(f"models/{variant}/seed{seed}/{name}.pt")
 
     def is_finished(self, variant: str) -> bool:
         """Tell whether a residual regressor finishes the agent in a row of its own."""

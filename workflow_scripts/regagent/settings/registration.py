@@ -38,6 +38,10 @@ class Calibration(Model):
     """Of the thresholds whose mean error is higher than the lowest by no more than this part, the lowest is
     chosen: more cases reach it, and sooner."""
 
+    trust_cases: Positive = 512
+    """Number of pairs, every second of which does not belong together, on which it is found what the distance
+    that a residual regressor predicts is worth."""
+
     seed: Seed = 11
     """Seed of the random cases."""
 
@@ -77,6 +81,10 @@ class Inference(Model):
 
     restarts_deg: list[float] = [30.0, -30.0, 60.0, -60.0, 90.0, -90.0]
     """Rotations of these further starts in degrees, one after the other. The lowest predicted D counts."""
+
+    minimum_probability: Fraction = 0.5
+    """A case counts as not registered where the predicted D says that it is less likely than this to lie
+    within 2 px of the truth."""
 
     batch: Positive = 256
     """Number of cases that are registered side by side."""

@@ -1,0 +1,137 @@
+"""What a predicted distance D is worth: the expected TRE with an interval, and P(TRE ≤ ``SUCCESS_PX``).
+
+A residual network is surest of what it has learned. So it is asked again: it registers augmented pairs of its
+training patients from fresh perturbations, every second of which does not belong together, and what its D
+turned out to mean there is kept in the network.
+"""
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from regagent.agent.checkpoints import load_model, save_model
+from regagent.agent.distance import FARTHEST
+from regagent.agent.networks import TRUST_KNOTS, ResidualNetwork, choose_device
+from regagent.agent.residual import draw_starts, settle, stay
+from regagent.evaluation.registrations import SUCCESS_PX
+from regagent.files import write_table
+from regagent.geometry import compose, displacement
+from regagent.pairs.training_pairs import Pool, read_pairs
+from regagent.settings import Calibration, Inference, ResidualRegressor, regressor_settings
+
+logger = logging.getLogger("regagent")
+
+Array = NDArray[np.float64]
+
+#: Every second pair does not belong together: a probability means nothing without saying of what.
+UNLIKE = 0.5
+
+#: The parts of the cases that lie below and below the upper end of the interval of the expected TRE.
+INTERVAL = (0.05, 0.95)
+
+
+class Judgement(NamedTuple):
+    """What N predicted distances are worth, (N,) each; TRE in px."""
+
+    probability: Array  # of a TRE of at most ``SUCCESS_PX``
+    expected: Array  # the mean TRE of pairs that belong together
+    low: Array  # ends of the interval in which nine in ten of these lie
+    high: Array
+
+
+def judge(network: ResidualNetwork, distance: Array) -> Judgement:
+    """Return what distances D (N,) in px, predicted by ``settle``, are worth."""
+    return Judgement(*(_at(distance, row) for row in network.trust.double().cpu().numpy()))
+
+
+def _at(distance: Array, of_knots: Array, knots: Array = TRUST_KNOTS) -> Array:
+    """Return the values at D (N,), given those (K,) at the knots, linear in log D between them."""
+    return np.interp(np.log(distance), np.log(knots), of_knots)
+
+
+def fit(distance: Array, error: Array, like: NDArray[np.bool_]) -> Array:
+    """Return the ``trust`` (4, K) of a network from N cases: predicted D and true TRE (N,) in px.
+
+    Cases that are not ``like`` (N,) have no TRE. Probability and expected TRE are monotone in D (isotonic
+    regression), and no probability is surer than so many cases can tell.
+    """
+    right = like & (error <= SUCCESS_PX)
+    surest = 1 / len(distance)
+    probability = _monotone(distance, right.astype(float), rising=False).clip(surest, 1 - surest)
+    near, error = distance[like], error[like].clip(max=FARTHEST)
+    expected = _monotone(near, error, rising=True)
+    likely = _at(near, probability) >= 0.5
+    ratio = error / _at(near, expected)
+    low, high = np.quantile(ratio[likely] if likely.any() else ratio, INTERVAL)
+    return np.stack([probability, expected, low * expected, high * expected])
+
+
+def _monotone(distance: Array, value: Array, rising: bool) -> Array:
+    """Return the values (K,) at the ``TRUST_KNOTS`` of the monotone function of D that fits (N,) best."""
+    different, place, count = np.unique(distance, return_inverse=True, return_counts=True)
+    mean = np.bincount(place, value) / count
+    return _at(TRUST_KNOTS, isotonic_regression(mean, weights=count, increasing=rising).x, different)
+
+
+def register_cases(
+    network: ResidualNetwork,
+    pool: Pool,
+    settings: ResidualRegressor,
+    inference: Inference,
+    count: int,
+    generator: torch.Generator,
+) -> pd.DataFrame:
+    """Register augmented, freshly perturbed pairs of a pool, every second of which does not belong together.
+
+    Return a row a case: ``like``, the predicted ``distance_px`` and the ``tre_px`` of the landmarks.
+    """
+    settings = settings.model_copy(update={"unlike": UNLIKE})
+    tables = []
+    for first in range(0, count, inference.batch):
+        size = min(inference.batch, count - first)
+        starts = draw_starts(pool, settings, size, 1, generator)
+        pose, distance, _ = settle(network, starts.fixed, starts.moving, stay, inference)
+        there = compose(torch.from_numpy(pose).to(starts.perturbation), starts.perturbation)
+        error = displacement(there, starts.points).cpu().numpy()
+        columns = {"like": starts.like.cpu().numpy(), "distance_px": distance, "tre_px": error}
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
+
+
+def calibrate_trust(
+    slices: list[str],
+    split: str,
+    model: str,
+    settings: Calibration,
+    inference: Inference,
+    output_model: str,
+    output_cases: str,
+) -> None:
+    """Write a residual regressor with what its D is worth, and the cases that tell it."""
+    torch.set_num_threads(1)
+    network, facts = load_model(model, "residual")
+    device = choose_device()
+    network.to(device)
+    trained = regressor_settings(facts["settings"])
+    assert isinstance(trained, ResidualRegressor)
+    generator = torch.Generator(device).manual_seed(settings.seed)
+    pool = read_pairs(slices, split, "train").tensors(device)
+    cases = register_cases(network, pool, trained, inference, settings.trust_cases, generator)
+    network.trust.copy_(
+        torch.from_numpy(fit(*(cases[name].to_numpy() for name in ("distance_px", "tre_px", "like"))))
+    )
+    cases["probability"] = judge(network, cases.distance_px.to_numpy()).probability
+    accepted = cases[cases.probability >= inference.minimum_probability]
+    logger.info(
+        "%s: %d of %d pairs that belong together are taken for registered, with a mean TRE of %.2f px,"
+        " and %d of %d others",
+        *(model, accepted.like.sum(), cases.like.sum(), accepted.tre_px[accepted.like].mean()),
+        *((~accepted.like).sum(), (~cases.like).sum()),
+    )
+    write_table(cases, output_cases)
+    save_model(network, output_model, **facts)
