@@ -90,6 +90,30 @@ def test_lesions_lie_in_the_brain_of_the_mr_the_ct_or_both(pairs):
     assert share.min() < 0.1 < share.max()
 
 
+def test_an_mr_may_show_the_brain_alone(pairs):
+    (mr, ct), _ = drawn(pairs, stripped=1.0)
+    names = (*BRAIN, "csf")
+    brain = torch.isin(pairs[2], torch.tensor([LABELS[name] for name in names], dtype=torch.uint8))
+    assert ct is pairs[1] and torch.equal(mr, pairs[0] * brain)
+    unknown = torch.full_like(pairs[2], UNKNOWN)
+    (mr, _), _ = drawn((*pairs[:2], unknown), stripped=1.0)
+    assert torch.equal(mr, pairs[0])
+
+
+def test_a_ghost_is_a_faint_copy_shifted_along_an_axis(pairs):
+    mr = torch.zeros(COUNT, SIZE, SIZE)
+    mr[:, 24, 24] = 0.5
+    (new, ct), _ = drawn((mr, *pairs[1:]), ghosts=1.0)
+    assert ct is pairs[1] and torch.equal(new[:, 24, 24], mr[:, 24, 24])
+    ghost = new - mr
+    number, y, x = ghost.nonzero().T
+    assert torch.equal(number, torch.arange(COUNT)) and ((y == 24) != (x == 24)).all()
+    assert (y == 24).any() and (x == 24).any()
+    brightness = ghost[number, y, x] / 0.5
+    assert brightness.min() >= 0.03 and brightness.max() <= 0.2
+    assert ((y - 24).abs() + (x - 24).abs() >= 0.1 * SIZE - 1).all()
+
+
 def test_the_ct_is_seen_in_other_windows(pairs):
     (mr, ct), _ = drawn(pairs, ct_window=1.0)
     assert mr is pairs[0] and ct.min() >= 0 and ct.max() <= 1

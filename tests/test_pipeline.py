@@ -119,10 +119,10 @@ def test_the_run_of_the_papers_size(folder):
     assert jobs == expected_jobs(patients=99, seeds=3) | {"first_perturbations": 2}
 
 
-@pytest.mark.parametrize("name", ["accuracy", "ablations", "literal", "few_patients", "repeats"])
+@pytest.mark.parametrize("name", ["accuracy", "ablations", "literal", "few_patients", "repeats", "agent"])
 def test_the_longer_experiments_can_be_planned(folder, name):
     jobs = planned(folder, "--configfile", f"config/{name}.yaml")
-    assert jobs["train_agent"] >= 2 and jobs["make_table2"] == 1
+    assert jobs["train_agent"] + jobs["train_regressor"] >= 2 and jobs["make_table2"] == 1
 
 
 def test_real_heads_are_registered_without_a_training(folder, tmp_path):

@@ -111,6 +111,17 @@ def test_no_registration_takes_the_ct_as_it_lies(patient, tmp_path):
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "ct.nii.gz"))), expected)
 
 
+def test_the_truth_may_be_taken(patient, tmp_path):
+    report = run(patient, tmp_path, method="truth")
+    assert report["error_max_mm"] < 1e-3 and report["method"] == "truth"
+    found, truth = (
+        sitk.ReadTransform(str(path)) for path in (tmp_path / "transform.tfm", patient / "truth.tfm")
+    )
+    assert found.TransformPoint((30.0, -20.0, 40.0)) == pytest.approx(
+        truth.TransformPoint((30.0, -20.0, 40.0))
+    )
+
+
 def test_a_ct_of_something_else_fails_by_name(patient, tmp_path):
     _, ct, _ = head()
     ct.SetOrigin([200.0 + value for value in ct.GetOrigin()])

@@ -80,6 +80,14 @@ def test_a_fault_at_the_top_is_named(config, key, value, message):
         load(config)
 
 
+def test_a_sheet_has_no_truth_to_take(config):
+    config["preregistration"] = {"method": "truth"}
+    assert load(config).preregistration.method == "truth"
+    config["cohort"] = {"source": "sheet", "sheet": "patients.tsv"}
+    with pytest.raises(UserError, match="'truth' is for simulated patients; a sheet gives known alignments"):
+        load(config)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

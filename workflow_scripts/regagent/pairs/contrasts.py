@@ -37,6 +37,9 @@ LESION_PX = (2.5, 16.0)
 #: Largest change of a lesion's CT value in [0, 1], in the default window about 60 HU.
 LESION_CT = 0.05
 
+#: A ghost's brightness, as a fraction of what it is the ghost of.
+GHOST = (0.03, 0.2)
+
 #: At least this part of the image's width is left between its centre and the edge of a cut field of view.
 CUT_FROM = 0.2
 
@@ -44,15 +47,21 @@ CUT_FROM = 0.2
 def redraw(
     mr: Tensor, ct: Tensor, tissue: Tensor, settings: Augmentation, draw: Draw
 ) -> tuple[Tensor, Tensor]:
-    """Return MR and CT (B, H, H) in [0, 1] with other contrasts, lesions and fields of view.
+    """Return MR and CT (B, H, H) in [0, 1] with other contrasts, lesions, ghosts and fields of view.
 
-    ``tissue`` (B, H, H) are labels; a pair without labels keeps its contrast and gets no lesion.
+    ``tissue`` (B, H, H) are labels; a pair without labels keeps its contrast and skull, and gets no lesion.
     """
     if settings.contrast:
         chosen = draw.share(settings.contrast) & (tissue != UNKNOWN).flatten(1).any(1)
         mr = _where(chosen, _signals(tissue, draw), mr)
     if settings.lesions:
         mr, ct = _lesions(mr, ct, tissue, settings, draw)
+    if settings.stripped:
+        inside = torch.isin(tissue, _labels((*BRAIN, "csf"), tissue.device))
+        chosen = draw.share(settings.stripped) & inside.flatten(1).any(1)
+        mr = _where(chosen, mr * inside, mr)
+    if settings.ghosts:
+        mr = _where(draw.share(settings.ghosts), _with_ghost(mr, draw), mr)
     if settings.ct_window:
         ct = _where(draw.share(settings.ct_window), _windowed(ct, draw), ct)
     if settings.cut:
@@ -122,6 +131,17 @@ def _lesions(
 @cache
 def _labels(names: tuple[str, ...], device: torch.device) -> Tensor:
     return torch.tensor([LABELS[name] for name in names], dtype=torch.uint8, device=device)
+
+
+def _with_ghost(mr: Tensor, draw: Draw) -> Tensor:
+    """Return MR images (B, H, H) over which a faint copy lies, shifted along x or y, as after a motion."""
+    size = mr.shape[-1]
+    shift = (draw.between(0.1, 0.5) * size).long()
+    source = (torch.arange(size, device=mr.device) - shift[:, None]) % size
+    along_y = mr.gather(1, source[:, :, None].expand_as(mr))
+    along_x = mr.gather(2, source[:, None, :].expand_as(mr))
+    ghost = _where(draw.share(0.5), along_y, along_x)
+    return (mr + draw.amount(*GHOST) * ghost).clamp(max=1)
 
 
 def _windowed(ct: Tensor, draw: Draw) -> Tensor:

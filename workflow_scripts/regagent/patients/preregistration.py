@@ -51,8 +51,8 @@ def preregister_patient(
 
     ``transform`` and ``truth`` are ITK transform files that map MR points to CT points in mm, so that
     ``sitk.Resample(ct, mr, transform)`` aligns the two. A given ``transform`` is taken as it is; without one
-    ``settings.method`` decides: 3D Elastix, or the scanners' coordinates. With ``truth`` the error is
-    measured. ``output_ct`` holds int16 HU, -1000 outside the CT. ``output_quality`` is a JSON file (see
+    ``settings.method`` decides: 3D Elastix, the scanners' coordinates, or ``truth``. With ``truth`` the error
+    is measured. ``output_ct`` holds int16 HU, -1000 outside the CT. ``output_quality`` is a JSON file (see
     ``quality``) and ``output_overlay`` a PNG file (see ``overlay``).
 
     Raises ``UserError``, with the patient's row in ``sheet``: for a transform that cannot be read, mirrors,
@@ -66,6 +66,8 @@ def preregister_patient(
             found = read_transform(transform, patient=patient, dimension=3)
         elif method == "none":
             found = sitk.Euler3DTransform()
+        elif method == "truth":
+            found = sitk.ReadTransform(str(truth))
         else:
             try:
                 found = elastix(parameter_map)(fixed, moving)

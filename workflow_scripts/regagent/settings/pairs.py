@@ -155,6 +155,13 @@ class Augmentation(Model):
     """Fraction of the pairs with a lesion in the brain: in the MR, the CT or both. Only simulated patients
     tell where the brain is."""
 
+    stripped: Fraction = 0.0
+    """Fraction of the pairs whose MR shows the brain alone, as after skull stripping. Only simulated patients
+    tell where the brain is."""
+
+    ghosts: Fraction = 0.0
+    """Fraction of the pairs whose MR has a ghost: a faint copy, shifted along x or y, as after a motion."""
+
     ct_window: Fraction = 0.0
     """Fraction of the pairs whose CT is seen in another window, from the brain's to the bone's, if
     `ct_window_hu` is the default."""

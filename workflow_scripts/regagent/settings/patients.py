@@ -61,8 +61,9 @@ class Phantom(Model):
 class Preregistration(Model):
     """The alignment of MR (fixed) and CT (moving) in 3D (§4)."""
 
-    method: Literal["elastix", "none"] = "elastix"
-    """`elastix`, or `none` to take the scanners' coordinates as they are."""
+    method: Literal["elastix", "none", "truth"] = "elastix"
+    """`elastix`, or `none` to take the scanners' coordinates as they are, or `truth` to take the known
+    alignment of simulated patients."""
 
     parameter_map: ParameterMap = "rigid3d"
     """Elastix parameter map of the 3D rigid registration."""

@@ -87,6 +87,15 @@ class Settings(Model):
     """The conventional methods."""
 
     @model_validator(mode="after")
+    def _knows_the_truth_it_takes(self) -> "Settings":
+        if self.preregistration.method == "truth" and self.cohort.source != "simulated":
+            raise ValueError(
+                "preregistration.method: 'truth' is for simulated patients; a sheet gives known alignments in"
+                " its column 'transform'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _names_its_variants(self) -> "Settings":
         for name in self.variants:
             ends = name.endswith((LOOKAHEAD, MEMORYLESS, FINE))
