@@ -7,7 +7,8 @@ SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help reproduce report check_report archive tables docs settings full accuracy ablations literal \
-	few_patients repeats smoke test sheet_check faults lint benchmark memory time_to_accuracy real_heads clean
+	few_patients repeats agent trust smoke test sheet_check faults lint benchmark memory time_to_accuracy real_heads \
+	clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -47,6 +48,16 @@ settings: $(INSTALLED) ## the tables of config/README.md and config/schema.json 
 
 full accuracy ablations literal few_patients repeats: $(INSTALLED) ## longer experiments, see the files of these names in config/
 	snakemake --configfile config/$@.yaml
+
+OWN_AGENT = workflow_scripts/regagent/data/agent.pt
+
+agent: $(INSTALLED) ## the agent that `regagent register` takes if no other is given
+	snakemake --configfile config/agent.yaml
+	PYTHONPATH=workflow_scripts python -m regagent.agent.release results/agent/models/RL-LME/seed1/agent.pt $(OWN_AGENT)
+
+trust: $(INSTALLED) ## what that agent says of its own errors, on heads that it never saw (AGENT= another one)
+	snakemake --configfile config/trust.yaml -- results/trust/figures/cohort.pdf
+	PYTHONPATH=workflow_scripts python benchmarks/trust.py $(or $(AGENT),$(OWN_AGENT))
 
 smoke: $(INSTALLED) ## every rule and method once, on a tiny cohort, in minutes
 	snakemake --configfile config/smoke.yaml

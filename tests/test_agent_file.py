@@ -9,8 +9,10 @@ import pytest
 import torch
 from agents import export, random_states
 
+from regagent.agent import agent_file
 from regagent.agent.agent_file import import_agent, import_finisher, load_agent
 from regagent.agent.checkpoints import load_model
+from regagent.agent.release import release
 from regagent.agent.stopping import Thresholds
 from regagent.files import UserError
 from regagent.geometry import ACTIONS
@@ -210,3 +212,22 @@ def test_a_run_whose_slices_look_different_does_not(agent, tmp_path, other):
     with pytest.raises(UserError, match=rf"trained with slices\.{next(iter(other))}"):
         import_finisher(agent, Slices(**other), tmp_path / "model.pt")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_released_agent_is_half_as_large_and_the_same(tmp_path):
+    agent, small, again = export(tmp_path, finished=True), tmp_path / "small.pt", tmp_path / "again.pt"
+    release(agent, small)
+    release(agent, again)
+    assert small.read_bytes() == again.read_bytes()
+    assert small.stat().st_size < 0.55 * agent.stat().st_size
+    whole, half = load_agent(agent), load_agent(small)
+    assert half.facts == whole.facts
+    for one, two in ((whole.network, half.network), (whole.finisher, half.finisher)):
+        for before, after in zip(one.parameters(), two.parameters(), strict=True):
+            assert after.dtype == torch.float32 and torch.allclose(before, after, rtol=1e-3, atol=1e-6)
+
+
+def test_without_an_agent_of_its_own_the_command_asks_for_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(agent_file, "OWN", tmp_path / "agent.pt")
+    with pytest.raises(UserError, match=r"expected an agent \(agent\.pt\); `make agent` makes it, or give"):
+        load_agent(tmp_path / "agent.pt")

@@ -20,12 +20,15 @@ from regagent.agent.networks import AgentNetwork, ResidualNetwork
 from regagent.agent.stopping import Thresholds
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.run_tables import read_registrations
-from regagent.files import UserError, naming, read_table
+from regagent.files import DATA, UserError, naming, read_table
 from regagent.geometry import PAPER_SIZES, actions
 from regagent.methods import FINE
 from regagent.pairs.slices import read_cohort
 from regagent.reproduction.provenance import commit, package_versions
 from regagent.settings import Inference, Slices
+
+#: The agent that comes with the software (`make agent`).
+OWN = DATA / "agent.pt"
 
 FORMAT = "regagent agent"
 VERSION = 2
@@ -163,7 +166,7 @@ def _evaluation(registrations: Iterable[str | Path]) -> Evaluation:
     )
 
 
-def load_agent(path: str | Path) -> TrainedAgent:
+def load_agent(path: str | Path = OWN) -> TrainedAgent:
     """Return the agent of a file, or of the ``agent.pt`` in a folder or beside a training's ``model.pt``.
 
     Raises ``UserError`` when it is no agent file, or one that means something else than this software does.
@@ -173,7 +176,8 @@ def load_agent(path: str | Path) -> TrainedAgent:
     if path.name == "model.pt" and path.with_name("agent.pt").exists():
         path = path.with_name("agent.pt")
     if not path.exists():
-        raise UserError(f"{path}: no such file, expected an agent (agent.pt)")
+        hint = "; `make agent` makes it, or give another one" if path == OWN else ""
+        raise UserError(f"{path}: no such file, expected an agent (agent.pt){hint}")
     try:
         with warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True)

@@ -119,9 +119,10 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--model",
-        required=True,
         metavar="AGENT",
-        help="the agent: a file agent.pt, the model.pt beside it, or their folder",
+        default=argparse.SUPPRESS,
+        help="another agent than the one that comes with this software: a file agent.pt, the model.pt beside"
+        " it, or their folder",
     )
     add("--transform-out", required=True, metavar="TFM", help="the file for the transform (.tfm or .txt)")
     add(

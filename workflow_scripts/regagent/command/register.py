@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from regagent.agent.agent_file import load_agent
+from regagent.agent.agent_file import OWN, load_agent
 from regagent.command.outputs import (
     FIGURE_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -28,8 +28,8 @@ from regagent.volumes.writing import write_image
 def register_files(
     fixed: str | Path,
     moving: str | Path,
-    model: str | Path,
     transform_out: str | Path,
+    model: str | Path = OWN,
     warped_out: str | Path | None = None,
     report: str | Path | None = None,
     json: str | Path | None = None,
