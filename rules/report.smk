@@ -511,6 +511,37 @@ rule draw_cohort:
         "../workflow_scripts/draw_cohort.py"
 
 
+rule draw_training_pairs:
+    input:
+        slices=SLICES,
+        split=results("split.tsv"),
+        style=STYLE,
+    output:
+        pdf=results("figures/training_pairs.pdf"),
+        png=report(
+            results("figures/training_pairs.png"),
+            caption="captions/training_pairs.rst",
+            category="Training",
+            labels={"figure": "training pairs", "shows": "what an agent learns from"},
+        ),
+    log:
+        results("logs/draw_training_pairs.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+    params:
+        code=code("draw_training_pairs"),
+        augmentation=lambda wildcards: SETTINGS.variants[
+            PLAN.trained[0]
+        ].augmentation.model_dump(mode="json"),
+    message:
+        "drawing what an agent is trained on"
+    script:
+        "../workflow_scripts/draw_training_pairs.py"
+
+
 rule summarise_preregistration:
     input:
         quality=expand(

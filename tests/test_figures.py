@@ -8,10 +8,11 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from agents import make_pairs
 
 from regagent.evaluation.measuring import registration_table
 from regagent.evaluation.run_tables import read_models
-from regagent.figures import examples
+from regagent.figures import examples, training_pairs
 from regagent.figures.comparisons import (
     capture_range,
     draw_accuracy_time,
@@ -29,9 +30,11 @@ from regagent.figures.examples import (
     summarise_preregistration,
 )
 from regagent.figures.training import draw_calibration, draw_figure5, draw_training, over_seeds, smooth
+from regagent.figures.training_pairs import draw_training_pairs
 from regagent.files import STYLE, UserError
 from regagent.geometry import IDENTITY, POSE, compose, invert
 from regagent.pairs.slices import read_cohort
+from regagent.settings import Augmentation
 
 SIZE = 168
 COLUMNS = ["Elastix", "SL-matrix", "RL-LME-MC", "pure-SL"]
@@ -366,3 +369,16 @@ def test_preregistration_of_patients_without_truth(tmp_path):
         paths[-1].write_text(json.dumps({"overlap": 0.95, "error_mean_mm": None}))
     summarise_preregistration(paths, STYLE, tmp_path / "table.csv", [tmp_path / "figure.png"])
     assert pd.read_csv(tmp_path / "table.csv")["patient"].tolist() == ["P001", "P002"]
+
+
+def test_the_pairs_of_a_training_are_drawn_as_it_draws_them(tmp_path, monkeypatch):
+    pairs = make_pairs(2)
+    monkeypatch.setattr(training_pairs, "read_pairs", lambda slices, split, subset: pairs)
+    shown = {}
+    plain = Augmentation(enabled=False)
+    for name, settings in (("one", Augmentation()), ("again", Augmentation()), ("plain", plain)):
+        draw_training_pairs([], "", settings, STYLE, [tmp_path / f"{name}.png"])
+        shown[name] = matplotlib.image.imread(tmp_path / f"{name}.png")[..., :3].mean(-1)
+    assert np.array_equal(shown["one"], shown["again"]) and not np.array_equal(shown["one"], shown["plain"])
+    height, width = shown["plain"].shape
+    assert 1.7 < width / height < 2.3 and shown["plain"].min() == 0 and shown["plain"].max() == 1

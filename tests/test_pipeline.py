@@ -25,6 +25,7 @@ ONCE = (
         "animate_episode",
         "write_summary",
         "draw_training",
+        "draw_training_pairs",
         "draw_calibration",
         "draw_cohort",
         "summarise_preregistration",
@@ -122,7 +123,7 @@ def test_the_run_of_the_papers_size(folder):
 @pytest.mark.parametrize("name", ["accuracy", "ablations", "literal", "few_patients", "repeats", "agent"])
 def test_the_longer_experiments_can_be_planned(folder, name):
     jobs = planned(folder, "--configfile", f"config/{name}.yaml")
-    assert jobs["train_agent"] + jobs["train_regressor"] >= 2 and jobs["make_table2"] == 1
+    assert jobs["train_agent"] + jobs.get("train_regressor", 0) >= 2 and jobs["make_table2"] == 1
 
 
 def test_real_heads_are_registered_without_a_training(folder, tmp_path):

@@ -152,6 +152,7 @@ def test_one_patients_volume_reruns_the_patient_and_what_learns_from_it(run):
         *WIDE,
         *("export_agent", "perturb_slices", "first_perturbations", "calibrate_threshold", "calibrate_trust"),
         *("summarise_preregistration", "draw_cohort", "draw_figure5", "draw_training", "draw_calibration"),
+        "draw_training_pairs",
     }
 
 

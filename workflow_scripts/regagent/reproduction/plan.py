@@ -150,6 +150,7 @@ class Plan:
             "figure4": self.figure4,
             "figure5": self.figure5,
             "training": self.trained,
+            "training_pairs": self.trained,
             "calibration": self.calibrated,
             "rotation_range": self.settings.wide_methods,
         }
