@@ -7,8 +7,8 @@ SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help reproduce report check_report archive tables docs settings full accuracy ablations literal \
-	few_patients repeats agent trust smoke test sheet_check faults lint benchmark memory time_to_accuracy real_heads \
-	clean
+	few_patients repeats agent trust smoke test sheet_check faults lint benchmark memory cost time_to_accuracy \
+	real_heads clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -85,6 +85,10 @@ benchmark: $(INSTALLED) ## training steps and registrations a second on this mac
 
 memory: $(INSTALLED) ## peak memory of paper-sized jobs beside their rules' mem_mb, after `make reproduce`
 	PYTHONPATH=workflow_scripts python benchmarks/memory.py
+
+cost: $(INSTALLED) ## CPU time and memory of each stage for 25, 50 and 99 patients
+	for n in 25 50 99; do snakemake --configfile config/cost.yaml --config run=cost-$$n "cohort={patients: $$n}" || exit 1; done
+	PYTHONPATH=workflow_scripts python benchmarks/cost.py results/cost-25 results/cost-50 results/cost-99
 
 time_to_accuracy: $(INSTALLED) ## wall time of a training until its validation error is 1 px, after `make reproduce`
 	PYTHONPATH=workflow_scripts python benchmarks/time_to_accuracy.py
