@@ -86,7 +86,7 @@ benchmark: $(INSTALLED) ## training steps and registrations a second on this mac
 memory: $(INSTALLED) ## peak memory of paper-sized jobs beside their rules' mem_mb, after `make reproduce`
 	PYTHONPATH=workflow_scripts python benchmarks/memory.py
 
-cost: $(INSTALLED) ## CPU time and memory of each stage for 25, 50 and 99 patients
+cost: $(INSTALLED) ## CPU time and memory of simulation and registrations for 25, 50 and 99 patients
 	for n in 25 50 99; do snakemake --configfile config/cost.yaml --config run=cost-$$n "cohort={patients: $$n}" || exit 1; done
 	PYTHONPATH=workflow_scripts python benchmarks/cost.py results/cost-25 results/cost-50 results/cost-99
 

@@ -1,8 +1,9 @@
-"""How CPU time and memory grow with the cohort: runs of several sizes, stage by stage.
+"""How CPU time and memory grow with the cohort, in runs of several sizes.
 
-Takes the folders of finished runs, and reads what Snakemake measured of their jobs. Writes
-results/benchmarks/cost.csv and cost.{pdf,png}: the CPU seconds of all jobs of a stage, and the memory of the
-largest, against the number of patients or of registered cases.
+Takes the folders of finished runs, and reads what Snakemake measured of the jobs that work patient by patient
+or case by case: simulation, 3D pre-registration, every registration. Tables and figures take seconds, and a
+training as long for any cohort. Writes results/benchmarks/cost.csv and cost.{pdf,png}: the CPU seconds of all
+jobs of a stage, and the memory of the largest, against the number of patients or of registered cases.
 """
 
 import argparse

@@ -8,6 +8,7 @@ Writes results/trust/cases.csv and trust.{csv,pdf,png}.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,11 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from regagent.agent.agent_file import TrainedAgent, load_agent
+from regagent.agent.agent_file import TrainedAgent, load_for
 from regagent.agent.inference import register_finely
 from regagent.agent.networks import BLOCK
 from regagent.agent.residual import draw_starts
-from regagent.agent.trust import judge
+from regagent.agent.trust import judge, to_evaluate
 from regagent.conventional.grid_search import mutual_information_at
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.figures.style import BLUE, FULL_WIDTH, GREY, VERMILION, save, styled
@@ -30,11 +31,11 @@ from regagent.geometry import compose, displacement
 from regagent.pairs.contrasts import BRAIN
 from regagent.pairs.training_pairs import Pool, read_pairs
 from regagent.phantom.tissues import AIR, LABELS
-from regagent.settings import Augmentation, Perturbations, ResidualRegressor
+from regagent.settings import Augmentation, Perturbations, ResidualRegressor, Slices
 
 FOLDER = Path("results/trust")
 #: Cases of each kind, and the part of them whose images do not belong together.
-KINDS = {"whole": (560, 0.0), "unlike": (480, 1.0), "no brain": (80, 0.0)}
+KINDS = {"whole": (480, 0.0), "unlike": (560, 1.0), "no brain": (80, 0.0)}
 SEED = 5
 BATCH = 80
 WORSE_PX = 5.0
@@ -46,24 +47,25 @@ def main() -> None:
     """Draw the pairs, register them and tell how well they were judged."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("agent", help="the agent file")
-    agent = load_agent(parser.parse_args().agent)
+    agent = load_for(parser.parse_args().agent, Slices())
     torch.set_num_threads(1)
-    cases = register_cases(agent)
+    if not agent.finisher:
+        sys.exit("error: no network finishes this agent, so it predicts no error")
+    cases = tried(agent)
     write_table(cases, FOLDER / "cases.csv")
     summary = judged(cases)
     write_table(summary, FOLDER / "trust.csv")
-    draw(cases, summary)
+    draw(cases)
     print(summary.to_string(index=False))
 
 
-def register_cases(agent: TrainedAgent) -> pd.DataFrame:
+def tried(agent: TrainedAgent) -> pd.DataFrame:
     """Return a row a case: its kind, what the agent expects, and the truth, NaN where there is none."""
-    assert agent.finisher
     slices = sorted((FOLDER / "slices").glob("*.npz"))
     split = FOLDER / "everyone.tsv"
     split.write_text("patient\tset\n" + "".join(f"{path.stem}\ttest\n" for path in slices))
     generator = torch.Generator().manual_seed(SEED)
-    whole = read_pairs(slices, split, "test").tensors(generator.device)
+    whole = to_evaluate(read_pairs(slices, split, "test"), generator.device)
     pools = {"whole": whole, "unlike": whole, "no brain": without_brain(whole)}
     rows = []
     batches = [
@@ -71,6 +73,8 @@ def register_cases(agent: TrainedAgent) -> pd.DataFrame:
         for kind, (count, unlike) in KINDS.items()
         for first in range(0, count, BATCH)
     ]
+    network, finisher = agent.network, agent.finisher
+    assert finisher
     for kind, count, unlike in tqdm(batches):
         settings = ResidualRegressor(
             learner="residual", unlike=unlike, augmentation=turned_up(agent), starts=Perturbations().E2
@@ -79,9 +83,9 @@ def register_cases(agent: TrainedAgent) -> pd.DataFrame:
         fixed = F.pixel_shuffle(starts.fixed.float().permute(0, 3, 1, 2), BLOCK)[:, 0].contiguous().numpy()
         moving = starts.moving.numpy()
         level, inference = agent.facts.thresholds.lookahead, agent.facts.inference
-        found = register_finely(agent.network, agent.finisher, fixed, moving, level, inference)
+        found = register_finely(network, finisher, fixed, moving, level, inference)
         error = displacement(compose(torch.from_numpy(found.pose), starts.perturbation), starts.points)
-        judgement = judge(agent.finisher, -found.value)
+        judgement = judge(finisher, -found.value)
         information = [mutual_information_at(*one) for one in zip(fixed, moving, found.pose, strict=True)]
         batch = pd.DataFrame({"kind": kind, "accepted": found.stopped, **judgement._asdict()})
         batch["mutual_information"], batch["closeness"] = information, found.value
@@ -149,7 +153,7 @@ def in_groups(cases: pd.DataFrame, by: str, what: pd.Series, count: int = 8) -> 
     return pd.DataFrame({by: cases[by], "true": what}).groupby(groups, observed=True).mean()
 
 
-def draw(cases: pd.DataFrame, summary: pd.DataFrame) -> None:
+def draw(cases: pd.DataFrame) -> None:
     """Draw the ROC curves of the two scores, and the predicted chances and errors beside the true ones."""
     with styled(STYLE):
         figure = Figure(figsize=(FULL_WIDTH, 2.6))

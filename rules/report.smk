@@ -612,6 +612,9 @@ rule write_provenance:
             results("split.tsv"),
             *expand(results("perturbations/{set}.csv"), set=PLAN.sets),
             *PLAN.of_models("model.pt", [*PLAN.trained, *PLAN.imported]),
+            *PLAN.of_models(
+                "trusted.pt", [name for name in PLAN.trained if name in PLAN.finishers]
+            ),
         ],
         results=PLAN.targets,
     output:

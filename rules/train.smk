@@ -213,7 +213,11 @@ rule export_agent:
     params:
         code=code("export_agent"),
         training_code={
-            name: code(name) for name in ("train_agent", "calibrate_threshold")
+            name: code(name)
+            for name in (
+                *("train_agent", "calibrate_threshold"),
+                *("train_regressor", "calibrate_trust"),
+            )
         },
         settings=section("slices"),
         inference=section("inference"),

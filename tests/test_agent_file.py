@@ -87,17 +87,6 @@ def changed(agent, folder, change):
     return folder / "agent.pt"
 
 
-def test_a_file_from_before_the_papers_keys_is_read(agent, tmp_path):
-    def earlier(content):
-        del content["facts"]["thresholds"]["paper"], content["facts"]["inference"]["weights"]
-        del content["facts"]["inference"]["idle_steps"]
-
-    facts, now = load_agent(changed(agent, tmp_path, earlier)).facts, load_agent(agent).facts
-    assert facts.thresholds == now.thresholds and facts.inference.weights == "guarded"
-    # It was measured without this rule, so it goes on without it.
-    assert facts.inference == now.inference.model_copy(update={"idle_steps": None})
-
-
 def nan_weights(content):
     content["weights"]["policy.bias"][0] = float("nan")
 
@@ -105,7 +94,7 @@ def nan_weights(content):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(version=1), "an agent file of version 1, expected version 2"),
+        (lambda c: c.update(version=1), "an agent file of version 1, expected version 3"),
         (lambda c: c.update(format="else"), "not an agent file"),
         (lambda c: c["facts"].update(actions=(2 * ACTIONS).tolist()), "its actions are"),
         (lambda c: c["facts"].update(actions=ACTIONS[:4].tolist()), "its actions are"),
@@ -223,8 +212,11 @@ def test_a_released_agent_is_half_as_large_and_the_same(tmp_path):
     whole, half = load_agent(agent), load_agent(small)
     assert half.facts == whole.facts
     for one, two in ((whole.network, half.network), (whole.finisher, half.finisher)):
-        for before, after in zip(one.parameters(), two.parameters(), strict=True):
+        for before, after in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
             assert after.dtype == torch.float32 and torch.allclose(before, after, rtol=1e-3, atol=1e-6)
+    huge = changed(agent, tmp_path, lambda content: content["weights"]["policy.bias"].fill_(1e5))
+    with pytest.raises(UserError, match="holds weights that are not finite"):
+        release(huge, tmp_path / "huge.pt")
 
 
 def test_without_an_agent_of_its_own_the_command_asks_for_one(tmp_path, monkeypatch):

@@ -133,17 +133,20 @@ def test_one_slice_of_a_volume(pair, model, monkeypatch, capsys):
 def test_a_finished_agent_tells_the_error_that_it_predicts(pair, monkeypatch, capsys, tmp_path):
     finished = export(tmp_path, finished=True)
     monkeypatch.setattr(registration, "register_finely", perfect_register_finely)
+    monkeypatch.setattr(registration, "distance_at", lambda *images: np.full(len(images[3]), 0.7))
     assert register(pair, finished, "--scale", "free", "--json", str(pair / "r.json")) == 0
     said, found = capsys.readouterr().out, json.loads((pair / "r.json").read_text())
     mm = found["success_mm"] / 2  # of a pixel
-    assert f"error expected (interval) in mm, within {2 * mm:.1f} mm" in said
-    rows = [line.split() for line in said.splitlines() if line.endswith(" 100%")]
-    assert len(rows) == len(found["slices"]) > 3 and all(row[5] == f"{0.4 * mm:.1f}" for row in rows)
+    assert f"chance of at most {2 * mm:.1f} mm, error expected" in said
+    rows = [line.split() for line in said.splitlines() if " 100%  " in line]
+    assert len(rows) == len(found["slices"]) > 3 and all(row[6] == f"{0.4 * mm:.1f}" for row in rows)
     assert f"{len(rows)} of {len(rows)} slices are likely to be right" in said
-    assert f"Expected error of a slice: {0.4 * mm:.1f} mm, in nine of ten such cases" in said
-    assert f"Chance of at most {2 * mm:.1f} mm: 100%" in said and "Success estimate" not in said
+    # Of what is written: of the pair's own pose, in all of its slices.
+    assert f"Expected error: {0.7 * mm:.1f} mm, in nine of ten such cases" in said
+    assert "if every second pair does not: 100%." in said and "Success estimate" not in said
     assert found["registered"] and found["refusal"] is None and found["success_probability"] == 1
-    assert found["expected_error_mm"] == pytest.approx(0.4 * mm, rel=0.02)
+    assert found["expected_error_mm"] == pytest.approx(0.7 * mm, rel=0.02)
+    assert found["slices"][0]["expected_error_mm"] == pytest.approx(0.4 * mm, rel=0.02)
     assert found["slices"][0].keys() == {"slice", *found} - {"refusal", "success_mm", "slices"}
 
 
@@ -154,6 +157,8 @@ def test_a_refused_pair_is_told_to_other_programs_too(pair, monkeypatch, capsys,
     assert f"I could not register this pair: {found['refusal']}\n" == capsys.readouterr().err
     assert "the agent sees a chance of 0% to lie within 2 px of the truth, expected at" in found["refusal"]
     assert not found["registered"] and not any(one["registered"] for one in found["slices"])
+    assert found["expected_error_mm"] is None and found["success_probability"] < 0.5
+    assert all(one["error_high_mm"] is None for one in found["slices"])
     assert written(pair) == set()
 
 

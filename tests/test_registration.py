@@ -198,13 +198,27 @@ def test_one_slice_that_never_stops_is_refused(agent, monkeypatch):
 
 def test_the_error_that_a_finished_agent_predicts_decides(agent, monkeypatch):
     finished = replace(agent, finisher=ResidualNetwork(width=1))
+    monkeypatch.setattr(registration, "distance_at", lambda *images: np.ones(1))
     refusal = outcome_of(finished, monkeypatch, [False], value=-4.25).refusal
     assert refusal.startswith(
         "the agent sees a chance of 0% to lie within 2 px of the truth, expected at lea"
     )
-    outcome = outcome_of(finished, monkeypatch, [True], value=-0.5)
-    assert outcome.refusal is None and outcome.judgement.probability == 1
+    far = []
+    monkeypatch.setattr(registration, "distance_at", lambda *images: np.array(far))
+    poses = [[0, 0, 0, 1], [1, 0, 0, 1], [2, 0, 0, 1]]
+    far[:] = [0.3, 0.6, 5.0]
+    outcome = outcome_of(finished, monkeypatch, [True] * 3, poses, value=-0.5)
+    assert outcome.refusal is None and (outcome.judgement.probability == 1).all()
     assert outcome.judgement.expected == pytest.approx(0.5, rel=0.02)
+    assert outcome.expected.expected == pytest.approx(0.6, rel=0.02) and outcome.expected.probability == 1
+    far[:] = [0.3, 4.0, 5.0]
+    refusal = outcome_of(finished, monkeypatch, [True] * 3, poses, value=-0.5).refusal
+    assert refusal.endswith("expected at least 50%, where the slices' poses have their median")
+    # Slices that do not count have no say.
+    assert outcome_of(finished, monkeypatch, [True, False, False], poses, value=-0.5).refusal.startswith(
+        "in 2"
+    )
+    assert outcome_of(agent, monkeypatch, [True]).expected is None
 
 
 @pytest.mark.parametrize(("stopped", "within"), [(0, 0), (6, 3)])

@@ -6,7 +6,7 @@ import torch
 from agents import PLAIN, RANGES, make_pairs
 
 from regagent.agent import inference, regression, residual
-from regagent.agent.checkpoints import load_model
+from regagent.agent.checkpoints import load_model, save_model
 from regagent.agent.distance import FARTHEST, SCALE_STEP
 from regagent.agent.inference import register_finely
 from regagent.agent.networks import BLOCK, AgentNetwork, ResidualNetwork, to_blocks
@@ -240,6 +240,29 @@ def test_an_agent_leads_near_and_is_finished(sighted, images, monkeypatch):
     assert starts[0] == IDENTITY.tolist() and starts[1] == [0, 0, 30, 1]
     lost = register_finely(agent, finisher, fixed, moving, 0.0, Inference(restarts_deg=[]))
     assert lost.stopped.tolist() == [True, True, False] and lost.value[2] == -30
+
+
+@pytest.mark.parametrize(("least", "accepted"), [(0.4, True), (0.7, False)])
+def test_a_case_is_refused_by_what_its_distance_is_worth(monkeypatch, tmp_path, least, accepted):
+    """And not by the distance itself: here 0.1 px are worth a chance of 0.6, and 30 px too."""
+    network, pairs, settings = ResidualNetwork(width=1), make_pairs(2), Inference(minimum_probability=least)
+    network.trust[0] = 0.6
+    for module in (residual, inference):
+        monkeypatch.setattr(
+            module, "settle", lambda *_: (np.tile(IDENTITY, (2, 1)), np.array([0.1, 30.0]), np.zeros(2, int))
+        )
+    agent = AgentNetwork("CNN").eval()
+    found = register_finely(agent, network, pairs.mr, pairs.ct, 0.0, settings)
+    assert found.stopped.tolist() == [accepted] * 2
+    written = []
+    save_model(network, tmp_path / "trusted.pt")
+    monkeypatch.setattr(regression, "read_table", lambda path: [0, 1])
+    monkeypatch.setattr(regression, "read_cohort", lambda paths: None)
+    monkeypatch.setattr(regression, "perturbed_pairs", lambda cases, cohort: (pairs.mr, pairs.ct))
+    monkeypatch.setattr(regression, "registration_table", lambda *columns: columns[-1])
+    monkeypatch.setattr(regression, "write_table", lambda table, path: written.extend(table))
+    regression.register_regressor("", [], tmp_path / "trusted.pt", "residual", settings, "")
+    assert written == ["registered" if accepted else "refused"] * 2
 
 
 def test_a_further_start_goes_its_own_way_to_the_end(monkeypatch):

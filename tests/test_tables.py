@@ -69,10 +69,13 @@ def test_numbers_by_hand(paths, tmp_path):
 
 
 def test_failures_and_refusals_are_counted_and_failures_count_in_the_error(paths, tmp_path):
-    table(paths, tmp_path)
+    written = table(paths, tmp_path)
     frame = read_table(tmp_path / "table2.csv").set_index(["method", "set"])
     assert frame["failures"].tolist() == [0, 2, 0] * 2 and frame["refused"].tolist() == [0, 0, 1] * 2
     assert frame.loc[("SIFT", "E1"), "mean_px"] == 8.0
+    assert frame["accepted_mean_px"].tolist() == pytest.approx([0.5, 1.0, 11 / 3] * 2, abs=1e-6)
+    rows = [row_of(written["md"], name) for name in ("Initial", "SIFT", "RL-LME-MC")]
+    assert [[cell for cell in row if cell in ("1.00", "3.67")] for row in rows] == [[], ["1.00"], ["3.67"]]
 
 
 def bold_cells(html: str) -> list[str]:

@@ -31,7 +31,7 @@ from regagent.settings import Inference, Slices
 OWN = DATA / "agent.pt"
 
 FORMAT = "regagent agent"
-VERSION = 2
+VERSION = 3
 
 #: What a file begins with in whose place Git LFS has put its pointer.
 LFS_POINTER = b"version https://git-lfs"
@@ -66,8 +66,8 @@ class Finisher(Fact):
 class Evaluation(Fact):
     """How often the agent ended within ``success_px`` of the truth on its run's test cases.
 
-    It was finished, or looked ahead if nothing finishes it. Counted apart for the cases whose value reached
-    the threshold and for those that it refused.
+    It was finished, or looked ahead if nothing finishes it. Counted apart for the cases that it took for
+    registered and for those that it refused.
     """
 
     success_px: FiniteFloat
@@ -194,8 +194,6 @@ def load_agent(path: str | Path = OWN) -> TrainedAgent:
             " run its configuration again to export it again"
         )
     facts = content.get("facts")
-    if isinstance(facts, dict) and isinstance(facts.get("inference"), dict):
-        facts["inference"].setdefault("idle_steps", None)  # earlier files did without
     try:
         facts = AgentFacts.model_validate(facts)
     except ValidationError as error:
@@ -247,7 +245,7 @@ def import_agent(
 
     Raises ``UserError`` when the run's slices would look different from those that the agent was trained on.
     """
-    trained = _load_for(agent, slices)
+    trained = load_for(agent, slices)
     save_model(trained.network, output_model, **trained.facts.training)
     trained.facts.thresholds.write(output_threshold)
 
@@ -257,7 +255,7 @@ def import_finisher(agent: str | Path, slices: Slices, output_model: str | Path)
 
     Also where nothing finishes the agent of the file.
     """
-    trained = _load_for(agent, slices)
+    trained = load_for(agent, slices)
     if not trained.finisher:
         raise UserError(
             f"{agent}: no residual network finishes this agent; leave out its row that ends in {FINE}"
@@ -265,7 +263,8 @@ def import_finisher(agent: str | Path, slices: Slices, output_model: str | Path)
     save_model(trained.finisher, output_model, **trained.facts.training)
 
 
-def _load_for(agent: str | Path, slices: Slices) -> TrainedAgent:
+def load_for(agent: str | Path, slices: Slices) -> TrainedAgent:
+    """Return the agent of a file. Raises ``UserError`` when the slices would look different to it."""
     trained = load_agent(agent)
     for key in SAME_LOOK:
         own, here = getattr(trained.facts.slices, key), getattr(slices, key)

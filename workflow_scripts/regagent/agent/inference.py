@@ -46,8 +46,8 @@ class Registrations:
 
     pose: Array  # (N, 4)
     steps: NDArray[np.int64]  # (N,)
-    value: Array  # (N,) the value at the pose, in the paper's units (at most the terminal reward)
-    stopped: NDArray[np.bool_]  # (N,) False where the value never reached the threshold
+    value: Array  # (N,) the value at the pose, in the paper's units; of a finished agent -D as predicted, px
+    stopped: NDArray[np.bool_]  # (N,) False where the value never reached the threshold, or D says to refuse
     seconds: Array  # (N,) the same for all pairs of a batch
 
 

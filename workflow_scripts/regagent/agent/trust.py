@@ -1,11 +1,12 @@
 """What a predicted distance D is worth: the expected TRE with an interval, and P(TRE ≤ ``SUCCESS_PX``).
 
-A residual network is surest of what it has learned. So it is asked again: it registers augmented pairs of its
-training patients from fresh perturbations, every second of which does not belong together, and what its D
-turned out to mean there is kept in the network.
+A residual network is surest of what it has learned. So it is asked again: without an agent it registers
+augmented pairs of its training patients from fresh perturbations of its own range (``starts``), every second
+of which does not belong together. What its D turned out to mean there is kept in the network.
 """
 
 import logging
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from regagent.agent.residual import draw_starts, settle, stay
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.files import write_table
 from regagent.geometry import compose, displacement
-from regagent.pairs.training_pairs import Pool, read_pairs
+from regagent.pairs.training_pairs import Pairs, Pool, read_pairs
 from regagent.settings import Calibration, Inference, ResidualRegressor, regressor_settings
 
 logger = logging.getLogger("regagent")
@@ -31,6 +32,9 @@ Array = NDArray[np.float64]
 #: Every second pair does not belong together: a probability means nothing without saying of what.
 UNLIKE = 0.5
 
+#: Pairs that are drawn side by side, and give each other their images.
+BATCH = 64
+
 #: The parts of the cases that lie below and below the upper end of the interval of the expected TRE.
 INTERVAL = (0.05, 0.95)
 
@@ -38,9 +42,9 @@ INTERVAL = (0.05, 0.95)
 class Judgement(NamedTuple):
     """What N predicted distances are worth, (N,) each; TRE in px."""
 
-    probability: Array  # of a TRE of at most ``SUCCESS_PX``
-    expected: Array  # the mean TRE of pairs that belong together
-    low: Array  # ends of the interval in which nine in ten of these lie
+    probability: Array  # of a TRE of at most ``SUCCESS_PX``, where every second pair does not belong together
+    expected: Array  # the mean TRE of pairs that do: it says nothing where the probability is low
+    low: Array  # ends of the interval in which nine in ten of these lie, where the probability is high
     high: Array
 
 
@@ -58,8 +62,10 @@ def fit(distance: Array, error: Array, like: NDArray[np.bool_]) -> Array:
     """Return the ``trust`` (4, K) of a network from N cases: predicted D and true TRE (N,) in px.
 
     Cases that are not ``like`` (N,) have no TRE. Probability and expected TRE are monotone in D (isotonic
-    regression), and no probability is surer than so many cases can tell.
+    regression); no probability comes nearer to 0 or 1 than 1/N. Raises ``ValueError`` if no case is ``like``.
     """
+    if not like.any():
+        raise ValueError("no pair belongs together: there is no TRE")
     right = like & (error <= SUCCESS_PX)
     surest = 1 / len(distance)
     probability = _monotone(distance, right.astype(float), rising=False).clip(surest, 1 - surest)
@@ -78,7 +84,12 @@ def _monotone(distance: Array, value: Array, rising: bool) -> Array:
     return _at(TRUST_KNOTS, isotonic_regression(mean, weights=count, increasing=rising).x, different)
 
 
-def register_cases(
+def to_evaluate(pairs: Pairs, device: torch.device) -> Pool:
+    """Return pairs as a training takes them, with their evaluation points in place of the landmarks."""
+    return replace(pairs, landmarks=pairs.evaluation_points).tensors(device)
+
+
+def known_cases(
     network: ResidualNetwork,
     pool: Pool,
     settings: ResidualRegressor,
@@ -88,16 +99,17 @@ def register_cases(
 ) -> pd.DataFrame:
     """Register augmented, freshly perturbed pairs of a pool, every second of which does not belong together.
 
-    Return a row a case: ``like``, the predicted ``distance_px`` and the ``tre_px`` of the landmarks.
+    Return a row a case: ``like``, the predicted ``distance_px``, and the ``tre_px`` of the pool's points, NaN
+    where the images do not belong together.
     """
     settings = settings.model_copy(update={"unlike": UNLIKE})
     tables = []
-    for first in range(0, count, inference.batch):
-        size = min(inference.batch, count - first)
+    for first in range(0, count, BATCH):
+        size = min(BATCH, count - first)
         starts = draw_starts(pool, settings, size, 1, generator)
         pose, distance, _ = settle(network, starts.fixed, starts.moving, stay, inference)
         there = compose(torch.from_numpy(pose).to(starts.perturbation), starts.perturbation)
-        error = displacement(there, starts.points).cpu().numpy()
+        error = torch.where(starts.like, displacement(there, starts.points), torch.nan).cpu().numpy()
         columns = {"like": starts.like.cpu().numpy(), "distance_px": distance, "tre_px": error}
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
@@ -120,8 +132,8 @@ def calibrate_trust(
     trained = regressor_settings(facts["settings"])
     assert isinstance(trained, ResidualRegressor)
     generator = torch.Generator(device).manual_seed(settings.seed)
-    pool = read_pairs(slices, split, "train").tensors(device)
-    cases = register_cases(network, pool, trained, inference, settings.trust_cases, generator)
+    pool = to_evaluate(read_pairs(slices, split, "train"), device)
+    cases = known_cases(network, pool, trained, inference, settings.trust_cases, generator)
     network.trust.copy_(
         torch.from_numpy(fit(*(cases[name].to_numpy() for name in ("distance_px", "tre_px", "like"))))
     )

@@ -42,15 +42,16 @@ before are unchanged.
 
 {DIRECTION}
 
-Whether to trust it: a network predicts how far each slice lies from the truth. What
-such a prediction is worth was found on the patients that it was trained on, every
-second pair of which did not belong together: so the command tells the error that is to
-be expected, an interval, and the chance of an error of less than 2 px. (An agent
-without such a network tells how many of its own test cases ended within 2 px, of those
-whose value reached a threshold.) The pair counts as not registered if that chance is
-low, if the slices of a volume do not agree, if the scale is fixed but the agent sees
-another one, or if the agent failed in half of its own tests. The command then says "I
-could not register this pair", writes no transform and no image, and ends with exit
+Whether to trust it: a network looks at each slice where the result puts it, and
+predicts how far it lies from the truth. What such a prediction is worth was found on
+pairs of the agent's training patients. The command tells the error that is to be
+expected with an interval, if both images show one head, and the chance of an error of
+at most 2 px, if every second pair does not. (An agent without such a network tells how
+many of its own test cases ended within 2 px, of those whose value reached a threshold.)
+The pair counts as not registered if that chance is low or the value never reaches the
+threshold, if the slices of a volume do not agree, if the scale is fixed but the agent
+sees another one, or if the agent failed in half of its own tests. The command then says
+"I could not register this pair", writes no transform and no image, and ends with exit
 code 3. All this comes from the patients of the agent's own run; it may not hold for
 other scanners and other diseases. Look at the picture that --report writes.
 Not for clinical use."""

@@ -14,11 +14,13 @@ from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 from numpy.typing import NDArray
 
 from regagent.agent.agent_file import TrainedAgent
 from regagent.agent.inference import Registrations, Way, register, register_finely
-from regagent.agent.networks import choose_device
+from regagent.agent.networks import choose_device, to_blocks
+from regagent.agent.residual import distance_at
 from regagent.agent.trust import Judgement, judge
 from regagent.anatomy import TISSUE_HU, head_mask
 from regagent.conventional.slice_registration import itk_pose
@@ -31,7 +33,7 @@ from regagent.pairs.cutting import cut, mr_window, pixel_width_mm
 from regagent.pairs.slices import choose_slices
 from regagent.patients.modalities import check_modalities
 from regagent.patients.preregistration import resample
-from regagent.settings import Slices
+from regagent.settings import Inference, Slices
 from regagent.volumes.dicom_files import warn_of_two_patients
 from regagent.volumes.reading import read_image
 
@@ -46,7 +48,7 @@ MAXIMUM_SLICES = 12
 #: smallest scale that agents are trained on, it covers 0.56.
 TISSUE_FRACTION = 0.5
 
-#: This part of the slices of a volume must reach the threshold, and the poses of half of these must lie
+#: This part of the slices of a volume must be taken for registered, and the poses of half of these must lie
 #: within ``SUCCESS_PX`` of their median. They do not in volumes that are tilted against each other, or
 #: shifted across the slices by 15 mm.
 REGISTERED_FRACTION = 0.5
@@ -102,8 +104,11 @@ class Outcome:
     slices: Registrations  # of scale 1 and refined, if that was asked for
     trusted: NDArray[np.bool_]  # (S,) the slices that count: those taken for registered, or all if none is
     threshold: float  # of the values of the slices, if nothing judges them
-    judgement: Judgement | None  # what is expected of each slice (S,), if a network predicts its distance D
+    judgement: Judgement | None  # of the agent's own poses of the slices, (S,), if a network predicts their D
     pose: Array  # (4,)
+    expected: (
+        Judgement | None
+    )  # of the pose of the pair, one number each: the medians over the slices that count
     spread_px: Array  # (S,) distance of each slice's pose from the pair's
     scale_seen: float  # the median of the agent's own poses
     rigid: bool  # whether the poses have the scale 1 all the same
@@ -237,8 +242,8 @@ def register_pair(
 
     With ``rigid`` the scale of each pose becomes 1; the slice turns about the centre of the image as before.
     With an Elastix ``parameter_map``, a local registration refines each slice's pose, in which a rigid one
-    stays rigid. If it gives up or ends more than ``REFINEMENT_PX`` away, the agent's pose stays. If the value
-    of some slices reaches the threshold, the median is over these alone.
+    stays rigid. If it gives up or ends more than ``REFINEMENT_PX`` away, the agent's pose stays. If some
+    slices are taken for registered, the median is over these alone.
     """
     device, level, settings = choose_device(), agent.facts.thresholds.lookahead, agent.facts.inference
     network, finisher, images = agent.network.to(device), agent.finisher, (placed.fixed, placed.moving)
@@ -267,16 +272,34 @@ def register_pair(
             else:
                 found.pose[row] = pose
     pose, spread = _agreement(found.pose, trusted)
+    expected = None
+    if finisher is not None:
+        still, moved = (torch.from_numpy(slices).to(device) for slices in (placed.fixed, placed.moving))
+        distance = distance_at(finisher, to_blocks(still), moved, np.tile(pose, (len(still), 1)))
+        rows = judge(finisher, distance[trusted])
+        expected = Judgement(*(np.asarray(np.median(row)) for row in rows))
     disagreement = float(np.median(spread[trusted]))
     scale = seen if rigid else 1.0
     refusal = _refusal(agent, found, judgement, disagreement, scale, scale_spread, placed)
-    return Outcome(found, trusted, level, judgement, pose, spread, seen, rigid, refusal)
+    if expected and not refusal and expected.probability < settings.minimum_probability:
+        refusal = (
+            f"{_unlikely(float(expected.probability), settings)} where the slices' poses have their median"
+        )
+    return Outcome(found, trusted, level, judgement, pose, expected, spread, seen, rigid, refusal)
 
 
 def _agreement(poses: Array, trusted: NDArray[np.bool_]) -> tuple[Array, Array]:
     """Return the median (4,) of the trusted poses (S, 4), and each pose's distance (S,) from it in px."""
     median = np.median(poses[trusted], axis=0)
     return median, landmark_distance(poses, invert(median), GRID)
+
+
+def _unlikely(chance: float, settings: Inference) -> str:
+    """Return what is wrong with a chance that is too low; it is not rounded up to what is enough."""
+    return (
+        f"the agent sees a chance of {np.floor(100 * chance):.0f}% to lie within {SUCCESS_PX:g} px of the"
+        f" truth, expected at least {settings.minimum_probability:.0%},"
+    )
 
 
 def _wide(placed: Placed) -> str:
@@ -299,7 +322,7 @@ def _refusal(
 ) -> str | None:
     """Return why the pair counts as not registered, None if it is registered.
 
-    Half of the slices that reached the threshold lie ``disagreement`` px or more from their median. ``scale``
+    Half of the slices that count lie ``disagreement`` px or more from their median. ``scale``
     is the one that the agent saw in a pair whose scale is kept at 1. A quarter of the slices differ by
     ``scale_spread`` or more from the median of the scales, which a fixed scale would hide.
     """
@@ -315,11 +338,8 @@ def _refusal(
     if reached == 0 or reached < REGISTERED_FRACTION * count:
         where = f"in {count - reached} of {count} slices " if count > 1 else ""
         if judgement:
-            likely = np.median(judgement.probability[~found.stopped])
-            said = (
-                f"the agent sees a chance of {likely:.0%} to lie within {SUCCESS_PX:g} px of the truth,"
-                f" expected at least {agent.facts.inference.minimum_probability:.0%},"
-            )
+            chance = np.median(judgement.probability[~found.stopped])
+            said = _unlikely(chance, agent.facts.inference)
         else:
             best, level = np.median(found.value[~found.stopped]), agent.facts.thresholds.lookahead
             said = f"the agent's value never reached the threshold {level:.2f}, only {best:.2f}"

@@ -15,7 +15,7 @@ from regagent.command.outputs import (
     write_together,
 )
 from regagent.command.pair import physical_transform, place, read_pair, register_pair
-from regagent.command.telling import expected, facts, told_result, told_slices
+from regagent.command.telling import expected_mm, plain_facts, told_result, told_slices
 from regagent.figures.examples import draw_overlay
 from regagent.figures.overlays import tissue_levels
 from regagent.files import STYLE, parameter_map, write_json
@@ -73,7 +73,7 @@ def register_files(
     transform = physical_transform(outcome.pose, placed)
     with write_together() as stage:
         if json:
-            write_json(facts(outcome, placed), stage(json))
+            write_json(plain_facts(outcome, placed), stage(json))
         if outcome.refusal and not force:
             return False
         write_transform(transform, stage(transform_out))
@@ -83,8 +83,8 @@ def register_files(
             levels = tissue_levels(placed.moving, placed.moving > 0)
             names = [f"slice {row}" if placed.dimension == 3 else "" for row in placed.numbers]
             after = "after, refused" if outcome.refusal else "after"
-            if outcome.judgement and not outcome.refusal:
-                after += f", {expected(outcome, placed).expected:.1f} mm off expected"
+            if outcome.expected and not outcome.refusal:
+                after += f", {expected_mm(outcome, placed):.1f} mm off expected"
             draw_overlay(
                 placed.fixed, placed.moving, outcome.pose, levels, names, after, STYLE, stage(report)
             )

@@ -12,10 +12,10 @@ def told_slices(outcome: Outcome, placed: Placed) -> str:
     """Return one line per slice: its own pose in mm and degrees, and what the agent says of it."""
     found = outcome.slices
     if outcome.judgement:
-        said = f"error expected (interval) in mm, within {SUCCESS_PX * placed.mm_per_px:.1f} mm"
+        said = f"chance of at most {SUCCESS_PX * placed.mm_per_px:.1f} mm, error expected"
         endings = [
-            f"{expected:5.1f} ({low:.1f} to {high:.1f})  {probability:4.0%}" + ("" if taken else "  refused")
-            for probability, expected, low, high, taken in zip(
+            f"{chance:4.0%}  " + (f"{error:.1f} mm ({low:.1f} to {high:.1f})" if taken else "refused")
+            for chance, error, low, high, taken in zip(
                 *_in_mm(outcome.judgement, placed), found.stopped, strict=True
             )
         ]
@@ -54,12 +54,12 @@ def told_result(outcome: Outcome, placed: Placed, evaluation: Evaluation) -> str
             f" half of them lie within {spread:.1f} mm of their median"
         )
     success_mm = SUCCESS_PX * placed.mm_per_px
-    if outcome.judgement:
-        chance, error, low, high = expected(outcome, placed)
-        slices = " of a slice" if len(reached) > 1 else ""
+    if outcome.expected:
+        chance, error, low, high = _in_mm(outcome.expected, placed)
         lines.append(
-            f"Expected error{slices}: {error:.1f} mm, in nine of ten such cases {low:.1f} to {high:.1f} mm."
-            f" Chance of at most {success_mm:.1f} mm: {chance:.0%}."
+            f"Expected error: {error:.1f} mm, in nine of ten such cases {low:.1f} to {high:.1f} mm, if both"
+            f" images show one head. Chance of at most {success_mm:.1f} mm, if every second pair does not:"
+            f" {chance:.0%}."
         )
     else:
         share = evaluation.stopped_within / evaluation.stopped
@@ -72,39 +72,41 @@ def told_result(outcome: Outcome, placed: Placed, evaluation: Evaluation) -> str
     return "\n".join(lines)
 
 
-def expected(outcome: Outcome, placed: Placed) -> Judgement:
-    """Return what is expected of a slice of the pair, in mm: the medians over the slices that count."""
-    assert outcome.judgement
-    judgement = _in_mm(outcome.judgement, placed)
-    return Judgement(*(np.asarray(np.median(row[outcome.trusted])) for row in judgement))
+def expected_mm(outcome: Outcome, placed: Placed) -> float:
+    """Return the error in mm that is expected of the pair, if a network predicts it, else NaN."""
+    return float(outcome.expected.expected) * placed.mm_per_px if outcome.expected else np.nan
 
 
-def facts(outcome: Outcome, placed: Placed) -> dict:
-    """Return the result in plain values: of the pair, and of each slice."""
-    slices = []
-    judged = _in_mm(outcome.judgement, placed) if outcome.judgement else None
+def plain_facts(outcome: Outcome, placed: Placed) -> dict:
+    """Return the result in plain values: of the pair, and of each slice (see docs/registering.md)."""
+    rows, slices = outcome.judgement, []
     for row, (number, taken) in enumerate(zip(placed.numbers, outcome.slices.stopped, strict=True)):
-        judgement = Judgement(*(values[row, None] for values in judged)) if judged else None
-        known = _plain(outcome.slices.pose[row], placed, judgement)
+        judgement = Judgement(*(values[row] for values in rows)) if rows else None
+        known = _plain(outcome.slices.pose[row], placed, judgement, taken)
         slices.append({"slice": number, "registered": bool(taken), **known})
     return {
         "registered": not outcome.refusal,
         "refusal": outcome.refusal,
-        **_plain(outcome.pose, placed, expected(outcome, placed) if outcome.judgement else None),
+        **_plain(outcome.pose, placed, outcome.expected, not outcome.refusal),
         "success_mm": SUCCESS_PX * placed.mm_per_px,
         "slices": slices,
     }
 
 
-def _plain(pose: np.ndarray, placed: Placed, judgement: Judgement | None) -> dict[str, float]:
-    """Return a pose (4,), and what is expected of it in mm, in plain values."""
+def _plain(
+    pose: np.ndarray, placed: Placed, judgement: Judgement | None, taken: bool
+) -> dict[str, float | None]:
+    """Return a pose (4,), and what is expected of it in mm, in plain values: no error where it is refused."""
     x, y = pose[:2] * placed.mm_per_px
+    values: dict[str, float | None]
     values = {"x_mm": float(x), "y_mm": float(y), "angle_deg": float(pose[2]), "scale": float(pose[3])}
+    chance: float | None = None
+    errors: list[float | None] = [None] * 3
     if judgement:
-        chance, *errors = (number.item() for number in judgement)
-        names = ("expected_error_mm", "error_low_mm", "error_high_mm")
-        values |= {"success_probability": chance, **dict(zip(names, errors, strict=True))}
-    return values
+        chance, *known = (float(number) for number in _in_mm(judgement, placed))
+        errors = [*known] if taken else errors
+    names = ("success_probability", "expected_error_mm", "error_low_mm", "error_high_mm")
+    return values | dict(zip(names, [chance, *errors], strict=True))
 
 
 def _in_mm(judgement: Judgement, placed: Placed) -> Judgement:

@@ -48,7 +48,8 @@ def summarise_methods(
     statistic is taken for each seed over its cases and then averaged over the seeds; ``*_seed_spread`` is its
     standard deviation over the seeds, NaN for a single one. The counts ``failures`` and ``refused`` are
     averaged over the seeds too. A failed case counts with the error of the pose that its method returned.
-    ``accepted_mean_px`` is the mean over the cases that the method itself takes for registered.
+    ``accepted_mean_px`` is the mean over the cases that the method itself takes for registered, and over the
+    seeds that have any.
     Errors are in px, ``mean_mm`` in mm.
     """
     rows = []
@@ -68,7 +69,7 @@ def summarise_methods(
             row["failures"] = np.mean([(frame["status"] == "failed").sum() for frame in seeds])
             row["refused"] = np.mean([(frame["status"] == "refused").sum() for frame in seeds])
             accepted = [frame.loc[frame["status"] == "registered", "tre_px"].mean() for frame in seeds]
-            row["accepted_mean_px"] = np.mean(accepted)
+            row["accepted_mean_px"] = pd.Series(accepted).mean()
             row["seconds_per_case"] = np.mean([frame["seconds"].mean() for frame in seeds])
             paper = reference[(reference["method"] == method) & (reference["set"] == set_name)]
             for name in STATISTICS:
@@ -93,6 +94,7 @@ def lay_out(summary: pd.DataFrame) -> list[Table]:
     """Return the tables to print, one per set, from what ``summarise_methods`` returns."""
     tables = []
     for set_name, frame in summary.groupby("set"):
+        accepted = frame["accepted_mean_px"].where(frame["refused"] + frame["failures"] > 0)
         columns = {
             (RUN, "n"): frame["n_cases"].map(str),
             (RUN, "mean ± std"): list(map(with_spread, frame["mean_px"], frame["std_px"])),
@@ -101,7 +103,7 @@ def lay_out(summary: pd.DataFrame) -> list[Table]:
             (RUN, "90th"): frame["p90_px"].map(number),
             (RUN, "failed"): frame["failures"].map("{:.3g}".format),
             (RUN, "refused"): frame["refused"].map("{:.3g}".format),
-            (RUN, "accepted mean"): frame["accepted_mean_px"].map(number),
+            (RUN, "accepted mean"): accepted.map(number),
             (RUN, "s/case"): frame["seconds_per_case"].map(number),
             (PAPER, "mean ± std"): list(map(with_spread, frame["paper_mean"], frame["paper_std"])),
             (PAPER, "50th"): frame["paper_p50"].map(number),

@@ -67,7 +67,8 @@ def preregister_patient(
         elif method == "none":
             found = sitk.Euler3DTransform()
         elif method == "truth":
-            found = sitk.ReadTransform(str(truth))
+            assert truth  # the settings allow it for simulated patients alone
+            found = read_transform(truth, patient=patient, dimension=3)
         else:
             try:
                 found = elastix(parameter_map)(fixed, moving)

@@ -17,7 +17,8 @@ from regagent.settings.base import (
 
 
 class Calibration(Model):
-    """The stop rule: the threshold on the value is chosen on training pairs (§3.6)."""
+    """What is found on training pairs after a training: an agent's stop threshold (§3.6), and what the
+    distance that a residual regressor predicts is worth."""
 
     cases: Positive = 96
     """Number of perturbed pairs."""
@@ -38,7 +39,7 @@ class Calibration(Model):
     """Of the thresholds whose mean error is higher than the lowest by no more than this part, the lowest is
     chosen: more cases reach it, and sooner."""
 
-    trust_cases: Positive = 512
+    trust_cases: Annotated[int, Field(ge=50)] = 512
     """Number of pairs, every second of which does not belong together, on which it is found what the distance
     that a residual regressor predicts is worth."""
 
@@ -83,8 +84,8 @@ class Inference(Model):
     """Rotations of these further starts in degrees, one after the other. The lowest predicted D counts."""
 
     minimum_probability: Fraction = 0.5
-    """A case counts as not registered where the predicted D says that it is less likely than this to lie
-    within 2 px of the truth."""
+    """A case is refused where the D that a residual regressor predicts says that it is less likely than this
+    to lie within 2 px of the truth."""
 
     batch: Positive = 256
     """Number of cases that are registered side by side."""

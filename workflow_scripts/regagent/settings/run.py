@@ -78,7 +78,7 @@ class Settings(Model):
     compared with the other rows. An agent with and without look-ahead registers the same cases."""
 
     calibration: Calibration = Calibration()
-    """How the stop threshold is found."""
+    """How stop thresholds are found, and what predicted distances are worth."""
 
     inference: Inference = Inference()
     """How trained agents register."""
