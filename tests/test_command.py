@@ -17,8 +17,10 @@ from markers import make_volumes, perfect_register, perfect_register_finely, tur
 from workflow import ROOT
 
 from regagent import __version__
+from regagent.agent import agent_file
 from regagent.command import outputs
 from regagent.command import pair as registration
+from regagent.command import register as register_module
 from regagent.command.main import main
 from regagent.command.outputs import write_together
 from regagent.elastix import RegistrationFailed
@@ -148,6 +150,17 @@ def test_a_finished_agent_tells_the_error_that_it_predicts(pair, monkeypatch, ca
     assert found["expected_error_mm"] == pytest.approx(0.7 * mm, rel=0.02)
     assert found["slices"][0]["expected_error_mm"] == pytest.approx(0.4 * mm, rel=0.02)
     assert found["slices"][0].keys() == {"slice", *found} - {"refusal", "success_mm", "slices"}
+
+
+def test_without_a_model_the_agent_of_the_software_registers(pair, model, monkeypatch, capsys):
+    monkeypatch.setattr(registration, "register", perfect_register)
+    images = ["--fixed", pair / "mr.mha", "--moving", pair / "ct.mha"]
+    words = ["register", *images, "--transform-out", pair / "t.tfm"]
+    for own, code in ((model, 0), (pair / "none.pt", 1)):
+        monkeypatch.setattr(register_module, "OWN", own)
+        monkeypatch.setattr(agent_file, "OWN", own)
+        assert main(list(map(str, words))) == code
+    assert "expected an agent (agent.pt); `make agent` makes it, or give" in capsys.readouterr().err
 
 
 def test_a_refused_pair_is_told_to_other_programs_too(pair, monkeypatch, capsys, tmp_path):

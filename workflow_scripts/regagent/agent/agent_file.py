@@ -166,7 +166,7 @@ def _evaluation(registrations: Iterable[str | Path]) -> Evaluation:
     )
 
 
-def load_agent(path: str | Path = OWN) -> TrainedAgent:
+def load_agent(path: str | Path) -> TrainedAgent:
     """Return the agent of a file, or of the ``agent.pt`` in a folder or beside a training's ``model.pt``.
 
     Raises ``UserError`` when it is no agent file, or one that means something else than this software does.

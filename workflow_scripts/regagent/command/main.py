@@ -121,7 +121,6 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--model",
         metavar="AGENT",
-        default=argparse.SUPPRESS,
         help="another agent than the one that comes with this software: a file agent.pt, the model.pt beside"
         " it, or their folder",
     )

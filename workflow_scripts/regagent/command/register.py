@@ -29,7 +29,7 @@ def register_files(
     fixed: str | Path,
     moving: str | Path,
     transform_out: str | Path,
-    model: str | Path = OWN,
+    model: str | Path | None = None,
     warped_out: str | Path | None = None,
     report: str | Path | None = None,
     json: str | Path | None = None,
@@ -42,15 +42,15 @@ def register_files(
 ) -> bool:
     """Register the CT ``moving`` to the MR ``fixed``, print the result, and return whether it is registered.
 
-    The transform is written, and on request the CT on the MR's grid, a picture and the result as ``json``:
-    all of them or none. If the pair is not registered, without ``force`` the last alone is. ``number`` and
-    ``start`` are those of ``place``, ``trust_values`` is that of ``read_pair``; with ``refine`` Elastix
-    refines the agent's poses. The scale is 1 if it is ``fixed``, by default that of volumes, whose voxels
-    have a size in mm; 2D images may lack their true one. Raises ``UserError`` for a fault in a file,
-    ``UsageError`` for an unsuitable name of an output.
+    Without a ``model`` the agent that comes with the software does it. The transform is written, and on
+    request the CT on the MR's grid, a picture and the result as ``json``: all of them or none. If the pair is
+    not registered, without ``force`` the last alone is. ``number`` and ``start`` are those of ``place``,
+    ``trust_values`` is that of ``read_pair``; with ``refine`` Elastix refines the agent's poses. The scale is
+    1 if it is ``fixed``, by default that of volumes, whose voxels have a size in mm; 2D images may lack their
+    true one. Raises ``UserError`` for a fault in a file, ``UsageError`` for an unsuitable name of an output.
     """
     check_outputs(
-        [fixed, moving, model],
+        [fixed, moving, model or OWN],
         [
             (transform_out, WRITTEN_SUFFIXES),
             (warped_out, IMAGE_SUFFIXES),
@@ -60,7 +60,7 @@ def register_files(
     )
     refinement = parameter_map(Baselines().refinement_parameter_map) if refine else None
     torch.set_num_threads(1)
-    agent = load_agent(model)
+    agent = load_agent(model or OWN)
     mr, ct = read_pair(fixed, moving, trust_values)
     placed = place(mr, ct, agent.facts.slices, start, number)
     rigid = scale == "fixed" or (scale is None and placed.dimension == 3)
