@@ -93,7 +93,7 @@ cost: $(INSTALLED) ## CPU time and memory of simulation and registrations for 25
 time_to_accuracy: $(INSTALLED) ## wall time of a training until its validation error is 1 px, after `make reproduce`
 	PYTHONPATH=workflow_scripts python benchmarks/time_to_accuracy.py
 
-real_heads: $(INSTALLED) ## the default run's agent on real heads from Debian packages; needs apt-get
+real_heads: $(INSTALLED) ## the agent that comes with the software on real heads from Debian packages; needs apt-get
 	PYTHONPATH=workflow_scripts python benchmarks/real_heads.py
 	snakemake --configfile config/real_heads.yaml
 

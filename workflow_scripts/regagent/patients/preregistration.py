@@ -67,8 +67,7 @@ def preregister_patient(
         elif method == "none":
             found = sitk.Euler3DTransform()
         elif method == "truth":
-            assert truth  # the settings allow it for simulated patients alone
-            found = read_transform(truth, patient=patient, dimension=3)
+            found = sitk.ReadTransform(str(truth))
         else:
             try:
                 found = elastix(parameter_map)(fixed, moving)
