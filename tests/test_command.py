@@ -365,8 +365,9 @@ def test_the_module_runs_as_a_command(tmp_path):
 def test_the_readmes_example_runs_as_written(tmp_path, monkeypatch, capsys):
     """Word for word, on a small head in the places of the default run's files; the agent stops at once."""
     monkeypatch.setattr(registration, "SCALE_SPREAD", np.inf)  # that agent knows no scale
+    monkeypatch.setattr(register_module, "OWN", export(tmp_path))
     blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-    example = next(block for block in blocks if "regagent register" in block)
+    example = next(block for block in blocks if "regagent apply" in block)
     commands = [
         shlex.split(line, comments=True) for line in example.replace("\\\n", " ").splitlines() if line
     ]
@@ -375,10 +376,7 @@ def test_the_readmes_example_runs_as_written(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for path in map(tmp_path.joinpath, used):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.name == "agent.pt":
-            export(path.parent)
-        else:
-            sitk.WriteImage(mr if "mr" in path.name else ct, path)
+        sitk.WriteImage(mr if "mr" in path.name else ct, path)
     table = next(line for line in example.splitlines() if line.startswith("printf"))
     subprocess.run(["bash", "-c", table], check=True)
     commands = [command for command in commands if command[0] != "printf"]

@@ -130,13 +130,12 @@ def test_the_agent_that_comes_with_the_software_can_be_planned(folder):
     jobs = planned(folder, "--configfile", "config/agent.yaml")
     assert jobs["train_agent"] == jobs["train_regressor"] == jobs["calibrate_trust"] == 1
     assert jobs["export_agent"] == 1
+    assert planned(folder, "--configfile", "config/cost.yaml")["register_fine"] == 2
     heads = planned(folder, "--configfile", "config/trust.yaml", "--until", "select_slices")
     assert heads.keys() == {"simulate_patient", "preregister_patient", "select_slices"}
 
 
 def test_real_heads_are_registered_without_a_training(folder, tmp_path):
-    (folder / "results/default/models/RL-LME/seed1").mkdir(parents=True, exist_ok=True)
-    (folder / "results/default/models/RL-LME/seed1/agent.pt").touch()
     rows = []
     for name, group in (("CT-none", "train"), ("CT-T1", "test"), ("MR-CT", "test")):
         files = [tmp_path / f"{name}-{kind}" for kind in ("mr.nii.gz", "ct.nii.gz", "identity.tfm")]
