@@ -22,13 +22,12 @@ from regagent.agent.agent_file import TrainedAgent, load_for
 from regagent.agent.inference import register_finely
 from regagent.agent.networks import BLOCK
 from regagent.agent.residual import draw_starts
-from regagent.agent.trust import judge, to_evaluate
+from regagent.agent.trust import judge, to_evaluate, true_error
 from regagent.conventional.grid_search import mutual_information_at
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.figures.style import BLUE, FULL_WIDTH, GREY, VERMILION, save, styled
 from regagent.files import STYLE, write_table
-from regagent.geometry import compose, displacement
-from regagent.pairs.contrasts import BRAIN
+from regagent.pairs.contrasts import INSIDE, shows
 from regagent.pairs.training_pairs import Pool, read_pairs
 from regagent.phantom.tissues import AIR, LABELS
 from regagent.settings import Augmentation, Perturbations, ResidualRegressor, Slices
@@ -74,22 +73,21 @@ def tried(agent: TrainedAgent) -> pd.DataFrame:
         for first in range(0, count, BATCH)
     ]
     network, finisher = agent.network, agent.finisher
+    level, inference, augmentation = agent.facts.thresholds.lookahead, agent.facts.inference, turned_up(agent)
     assert finisher
     for kind, count, unlike in tqdm(batches):
         settings = ResidualRegressor(
-            learner="residual", unlike=unlike, augmentation=turned_up(agent), starts=Perturbations().E2
+            learner="residual", unlike=unlike, augmentation=augmentation, starts=Perturbations().E2
         )
         starts = draw_starts(pools[kind], settings, count, 1, generator)
         fixed = F.pixel_shuffle(starts.fixed.float().permute(0, 3, 1, 2), BLOCK)[:, 0].contiguous().numpy()
         moving = starts.moving.numpy()
-        level, inference = agent.facts.thresholds.lookahead, agent.facts.inference
         found = register_finely(network, finisher, fixed, moving, level, inference)
-        error = displacement(compose(torch.from_numpy(found.pose), starts.perturbation), starts.points)
         judgement = judge(finisher, -found.value)
         information = [mutual_information_at(*one) for one in zip(fixed, moving, found.pose, strict=True)]
         batch = pd.DataFrame({"kind": kind, "accepted": found.stopped, **judgement._asdict()})
         batch["mutual_information"], batch["closeness"] = information, found.value
-        batch["tre_px"] = np.where(starts.like, error, np.nan)
+        batch["tre_px"] = true_error(starts, found.pose)
         rows.append(batch)
     return pd.concat(rows, ignore_index=True)
 
@@ -103,8 +101,7 @@ def turned_up(agent: TrainedAgent) -> Augmentation:
 
 def without_brain(pool: Pool) -> Pool:
     """Return pairs whose MR shows air in place of the brain."""
-    names = [LABELS[name] for name in (*BRAIN, "csf")]
-    brain = torch.isin(pool.tissue, torch.tensor(names, dtype=torch.uint8))
+    brain = shows(pool.tissue, INSIDE)
     tissue = torch.where(brain, torch.tensor(LABELS[AIR], dtype=torch.uint8), pool.tissue)
     return pool._replace(mr=pool.mr * ~brain, tissue=tissue)
 

@@ -193,9 +193,8 @@ def load_agent(path: str | Path) -> TrainedAgent:
             f"{path}: an agent file of version {content.get('version')}, expected version {VERSION};"
             " run its configuration again to export it again"
         )
-    facts = content.get("facts")
     try:
-        facts = AgentFacts.model_validate(facts)
+        facts = AgentFacts.model_validate(content.get("facts"))
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"])) or "facts"

@@ -13,7 +13,7 @@ from regagent.agent.environment import mirrored, observe
 from regagent.agent.networks import AgentNetwork, ResidualNetwork, to_blocks
 from regagent.agent.residual import settle
 from regagent.agent.stopping import ends, reached
-from regagent.agent.trust import judge
+from regagent.agent.trust import accepted
 from regagent.geometry import IDENTITY, MIRROR, act, mean_pose
 from regagent.images import Image
 from regagent.jobs import clock
@@ -243,11 +243,10 @@ def register(
 
     Greedy actions until the value reaches a way's threshold; a pair whose value never does so in
     ``maximum_steps``, or until it goes in circles (see ``Circling``), goes back to where it was highest. From
-    there the look-ahead, if wanted, gives the pose.
-    All ways share one walk, whose time counts for each of them, and what it
-    sees (up to ``SAME_VIEW``). ``watch`` is told of every step: its number,
-    the walk of the pairs that go on, and their values (B,). The memory of a ``memoryless`` agent is emptied
-    before every step, which shows what it is worth (§5.1).
+    there the look-ahead, if wanted, gives the pose. All ways share one walk, whose time counts for each of
+    them, and what it sees (up to ``SAME_VIEW``). ``watch`` is told of every step: its number, the walk of the
+    pairs that go on, and their values (B,). The memory of a ``memoryless`` agent is emptied before every
+    step, which shows what it is worth (§5.1).
     """
     rng = np.random.default_rng([settings.seed, seed])
     parts: list[list[Registrations]] = [[] for _ in ways]
@@ -290,7 +289,7 @@ def register_finely(
 
         pose, distance, steps = settle(residual, walk.fixed, walk.moving, approach, settings)
         seconds = np.full(len(pose), (clock() - started) / len(pose))
-        right = judge(residual, distance).probability >= settings.minimum_probability
+        right = accepted(residual, distance, settings)
         parts.append(Registrations(pose, steps, -distance, right, seconds))
     return _joined(parts)
 

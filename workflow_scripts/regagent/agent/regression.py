@@ -15,7 +15,7 @@ from regagent.agent.environment import observe
 from regagent.agent.networks import RegressionNetwork, choose_device, precision, to_blocks, to_states
 from regagent.agent.record import TrainingRecord
 from regagent.agent.residual import Residuals, register_alone
-from regagent.agent.trust import judge
+from regagent.agent.trust import accepted
 from regagent.evaluation.measuring import registration_table
 from regagent.files import UserError, read_table, write_table
 from regagent.geometry import invert
@@ -174,8 +174,7 @@ def register_regressor(
         residual = load_model(model, "residual")[0].to(choose_device())
         started = clock()
         pose, distance, steps = register_alone(residual, fixed, moving, settings)
-        right = judge(residual, distance).probability >= settings.minimum_probability
-        status = np.where(right, "registered", "refused")
+        status = np.where(accepted(residual, distance, settings), "registered", "refused")
     else:
         network = load_model(model, "regression")[0].to(choose_device())
         started = clock()

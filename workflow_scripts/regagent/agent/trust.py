@@ -18,7 +18,7 @@ from scipy.optimize import isotonic_regression
 from regagent.agent.checkpoints import load_model, save_model
 from regagent.agent.distance import FARTHEST
 from regagent.agent.networks import TRUST_KNOTS, ResidualNetwork, choose_device
-from regagent.agent.residual import draw_starts, settle, stay
+from regagent.agent.residual import Starts, draw_starts, settle, stay
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.files import write_table
 from regagent.geometry import compose, displacement
@@ -51,6 +51,11 @@ class Judgement(NamedTuple):
 def judge(network: ResidualNetwork, distance: Array) -> Judgement:
     """Return what distances D (N,) in px, predicted by ``settle``, are worth."""
     return Judgement(*(_at(distance, row) for row in network.trust.double().cpu().numpy()))
+
+
+def accepted(network: ResidualNetwork, distance: Array, settings: Inference) -> NDArray[np.bool_]:
+    """Return for which predicted distances D (N,) in px a case counts as registered."""
+    return judge(network, distance).probability >= settings.minimum_probability
 
 
 def _at(distance: Array, of_knots: Array, knots: Array = TRUST_KNOTS) -> Array:
@@ -89,6 +94,12 @@ def to_evaluate(pairs: Pairs, device: torch.device) -> Pool:
     return replace(pairs, landmarks=pairs.evaluation_points).tensors(device)
 
 
+def true_error(starts: Starts, pose: Array) -> Array:
+    """Return the TRE (B,) in px of poses (B, 4), NaN where a start's images do not belong together."""
+    there = compose(torch.from_numpy(pose).to(starts.perturbation), starts.perturbation)
+    return torch.where(starts.like, displacement(there, starts.points), torch.nan).cpu().numpy()
+
+
 def known_cases(
     network: ResidualNetwork,
     pool: Pool,
@@ -108,10 +119,8 @@ def known_cases(
         size = min(BATCH, count - first)
         starts = draw_starts(pool, settings, size, 1, generator)
         pose, distance, _ = settle(network, starts.fixed, starts.moving, stay, inference)
-        there = compose(torch.from_numpy(pose).to(starts.perturbation), starts.perturbation)
-        error = torch.where(starts.like, displacement(there, starts.points), torch.nan).cpu().numpy()
-        columns = {"like": starts.like.cpu().numpy(), "distance_px": distance, "tre_px": error}
-        tables.append(pd.DataFrame(columns))
+        columns = {"like": starts.like.cpu().numpy(), "distance_px": distance}
+        tables.append(pd.DataFrame({**columns, "tre_px": true_error(starts, pose)}))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -137,13 +146,14 @@ def calibrate_trust(
     network.trust.copy_(
         torch.from_numpy(fit(*(cases[name].to_numpy() for name in ("distance_px", "tre_px", "like"))))
     )
-    cases["probability"] = judge(network, cases.distance_px.to_numpy()).probability
-    accepted = cases[cases.probability >= inference.minimum_probability]
+    distance = cases.distance_px.to_numpy()
+    cases["probability"] = judge(network, distance).probability
+    taken = cases[accepted(network, distance, inference)]
     logger.info(
         "%s: %d of %d pairs that belong together are taken for registered, with a mean TRE of %.2f px,"
         " and %d of %d others",
-        *(model, accepted.like.sum(), cases.like.sum(), accepted.tre_px[accepted.like].mean()),
-        *((~accepted.like).sum(), (~cases.like).sum()),
+        *(model, taken.like.sum(), cases.like.sum(), taken.tre_px[taken.like].mean()),
+        *((~taken.like).sum(), (~cases.like).sum()),
     )
     write_table(cases, output_cases)
     save_model(network, output_model, **facts)

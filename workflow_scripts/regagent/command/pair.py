@@ -106,9 +106,7 @@ class Outcome:
     threshold: float  # of the values of the slices, if nothing judges them
     judgement: Judgement | None  # of the agent's own poses of the slices, (S,), if a network predicts their D
     pose: Array  # (4,)
-    expected: (
-        Judgement | None
-    )  # of the pose of the pair, one number each: the medians over the slices that count
+    expected: Judgement | None  # of the pair's pose: each number the median over the slices that count
     spread_px: Array  # (S,) distance of each slice's pose from the pair's
     scale_seen: float  # the median of the agent's own poses
     rigid: bool  # whether the poses have the scale 1 all the same
@@ -280,11 +278,7 @@ def register_pair(
         expected = Judgement(*(np.asarray(np.median(row)) for row in rows))
     disagreement = float(np.median(spread[trusted]))
     scale = seen if rigid else 1.0
-    refusal = _refusal(agent, found, judgement, disagreement, scale, scale_spread, placed)
-    if expected and not refusal and expected.probability < settings.minimum_probability:
-        refusal = (
-            f"{_unlikely(float(expected.probability), settings)} where the slices' poses have their median"
-        )
+    refusal = _refusal(agent, found, judgement, expected, disagreement, scale, scale_spread, placed)
     return Outcome(found, trusted, level, judgement, pose, expected, spread, seen, rigid, refusal)
 
 
@@ -315,6 +309,7 @@ def _refusal(
     agent: TrainedAgent,
     found: Registrations,
     judgement: Judgement | None,
+    expected: Judgement | None,
     disagreement: float,
     scale: float,
     scale_spread: float,
@@ -326,7 +321,7 @@ def _refusal(
     is the one that the agent saw in a pair whose scale is kept at 1. A quarter of the slices differ by
     ``scale_spread`` or more from the median of the scales, which a fixed scale would hide.
     """
-    tested = agent.facts.evaluation
+    tested, settings = agent.facts.evaluation, agent.facts.inference
     if 2 * tested.stopped_within <= tested.stopped:
         return (
             f"this agent is not to be trusted: of {tested.stopped} of its own test cases"
@@ -339,7 +334,7 @@ def _refusal(
         where = f"in {count - reached} of {count} slices " if count > 1 else ""
         if judgement:
             chance = np.median(judgement.probability[~found.stopped])
-            said = _unlikely(chance, agent.facts.inference)
+            said = _unlikely(chance, settings)
         else:
             best, level = np.median(found.value[~found.stopped]), agent.facts.thresholds.lookahead
             said = f"the agent's value never reached the threshold {level:.2f}, only {best:.2f}"
@@ -367,6 +362,8 @@ def _refusal(
             f" their median, expected at most {SUCCESS_PX:g} px; volumes that are tilted against each other,"
             f" or shifted across the slices, must be aligned in 3D first{advice}"
         )
+    if expected and expected.probability < settings.minimum_probability:
+        return f"{_unlikely(float(expected.probability), settings)} where the slices' poses have their median"
     return None
 
 

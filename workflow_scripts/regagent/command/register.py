@@ -15,7 +15,7 @@ from regagent.command.outputs import (
     write_together,
 )
 from regagent.command.pair import physical_transform, place, read_pair, register_pair
-from regagent.command.telling import expected_mm, plain_facts, told_result, told_slices
+from regagent.command.telling import plain_facts, told_after, told_result, told_slices
 from regagent.figures.examples import draw_overlay
 from regagent.figures.overlays import tissue_levels
 from regagent.files import STYLE, parameter_map, write_json
@@ -49,8 +49,9 @@ def register_files(
     1 if it is ``fixed``, by default that of volumes, whose voxels have a size in mm; 2D images may lack their
     true one. Raises ``UserError`` for a fault in a file, ``UsageError`` for an unsuitable name of an output.
     """
+    model = model or OWN
     check_outputs(
-        [fixed, moving, model or OWN],
+        [fixed, moving, model],
         [
             (transform_out, WRITTEN_SUFFIXES),
             (warped_out, IMAGE_SUFFIXES),
@@ -60,7 +61,7 @@ def register_files(
     )
     refinement = parameter_map(Baselines().refinement_parameter_map) if refine else None
     torch.set_num_threads(1)
-    agent = load_agent(model or OWN)
+    agent = load_agent(model)
     mr, ct = read_pair(fixed, moving, trust_values)
     placed = place(mr, ct, agent.facts.slices, start, number)
     rigid = scale == "fixed" or (scale is None and placed.dimension == 3)
@@ -82,9 +83,7 @@ def register_files(
         if report:
             levels = tissue_levels(placed.moving, placed.moving > 0)
             names = [f"slice {row}" if placed.dimension == 3 else "" for row in placed.numbers]
-            after = "after, refused" if outcome.refusal else "after"
-            if outcome.expected and not outcome.refusal:
-                after += f", {expected_mm(outcome, placed):.1f} mm off expected"
+            after = told_after(outcome, placed)
             draw_overlay(
                 placed.fixed, placed.moving, outcome.pose, levels, names, after, STYLE, stage(report)
             )

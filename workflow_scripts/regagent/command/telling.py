@@ -72,9 +72,13 @@ def told_result(outcome: Outcome, placed: Placed, evaluation: Evaluation) -> str
     return "\n".join(lines)
 
 
-def expected_mm(outcome: Outcome, placed: Placed) -> float:
-    """Return the error in mm that is expected of the pair, if a network predicts it, else NaN."""
-    return float(outcome.expected.expected) * placed.mm_per_px if outcome.expected else np.nan
+def told_after(outcome: Outcome, placed: Placed) -> str:
+    """Return what stands over the picture of the result."""
+    if outcome.refusal:
+        return "after, refused"
+    if outcome.expected:
+        return f"after, {outcome.expected.expected * placed.mm_per_px:.1f} mm off expected"
+    return "after"
 
 
 def plain_facts(outcome: Outcome, placed: Placed) -> dict:

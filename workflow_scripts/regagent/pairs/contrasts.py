@@ -32,6 +32,8 @@ BRIGHTEST = (0.75, 1.1)
 
 #: Tissues in which lesions grow.
 BRAIN = ("white matter", "grey matter", "deep grey")
+#: What is left of a head after skull stripping.
+INSIDE = (*BRAIN, "csf")
 #: Radii of a lesion in px.
 LESION_PX = (2.5, 16.0)
 #: Largest change of a lesion's CT value in [0, 1], in the default window about 60 HU.
@@ -57,7 +59,7 @@ def redraw(
     if settings.lesions:
         mr, ct = _lesions(mr, ct, tissue, settings, draw)
     if settings.stripped:
-        inside = torch.isin(tissue, _labels((*BRAIN, "csf"), tissue.device))
+        inside = shows(tissue, INSIDE)
         chosen = draw.share(settings.stripped) & inside.flatten(1).any(1)
         mr = _where(chosen, mr * inside, mr)
     if settings.ghosts:
@@ -107,7 +109,7 @@ def _lesions(
 ) -> tuple[Tensor, Tensor]:
     """Put an ellipse of other signal into the brain of a share of the pairs: in the MR, the CT or both."""
     size = mr.shape[-1]
-    brain = torch.isin(tissue, _labels(BRAIN, tissue.device)).float()
+    brain = shows(tissue, BRAIN).float()
     chosen = draw.share(settings.lesions) & brain.flatten(1).any(1)
     # A random pixel of the brain: the highest of random numbers that are 0 elsewhere.
     centre = (
@@ -126,6 +128,11 @@ def _lesions(
     mr = _where(for_mr, mr + inside * (signal - mr), mr)
     change = draw.amount(-LESION_CT, LESION_CT)
     return mr, _where(for_ct, (ct + inside * change).clamp(0, 1), ct)
+
+
+def shows(tissue: Tensor, names: tuple[str, ...]) -> Tensor:
+    """Tell where labels (B, H, H) are those of the tissues of these names."""
+    return torch.isin(tissue, _labels(names, tissue.device))
 
 
 @cache
