@@ -56,7 +56,7 @@ agent: $(INSTALLED) ## the agent that `regagent register` takes if no other is g
 	PYTHONPATH=workflow_scripts python -m regagent.agent.release results/agent/models/RL-LME/seed1/agent.pt $(OWN_AGENT)
 
 trust: $(INSTALLED) ## what that agent says of its own errors, on heads that it never saw (AGENT= another one)
-	snakemake --configfile config/trust.yaml --until select_slices
+	snakemake --configfile config/agent.yaml config/trust.yaml --until select_slices
 	PYTHONPATH=workflow_scripts python benchmarks/trust.py $(or $(AGENT),$(OWN_AGENT))
 
 smoke: $(INSTALLED) ## every rule and method once, on a tiny cohort, in minutes

@@ -94,7 +94,7 @@ def nan_weights(content):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(version=1), "an agent file of version 1, expected version 3"),
+        (lambda c: c.update(version=1), "an agent file of version 1, expected version 4"),
         (lambda c: c.update(format="else"), "not an agent file"),
         (lambda c: c["facts"].update(actions=(2 * ACTIONS).tolist()), "its actions are"),
         (lambda c: c["facts"].update(actions=ACTIONS[:4].tolist()), "its actions are"),

@@ -131,3 +131,15 @@ def test_a_field_of_view_may_end_at_a_line(pairs):
         assert not gone[:, SIZE // 2 - 5 : SIZE // 2 + 5, SIZE // 2 - 5 : SIZE // 2 + 5].any()
     lost = [((new == 0) & (old > 0)).flatten(1).sum(1) for new, old in ((mr, pairs[0]), (ct, pairs[1]))]
     assert (lost[0] != lost[1]).any()  # each image by itself
+
+
+def test_soft_tissue_moves_in_the_ct_alone_and_not_the_brain(pairs):
+    mr, ct, tissue = pairs
+    textured = ct + 0.05 * torch.rand(ct.shape, generator=torch.Generator().manual_seed(1))
+    (same, moved), _ = drawn((mr, textured, tissue), soft_px=4.0)
+    assert same is mr
+    change = (moved - textured).abs()
+    assert change[:, 14:34, 14:34].max() < 1e-4 and change[:, 5:9, 5:43].mean() > 0.005
+    assert change.flatten(1).mean(1).std() > 0  # each pair's is another
+    (_, still), _ = drawn((mr, textured, torch.full_like(tissue, UNKNOWN)), soft_px=4.0)
+    assert (still - textured).abs().max() < 1e-4

@@ -168,3 +168,48 @@ def test_the_cohort_is_drawn_from_volumes_on_one_grid(patient, tmp_path):
     assert all(path.stat().st_size > 10_000 for path in outputs)
     with pytest.raises(UserError, match="pre-register"):
         draw_cohort([mr], [ct], STYLE, outputs)
+
+
+def varied(folder, **more) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """MR, CT and tissue of P001 with other settings."""
+    mr, ct, _, tissue = simulate(folder, "P001", settings=COARSE.model_copy(update=more))
+    return voxels(mr), voxels(ct), voxels(tissue)
+
+
+def test_a_warp_makes_other_shapes_of_the_same_tissues(patient, tmp_path):
+    usual, warped = voxels(patient[3]), varied(tmp_path, warp_mm=12.0)[2]
+    head, other = usual != LABELS["air"], warped != LABELS["air"]
+    assert 0.03 < (head ^ other).sum() / head.sum() < 0.5
+    assert set(np.unique(warped)) >= {LABELS[name] for name in ("bone", "csf", "white matter", "tooth")}
+
+
+def test_ventricles_from_slits_to_hydrocephalus(tmp_path):
+    csf = [
+        (varied(tmp_path, ventricles=most)[2] == LABELS["csf"]).sum() for most in (-1.0, 0.0, 1.0)
+    ]  # one random factor, once upside down
+    assert csf[0] != csf[1] != csf[2] and (csf[0] - csf[1]) * (csf[2] - csf[1]) < 0
+
+
+def test_lesions_lie_in_the_brain(patient, tmp_path):
+    usual, diseased = voxels(patient[3]), varied(tmp_path, diseased=1.0)[2]
+    changed = usual != diseased
+    brain = np.isin(
+        usual, [LABELS[name] for name in ("white matter", "grey matter", "deep grey", "csf", "dura")]
+    )
+    assert changed.sum() > 20 and (changed & brain).sum() > 0.9 * changed.sum()
+
+
+def test_an_opened_skull_and_a_mouth_without_teeth(patient, tmp_path):
+    usual, opened = voxels(patient[3]), varied(tmp_path, craniotomy=1.0)[2]
+    bone = np.isin(usual, [LABELS["bone"], LABELS["diploe"]])
+    assert 5 < (bone & (usual != opened)).sum() < 0.2 * bone.sum()
+    assert (usual == LABELS["tooth"]).any()
+    assert not (varied(tmp_path, toothless=1.0)[2] == LABELS["tooth"]).any()
+
+
+def test_thick_slices_mix_their_neighbours(patient, tmp_path):
+    thick = varied(tmp_path, mr_slice_mm=30.0, ct_slice_mm=60.0)
+    for one, other in zip((patient[0], patient[1]), thick[:2], strict=True):
+        steps = [np.abs(np.diff(volume.astype(float), axis=0)).mean() for volume in (voxels(one), other)]
+        assert steps[1] < 0.8 * steps[0]
+    np.testing.assert_array_equal(voxels(patient[3]), thick[2])

@@ -131,7 +131,9 @@ def test_the_agent_that_comes_with_the_software_can_be_planned(folder):
     assert jobs["train_agent"] == jobs["train_regressor"] == jobs["calibrate_trust"] == 1
     assert jobs["export_agent"] == 1
     assert planned(folder, "--configfile", "config/cost.yaml")["register_fine"] == 2
-    heads = planned(folder, "--configfile", "config/trust.yaml", "--until", "select_slices")
+    heads = planned(
+        folder, "--configfile", "config/agent.yaml", "config/trust.yaml", "--until", "select_slices"
+    )
     assert heads.keys() == {"simulate_patient", "preregister_patient", "select_slices"}
 
 

@@ -245,8 +245,9 @@ def test_an_agent_leads_near_and_is_finished(sighted, images, monkeypatch):
 @pytest.mark.parametrize(("least", "accepted"), [(0.4, True), (0.7, False)])
 def test_a_case_is_refused_by_what_its_distance_is_worth(monkeypatch, tmp_path, least, accepted):
     """And not by the distance itself: here 0.1 px are worth a chance of 0.6, and 30 px too."""
-    network, pairs, settings = ResidualNetwork(width=1), make_pairs(2), Inference(minimum_probability=least)
+    network, pairs, settings = ResidualNetwork(width=1), make_pairs(2), Inference()
     network.trust[0] = 0.6
+    network.least.fill_(least)
     for module in (residual, inference):
         monkeypatch.setattr(
             module, "settle", lambda *_: (np.tile(IDENTITY, (2, 1)), np.array([0.1, 30.0]), np.zeros(2, int))

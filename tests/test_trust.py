@@ -8,7 +8,7 @@ from agents import PLAIN, RANGES, make_pairs
 from regagent.agent import regression, trust
 from regagent.agent.checkpoints import load_model
 from regagent.agent.networks import TRUST_KNOTS, ResidualNetwork
-from regagent.agent.trust import Judgement, calibrate_trust, fit, judge
+from regagent.agent.trust import Judgement, calibrate_trust, fit, judge, least_probability
 from regagent.files import read_table
 from regagent.settings import Calibration, Inference, ResidualRegressor
 
@@ -50,6 +50,15 @@ def test_it_is_monotone_and_never_certain():
     assert nothing_right.probability == pytest.approx(0.02) and nothing_right.expected > 9
 
 
+def test_a_half_is_enough_unless_it_refuses_too_many_of_the_right_ones():
+    sure = np.concatenate([np.full(96, 0.9), np.full(4, 0.2)])
+    assert least_probability(sure, 0.05) == 0.5 and least_probability(sure, 0.03) == 0.2
+    unsure = np.linspace(0.1, 0.7, 61)
+    least = least_probability(unsure, 0.05)
+    assert least == pytest.approx(0.13) and (unsure < least).mean() <= 0.05
+    assert least_probability(np.ones(1), 0.05) == 0.5
+
+
 def test_a_network_keeps_what_its_distances_are_worth(monkeypatch, tmp_path):
     pairs = make_pairs(4)
     for module in (regression, trust):
@@ -78,6 +87,8 @@ def test_a_network_keeps_what_its_distances_are_worth(monkeypatch, tmp_path):
     right = cases.like & (cases.tre_px <= 2)
     assert found.probability == pytest.approx(np.clip(right.mean(), 1 / 50, 1), abs=1e-3)
     assert found.expected == pytest.approx(cases.tre_px[cases.like].mean(), rel=1e-3)
+    least = min(0.5, np.floor(100 * right.mean()) / 100) if right.any() else 0.5
+    assert network.least == pytest.approx(least)
     again = tmp_path / "again.csv"
     calibrate_trust([], "", files[0], calibration, Inference(batch=7), files[2], again)
     assert again.read_bytes() == files[3].read_bytes()

@@ -31,7 +31,7 @@ from regagent.settings import Inference, Slices
 OWN = DATA / "agent.pt"
 
 FORMAT = "regagent agent"
-VERSION = 3
+VERSION = 4
 
 #: What a file begins with in whose place Git LFS has put its pointer.
 LFS_POINTER = b"version https://git-lfs"

@@ -274,7 +274,7 @@ def register_finely(
     """Register as an agent does that only leads near, from several starts if need be (see ``settle``).
 
     The residual network gives the pose. The value is -D as it predicts, and a pair counts as stopped where it
-    is likely enough to be right (``minimum_probability``). Other arguments are those of ``register``.
+    is likely enough to be right (see ``accepted``). Other arguments are those of ``register``.
     """
     parts = []
     for first in range(0, len(fixed), settings.batch):
@@ -289,7 +289,7 @@ def register_finely(
 
         pose, distance, steps = settle(residual, walk.fixed, walk.moving, approach, settings)
         seconds = np.full(len(pose), (clock() - started) / len(pose))
-        right = accepted(residual, distance, settings)
+        right = accepted(residual, distance)
         parts.append(Registrations(pose, steps, -distance, right, seconds))
     return _joined(parts)
 

@@ -194,10 +194,12 @@ class ResidualNetwork(nn.Module):
     """Predicts how far a pose is from the truth, and the rest of the way: wider convolutions, no memory.
 
     ``trust`` (4, K) says what predicted D, the ``TRUST_KNOTS``, are worth: the probability of a success, the
-    expected TRE and the ends of its interval. Until it is found, D is taken at its word.
+    expected TRE and the ends of its interval. Until it is found, D is taken at its word. A case that is less
+    likely to be a success than ``least`` is refused.
     """
 
     trust: Tensor
+    least: Tensor  # ()
 
     def __init__(self, size: int = IMAGE_SIZE, width: int = 2):
         super().__init__()
@@ -206,6 +208,7 @@ class ResidualNetwork(nn.Module):
         self.distance, self.rest = nn.Linear(256, BINS), nn.Linear(256, 4)
         at_its_word = np.stack([TRUST_KNOTS <= SUCCESS_PX, *3 * [TRUST_KNOTS]])
         self.register_buffer("trust", torch.tensor(at_its_word, dtype=torch.float32))
+        self.register_buffer("least", torch.tensor(0.5))
 
     def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (B, K) of D and rests (B, 4) of states (B, 32, H/4, H/4); see ``agent.distance``."""

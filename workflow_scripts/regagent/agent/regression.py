@@ -163,7 +163,7 @@ def register_regressor(
 
     Pure SL (``learner`` 'regression') does it in one shot, and every case counts as registered. A residual
     regressor ('residual') settles from several starts; a case counts where it is likely enough to be right
-    (``minimum_probability``).
+    (see ``accepted``).
     """
     torch.set_num_threads(1)
     cases, cohort = read_table(perturbations), read_cohort(slices)
@@ -174,7 +174,7 @@ def register_regressor(
         residual = load_model(model, "residual")[0].to(choose_device())
         started = clock()
         pose, distance, steps = register_alone(residual, fixed, moving, settings)
-        status = np.where(accepted(residual, distance, settings), "registered", "refused")
+        status = np.where(accepted(residual, distance), "registered", "refused")
     else:
         network = load_model(model, "regression")[0].to(choose_device())
         started = clock()

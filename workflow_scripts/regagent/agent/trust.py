@@ -53,9 +53,19 @@ def judge(network: ResidualNetwork, distance: Array) -> Judgement:
     return Judgement(*(_at(distance, row) for row in network.trust.double().cpu().numpy()))
 
 
-def accepted(network: ResidualNetwork, distance: Array, settings: Inference) -> NDArray[np.bool_]:
+def accepted(network: ResidualNetwork, distance: Array) -> NDArray[np.bool_]:
     """Return for which predicted distances D (N,) in px a case counts as registered."""
-    return judge(network, distance).probability >= settings.minimum_probability
+    return judge(network, distance).probability >= network.least.item()
+
+
+def least_probability(of_right: Array, refused: float) -> float:
+    """Return below which probability a case is refused: a half, if that does not refuse too many.
+
+    It refuses at most the part ``refused`` of the cases that are right, of these probabilities (N,). It is
+    rounded down to hundredths.
+    """
+    lowest = np.quantile(of_right, refused, method="lower")
+    return min(0.5, np.floor(100 * lowest) / 100)
 
 
 def _at(distance: Array, of_knots: Array, knots: Array = TRUST_KNOTS) -> Array:
@@ -148,11 +158,13 @@ def calibrate_trust(
     )
     distance = cases.distance_px.to_numpy()
     cases["probability"] = judge(network, distance).probability
-    taken = cases[accepted(network, distance, inference)]
+    right = cases.probability[cases.tre_px <= SUCCESS_PX]
+    network.least.fill_(least_probability(right.to_numpy(), settings.refused) if len(right) else 0.5)
+    taken = cases[accepted(network, distance)]
     logger.info(
-        "%s: %d of %d pairs that belong together are taken for registered, with a mean TRE of %.2f px,"
-        " and %d of %d others",
-        *(model, taken.like.sum(), cases.like.sum(), taken.tre_px[taken.like].mean()),
+        "%s: %d of %d pairs that belong together have a chance of %.2f or more and are taken for registered,"
+        " with a mean TRE of %.2f px, and %d of %d others",
+        *(model, taken.like.sum(), cases.like.sum(), network.least, taken.tre_px[taken.like].mean()),
         *((~taken.like).sum(), (~cases.like).sum()),
     )
     write_table(cases, output_cases)

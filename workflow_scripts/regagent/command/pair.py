@@ -33,7 +33,7 @@ from regagent.pairs.cutting import cut, mr_window, pixel_width_mm
 from regagent.pairs.slices import choose_slices
 from regagent.patients.modalities import check_modalities
 from regagent.patients.preregistration import resample
-from regagent.settings import Inference, Slices
+from regagent.settings import Slices
 from regagent.volumes.dicom_files import warn_of_two_patients
 from regagent.volumes.reading import read_image
 
@@ -288,11 +288,12 @@ def _agreement(poses: Array, trusted: NDArray[np.bool_]) -> tuple[Array, Array]:
     return median, landmark_distance(poses, invert(median), GRID)
 
 
-def _unlikely(chance: float, settings: Inference) -> str:
+def _unlikely(chance: float, agent: TrainedAgent) -> str:
     """Return what is wrong with a chance that is too low; it is not rounded up to what is enough."""
+    assert agent.finisher
     return (
         f"the agent sees a chance of {np.floor(100 * chance):.0f}% to lie within {SUCCESS_PX:g} px of the"
-        f" truth, expected at least {settings.minimum_probability:.0%},"
+        f" truth, expected at least {agent.finisher.least.item():.0%},"
     )
 
 
@@ -321,7 +322,7 @@ def _refusal(
     is the one that the agent saw in a pair whose scale is kept at 1. A quarter of the slices differ by
     ``scale_spread`` or more from the median of the scales, which a fixed scale would hide.
     """
-    tested, settings = agent.facts.evaluation, agent.facts.inference
+    tested = agent.facts.evaluation
     if 2 * tested.stopped_within <= tested.stopped:
         return (
             f"this agent is not to be trusted: of {tested.stopped} of its own test cases"
@@ -334,7 +335,7 @@ def _refusal(
         where = f"in {count - reached} of {count} slices " if count > 1 else ""
         if judgement:
             chance = np.median(judgement.probability[~found.stopped])
-            said = _unlikely(chance, settings)
+            said = _unlikely(chance, agent)
         else:
             best, level = np.median(found.value[~found.stopped]), agent.facts.thresholds.lookahead
             said = f"the agent's value never reached the threshold {level:.2f}, only {best:.2f}"
@@ -362,8 +363,8 @@ def _refusal(
             f" their median, expected at most {SUCCESS_PX:g} px; volumes that are tilted against each other,"
             f" or shifted across the slices, must be aligned in 3D first{advice}"
         )
-    if expected and expected.probability < settings.minimum_probability:
-        return f"{_unlikely(float(expected.probability), settings)} where the slices' poses have their median"
+    if expected and agent.finisher and expected.probability < agent.finisher.least.item():
+        return f"{_unlikely(float(expected.probability), agent)} where the slices' poses have their median"
     return None
 
 

@@ -34,6 +34,13 @@ BRIGHTEST = (0.75, 1.1)
 BRAIN = ("white matter", "grey matter", "deep grey")
 #: What is left of a head after skull stripping.
 INSIDE = (*BRAIN, "csf")
+#: What does not move against the brain. The rest of a head lies otherwise in every scan.
+FIRM = (
+    *INSIDE, "bone", "dense bone", "thin bone", "marrow", "diploe", "tooth", "dura", "vein", "calcification",
+    "scar", "tumour",
+)  # fmt: skip
+#: The displacement of soft tissue fades out over so many px, an odd number.
+FADE_PX = 9
 #: Radii of a lesion in px.
 LESION_PX = (2.5, 16.0)
 #: Largest change of a lesion's CT value in [0, 1], in the default window about 60 HU.
@@ -62,6 +69,8 @@ def redraw(
         inside = shows(tissue, INSIDE)
         chosen = draw.share(settings.stripped) & inside.flatten(1).any(1)
         mr = _where(chosen, mr * inside, mr)
+    if settings.soft_px:
+        ct = _soft_tissue_moved(ct, tissue, settings, draw)
     if settings.ghosts:
         mr = _where(draw.share(settings.ghosts), _with_ghost(mr, draw), mr)
     if settings.ct_window:
@@ -128,6 +137,23 @@ def _lesions(
     mr = _where(for_mr, mr + inside * (signal - mr), mr)
     change = draw.amount(-LESION_CT, LESION_CT)
     return mr, _where(for_ct, (ct + inside * change).clamp(0, 1), ct)
+
+
+def _soft_tissue_moved(ct: Tensor, tissue: Tensor, settings: Augmentation, draw: Draw) -> Tensor:
+    """Return CT images (B, H, H) whose soft tissue outside the skull lies otherwise than in the MR.
+
+    The displacement is smooth, differs from pair to pair, and fades out towards bone and brain. Pairs without
+    labels stay as they are.
+    """
+    size = ct.shape[-1]
+    free = (~shows(tissue, FIRM) & (tissue != UNKNOWN)).float()[:, None]
+    free = F.avg_pool2d(free, FADE_PX, 1, FADE_PX // 2) * (free > 0)
+    most = settings.soft_px * draw.between(0, 1, 1, 1, 1).float()
+    moved = free * most * draw.fields(2, size)
+    half = (size - 1) / 2
+    x = torch.linspace(-half, half, size, device=ct.device)
+    source = torch.stack([x + moved[:, 0], x[:, None] + moved[:, 1]], -1) / half
+    return F.grid_sample(ct[:, None], source, align_corners=True)[:, 0]
 
 
 def shows(tissue: Tensor, names: tuple[str, ...]) -> Tensor:

@@ -67,7 +67,7 @@ def preregister_patient(
         elif method == "none":
             found = sitk.Euler3DTransform()
         elif method == "truth":
-            found = sitk.ReadTransform(str(truth))
+            found = _tilted(read_transform(str(truth), dimension=3), fixed, patient, settings.tilt_deg)
         else:
             try:
                 found = elastix(parameter_map)(fixed, moving)
@@ -95,7 +95,7 @@ def preregister_patient(
             "patient %s: the heads overlap by only %.2f (Dice): look at %s before trusting it",
             patient, measured["overlap"], output_overlay,
         )  # fmt: skip
-    gains = better_places(fixed, moving, found)
+    gains = better_places(fixed, moving, found) if method != "truth" else {}
     best = max(gains, key=lambda place: gains[place], default="")
     if best and gains[best] > DOUBTFUL_GAIN:
         logger.warning(
@@ -109,6 +109,19 @@ def preregister_patient(
         "patient %s: aligned (%s), overlap of the heads %.3f%s",
         patient, method, measured["overlap"], against_truth,
     )  # fmt: skip
+
+
+def _tilted(truth: sitk.Transform, mr: sitk.Image, patient: str, tilt_deg: float) -> sitk.Transform:
+    """Return the map from MR to CT points after a random tilt about an axis in the slices, and a shift."""
+    if not tilt_deg:
+        return truth
+    rng = np.random.default_rng([*patient.encode()])
+    axis, angle, shift = rng.uniform(0, 2 * np.pi), *(tilt_deg * rng.uniform(-1, 1, size=2))
+    tilt = sitk.VersorRigid3DTransform()
+    tilt.SetCenter(mr.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in mr.GetSize()]))
+    tilt.SetRotation([np.cos(axis), np.sin(axis), 0.0], float(np.deg2rad(angle)))
+    tilt.SetTranslation([0.0, 0.0, float(shift)])
+    return sitk.CompositeTransform([truth, tilt])
 
 
 def _check_size(transform: sitk.Transform, mr: sitk.Image, what: str) -> None:

@@ -53,8 +53,11 @@ def folds(rng: np.random.Generator, p: Points, scale: float) -> Field:
     return map_coordinates(waves, np.stack(where), order=1, mode="grid-wrap", prefilter=False)
 
 
-def paint_brain(canvas: Canvas, inside: Field) -> None:
-    """Paint all that is in the cranial cavity; ``inside`` is the signed distance to it on the grid."""
+def paint_brain(canvas: Canvas, inside: Field, ventricles: float = 1.0) -> None:
+    """Paint all that is in the cranial cavity; ``inside`` is the signed distance to it on the grid.
+
+    ``ventricles`` is a factor on the width of the ventricles.
+    """
     rng = canvas.rng
     box = canvas.box(*BOUNDS)
     region = inside[box]
@@ -68,7 +71,7 @@ def paint_brain(canvas: Canvas, inside: Field) -> None:
     with canvas.voxels(box, index) as voxels:
         paint_cortex(voxels, rng, points, -region.ravel()[index], grains, atrophy)
     paint_brainstem(canvas)
-    paint_deep(canvas, atrophy)
+    paint_deep(canvas, atrophy, ventricles)
 
 
 def paint_cortex(
@@ -155,10 +158,10 @@ def paint_brainstem(canvas: Canvas) -> None:
         canvas.ellipsoid((s * 12, 43, 2), (6, 6, 4), ("deep grey", 0), rough=1.0)
 
 
-def paint_deep(canvas: Canvas, atrophy: float) -> None:
+def paint_deep(canvas: Canvas, atrophy: float, ventricles: float) -> None:
     """Paint the deep nuclei, the ventricles, the veins and a few age-related lesions."""
     rng = canvas.rng
-    width = 0.75 + 0.35 * atrophy * rng.uniform(0.8, 1.3)
+    width = ventricles * (0.75 + 0.35 * atrophy * rng.uniform(0.8, 1.3))
     for s in (-1, 1):
 
         def mirrored(*corners: Triple, s: int = s) -> list[Triple]:

@@ -162,8 +162,20 @@ class Canvas:
     skin is painted; later shapes are cut off at it.
     """
 
-    def __init__(self, rng: np.random.Generator, lower: Triple, upper: Triple, spacing: float, size: Triple):
-        """Deform the standard head smoothly; ``size`` is this patient's scale along x, y and z."""
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        lower: Triple,
+        upper: Triple,
+        spacing: float,
+        size: Triple,
+        warp: Callable[[Triple, tuple[int, ...]], Sequence[Field]] = lambda *_: (),
+    ):
+        """Deform the standard head smoothly; ``size`` is this patient's scale along x, y and z.
+
+        ``warp`` takes the grid's size (z, y, x) in mm and its shape, and returns a displacement (x, y, z) in
+        mm that is added, or nothing.
+        """
         self.rng, self.spacing, self.lower = rng, spacing, lower
         counts = [int(round((u - low) / spacing)) + 1 for low, u in zip(lower, upper, strict=True)]
         self.shape = tuple(counts[::-1])
@@ -174,11 +186,13 @@ class Canvas:
             for name, (t1, _, _, hu) in TISSUES.items()
         }
         self.values[AIR] = TISSUES[AIR].t1, TISSUES[AIR].hu
-        points, self.reach = [], []
+        points, self.reach, added = [], [], warp(self.extent, self.shape)
         for axis in range(3):
             ticks = np.float32(lower[axis]) + np.float32(spacing) * np.arange(counts[axis], dtype=np.float32)
             shift = self.noise(55.0) * np.float32(2.6) + self.noise(21.0) * np.float32(1.2)
             shift += self.noise(9.0) * np.float32(0.4)
+            if added:
+                shift += added[axis]
             self.reach.append(float(np.abs(shift).max()))
             shift += (ticks / np.float32(size[axis])).reshape([-1 if a == 2 - axis else 1 for a in range(3)])
             points.append(shift)

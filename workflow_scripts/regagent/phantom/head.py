@@ -16,16 +16,24 @@ from regagent.phantom.face import (
     paint_teeth,
     paint_tumour,
 )
+from regagent.phantom.variety import Variety
+from regagent.settings import Phantom
 
 #: The corners in mm of the space that is painted. It contains both fields of view in any pose.
 LOWER, UPPER = (-98.0, -136.0, -122.0), (98.0, 118.0, 130.0)
 SIDES = (-1, 1)
 
 
-def build_head(rng: np.random.Generator, spacing: float, metal: bool) -> Canvas:
-    """Paint one patient's head on a grid of ``spacing`` mm; with ``metal`` some teeth have metal fillings."""
+def build_head(
+    rng: np.random.Generator, spacing: float, metal: bool, variety: Variety | None = None
+) -> Canvas:
+    """Paint one patient's head on a grid of ``spacing`` mm; with ``metal`` some teeth have metal fillings.
+
+    Without a ``variety`` it is one of the usual heads.
+    """
+    variety = variety or Variety(rng.spawn(1)[0], Phantom())
     size = tuple(rng.normal(1.0, 0.025) * s for s in [np.clip(rng.normal(1.0, 0.03), 0.93, 1.07)] * 3)
-    canvas = Canvas(rng, LOWER, UPPER, spacing, size)
+    canvas = Canvas(rng, LOWER, UPPER, spacing, size, variety.warp)
     fatness = rng.uniform(0.6, 1.5)
     inside = canvas.coarse(cavity)
     skull = inside - skull_thickness(canvas)
@@ -34,12 +42,15 @@ def build_head(rng: np.random.Generator, spacing: float, metal: bool) -> Canvas:
     paint_neck(canvas, fatness)
     paint_face_muscles(canvas)
     paint_skull(canvas, inside, skull)
-    paint_brain(canvas, inside)
+    variety.open_skull(canvas, inside, skull)
+    paint_brain(canvas, inside, variety.ventricles)
+    variety.paint_lesions(canvas, inside)
     paint_skull_base(canvas)
     paint_spine(canvas)
     paint_face_bones(canvas)
     paint_airways(canvas)
-    paint_teeth(canvas, metal)
+    if not variety.toothless:
+        paint_teeth(canvas, metal)
     paint_orbits(canvas)
     paint_temporal_bones(canvas)
     paint_tumour(canvas)

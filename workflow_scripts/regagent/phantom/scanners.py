@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d, maximum_filter1d
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d, uniform_filter1d
 
 from regagent.anatomy import AIR_HU, SKIN_HU
 from regagent.phantom.canvas import Canvas, Field, Labels, Triple, smooth_noise
 from regagent.phantom.head import build_head
 from regagent.phantom.tissues import AIR, LABELS
+from regagent.phantom.variety import Variety
 from regagent.settings import Phantom
 from regagent.transforms import write_transform
 from regagent.volumes.writing import write_image
@@ -50,11 +51,12 @@ def simulate_patient(
     on the grid of the MR's spacing. Raises ``UserError`` when a file cannot be written.
     """
     root = np.random.SeedSequence([seed, *patient.encode()])
-    anatomy, mr_scan, ct_scan = (np.random.default_rng(child) for child in root.spawn(3))
-    canvas = build_head(anatomy, settings.spacing_mr_mm, metal=anatomy.random() < settings.metal_fraction)
+    anatomy, mr_scan, ct_scan, more = (np.random.default_rng(child) for child in root.spawn(4))
+    metal, variety = anatomy.random() < settings.metal_fraction, Variety(more, settings)
+    canvas = build_head(anatomy, settings.spacing_mr_mm, metal, variety)
     mr_pose, ct_pose = draw_pose(mr_scan, settings), draw_pose(ct_scan, settings)
-    mr = scan_mr(canvas, mr_pose, mr_scan, settings)
-    ct = scan_ct(canvas, ct_pose, ct_scan, settings)
+    mr = scan_mr(canvas, mr_pose, mr_scan, settings, variety.thickness_mm(1.0, settings.mr_slice_mm))
+    ct = scan_ct(canvas, ct_pose, ct_scan, settings, variety.thickness_mm(3.0, settings.ct_slice_mm))
     tissue = scan_tissue(canvas, mr_pose, settings)
     for volume, output in ((mr, output_mr), (ct, output_ct), (tissue, output_tissue)):
         write_image(volume, output, compression_level=1)  # the fastest level
@@ -122,11 +124,18 @@ def like(values: NDArray, reference: sitk.Image) -> sitk.Image:
     return image
 
 
-def scan_mr(canvas: Canvas, pose: sitk.Transform, rng: np.random.Generator, settings: Phantom) -> sitk.Image:
-    """Return the T1-weighted MR in a pose, with coil shading and Rician noise."""
+def averaged(values: Field, voxels: float) -> Field:
+    """Return a volume (Z, Y, X) averaged along z, as thick slices would show it."""
+    return uniform_filter1d(values, round(voxels), axis=0, mode="nearest") if voxels > 1 else values
+
+
+def scan_mr(
+    canvas: Canvas, pose: sitk.Transform, rng: np.random.Generator, settings: Phantom, slice_mm: float = 1.0
+) -> sitk.Image:
+    """Return the T1-weighted MR in a pose, slices ``slice_mm`` thick, with coil shading and Rician noise."""
     spacing = (settings.spacing_mr_mm,) * 3
     image = sample(canvas, canvas.mr, pose, spacing, MR_FIELD_OF_VIEW_MM, 0.0)
-    signal = sitk.GetArrayFromImage(image)
+    signal = averaged(sitk.GetArrayFromImage(image), slice_mm / settings.spacing_mr_mm)
     shading = smooth_noise(rng, MR_FIELD_OF_VIEW_MM[::-1], signal.shape, 110.0)
     signal *= np.maximum(1 + np.float32(settings.bias_field) * shading, np.float32(0.25))
     sigma = np.float32(settings.mr_noise)
@@ -142,11 +151,17 @@ def scan_tissue(canvas: Canvas, pose: sitk.Transform, settings: Phantom) -> sitk
     return sample(canvas, canvas.tissue, pose, *grid)
 
 
-def scan_ct(canvas: Canvas, pose: sitk.Transform, rng: np.random.Generator, settings: Phantom) -> sitk.Image:
-    """Return the CT in HU in a pose, averaged over each slice, with head-rest, noise and metal streaks."""
+def scan_ct(
+    canvas: Canvas, pose: sitk.Transform, rng: np.random.Generator, settings: Phantom, slice_mm: float = 3.0
+) -> sitk.Image:
+    """Return the CT in HU in a pose, averaged over each slice, with head-rest, noise and metal streaks.
+
+    Slices lie 3 mm apart and are ``slice_mm`` thick, so thicker ones overlap.
+    """
     thin = tuple(s * settings.spacing_mr_mm for s in (*CT_SPACING_MM[:2], CT_SPACING_MM[2] / 3))
     image = sample(canvas, canvas.ct, pose, thin, CT_FIELD_OF_VIEW_MM, AIR_HU)
-    fine = sitk.GetArrayViewFromImage(image)
+    # Three of these are averaged below.
+    fine = averaged(sitk.GetArrayFromImage(image), (slice_mm - 2) / settings.spacing_mr_mm)
     values = (fine[0::3] + fine[1::3] + fine[2::3]) / np.float32(3)
     reference = image[:, :, 1::3]
     add_head_rest(values, thin[0], rng)

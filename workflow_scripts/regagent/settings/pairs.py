@@ -159,6 +159,10 @@ class Augmentation(Model):
     """Fraction of the pairs whose MR shows the brain alone, as after skull stripping. Only simulated patients
     tell where the brain is."""
 
+    soft_px: NonNegative = 0.0
+    """Largest displacement in px of the soft tissue outside the skull in the CT: it never lies in two scans
+    alike. Only simulated patients tell where it is."""
+
     ghosts: Fraction = 0.0
     """Fraction of the pairs whose MR has a ghost: a faint copy, shifted along x or y, as after a motion."""
 

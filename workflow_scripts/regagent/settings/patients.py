@@ -57,6 +57,29 @@ class Phantom(Model):
     metal_fraction: Fraction = 0.3
     """Fraction of the patients with metal in the teeth and streaks in the CT."""
 
+    warp_mm: NonNegative = 0.0
+    """Largest displacement in mm of a smooth warp on top of the usual differences of shape: longer, wider and
+    crooked heads. Each head's is between half of it and all."""
+
+    ventricles: NonNegative = 0.0
+    """Largest logarithm of a factor on the width of the ventricles: at 0.9 from slits to hydrocephalus."""
+
+    diseased: Fraction = 0.0
+    """Fraction of the patients with large lesions of the brain: a stroke, a haematoma, a tumour in its
+    oedema, or the cavity that an operation left."""
+
+    craniotomy: Fraction = 0.0
+    """Fraction of the patients of whose skull a piece is missing, or was cut out and put back."""
+
+    toothless: Fraction = 0.0
+    """Fraction of the patients without teeth."""
+
+    mr_slice_mm: Annotated[float, Field(ge=1)] = 1.0
+    """Largest thickness in mm of the MR's slices, each patient's at random from 1. Thick ones overlap."""
+
+    ct_slice_mm: Annotated[float, Field(ge=3)] = 3.0
+    """Largest thickness in mm of the CT's slices, each patient's at random from 3. Thick ones overlap."""
+
 
 class Preregistration(Model):
     """The alignment of MR (fixed) and CT (moving) in 3D (§4)."""
@@ -67,6 +90,10 @@ class Preregistration(Model):
 
     parameter_map: ParameterMap = "rigid3d"
     """Elastix parameter map of the 3D rigid registration."""
+
+    tilt_deg: NonNegative = 0.0
+    """With `truth` the CT is tilted out of the slices' plane by up to this many degrees, and shifted across
+    the slices by up to as many mm, as alignments of real patients are a little wrong."""
 
     minimum_overlap: Fraction = 0.75
     """Smallest overlap (Dice) of the heads in MR and CT after the alignment. A patient below it is refused.

@@ -43,6 +43,11 @@ class Calibration(Model):
     """Number of pairs, every second of which does not belong together, on which it is found what the distance
     that a residual regressor predicts is worth."""
 
+    refused: Fraction = 0.05
+    """A case is refused where the D that a residual regressor predicts says that it more likely lies beyond
+    2 px of the truth than within, unless that would refuse more than this fraction of the pairs within 2 px:
+    then the chance that it must have is lower."""
+
     seed: Seed = 11
     """Seed of the random cases."""
 
@@ -82,10 +87,6 @@ class Inference(Model):
 
     restarts_deg: list[float] = [30.0, -30.0, 60.0, -60.0, 90.0, -90.0]
     """Rotations of these further starts in degrees, one after the other. The lowest predicted D counts."""
-
-    minimum_probability: Fraction = 0.5
-    """A case is refused where the D that a residual regressor predicts says that it is less likely than this
-    to lie within 2 px of the truth."""
 
     batch: Positive = 256
     """Number of cases that are registered side by side."""
