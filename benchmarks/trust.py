@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from regagent.agent.agent_file import TrainedAgent, load_for
 from regagent.agent.inference import register_finely
-from regagent.agent.networks import BLOCK
+from regagent.agent.networks import from_blocks
 from regagent.agent.residual import draw_starts
 from regagent.agent.trust import judge, to_evaluate, true_error
 from regagent.conventional.grid_search import mutual_information_at
@@ -80,8 +79,7 @@ def tried(agent: TrainedAgent) -> pd.DataFrame:
             learner="residual", unlike=unlike, augmentation=augmentation, starts=Perturbations().E2
         )
         starts = draw_starts(pools[kind], settings, count, 1, generator)
-        fixed = F.pixel_shuffle(starts.fixed.float().permute(0, 3, 1, 2), BLOCK)[:, 0].contiguous().numpy()
-        moving = starts.moving.numpy()
+        fixed, moving = from_blocks(starts.fixed).numpy(), starts.moving.numpy()
         found = register_finely(network, finisher, fixed, moving, level, inference)
         judgement = judge(finisher, -found.value)
         information = [mutual_information_at(*one) for one in zip(fixed, moving, found.pose, strict=True)]

@@ -12,12 +12,13 @@ from agents import export, random_states
 from regagent.agent import agent_file
 from regagent.agent.agent_file import import_agent, import_finisher, load_agent
 from regagent.agent.checkpoints import load_model
+from regagent.agent.inference import ready_agent
 from regagent.agent.release import release
 from regagent.agent.stopping import Thresholds
 from regagent.files import UserError
 from regagent.geometry import ACTIONS
 from regagent.reproduction.provenance import PACKAGES
-from regagent.settings import Slices
+from regagent.settings import Inference, Slices
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +171,11 @@ def test_a_run_takes_it_over(agent, tmp_path):
     import_agent(agent, Slices(count=3), tmp_path / "model.pt", tmp_path / "threshold.json")
     network, facts = load_model(tmp_path / "model.pt", "agent")
     original, before = load_model(agent.parent / "model.pt", "agent")
-    assert facts == before
+    assert facts == before | {"inference": Inference(maximum_steps=2, simulations=2, depth=2).model_dump()}
+    _, own = ready_agent(tmp_path / "model.pt", Inference(simulations=9))
+    assert own.simulations == 2
+    _, given = ready_agent(agent.parent / "model.pt", Inference(simulations=9))
+    assert given.simulations == 9
     assert all(
         np.array_equal(one, two)
         for one, two in zip(network.state_dict().values(), original.state_dict().values(), strict=True)

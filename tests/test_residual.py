@@ -9,7 +9,7 @@ from regagent.agent import inference, regression, residual
 from regagent.agent.checkpoints import load_model, save_model
 from regagent.agent.distance import FARTHEST, SCALE_STEP
 from regagent.agent.inference import register_finely
-from regagent.agent.networks import BLOCK, AgentNetwork, ResidualNetwork, to_blocks
+from regagent.agent.networks import BLOCK, AgentNetwork, ResidualNetwork, from_blocks, to_blocks
 from regagent.agent.residual import Residuals, look, look_closely, register_alone, settle
 from regagent.geometry import IDENTITY, MIRROR, compose, displacement, invert
 from regagent.images import warp
@@ -273,7 +273,7 @@ def test_a_further_start_goes_its_own_way_to_the_end(monkeypatch):
 
     def settle(network, fixed, moving, approach, settings):
         for angle in (0.0, 0.0):
-            _, steps = approach(np.arange(1), np.array([0.0, 0.0, angle, 1.0]))
+            _, steps = approach(np.arange(1), np.array([0.0, 0.0, angle, 1.0]), fixed, moving)
             walked.append(int(steps[0]))
         return np.tile(IDENTITY, (1, 1)), np.ones(1), steps
 
@@ -283,12 +283,35 @@ def test_a_further_start_goes_its_own_way_to_the_end(monkeypatch):
     assert walked == [12, 12]
 
 
+def test_a_shrunken_pair_may_tell_more(monkeypatch):
+    """The zoom that ends at the lowest D wins, case by case; its shift is enlarged again."""
+    pairs, calls = make_pairs(2), []
+    fixed, moving = to_blocks(torch.tensor(pairs.mr)), torch.tensor(pairs.ct)
+    there = np.array([[6.0, -4.0, 10.0, 1.1]] * 2)
+
+    def once(network, fixed, moving, approach, settings):
+        calls.append((fixed, moving))
+        pose = np.tile(IDENTITY, (2, 1)) if len(calls) == 1 else there.copy()
+        return pose, np.full(2, 2.0), np.full(2, 5)
+
+    monkeypatch.setattr(residual, "_settle_once", once)
+    monkeypatch.setattr(residual, "look_closely", lambda network, fixed, moving, pose, looks: (pose, None))
+    monkeypatch.setattr(residual, "distance_at", lambda *_: np.array([0.5, 9.0]))
+    pose, distance, steps = settle(None, fixed, moving, residual.stay, Inference(zooms=[0.5], looks=3))
+    assert pose.tolist() == [[12, -8, 10, 1.1], IDENTITY.tolist()]
+    assert distance.tolist() == [0.5, 2] and steps.tolist() == [8, 5]
+    (_, whole), (still, small) = calls
+    assert torch.equal(whole, moving)
+    assert np.allclose(small[0].numpy(), warp(pairs.ct[0], [0, 0, 0, 0.5]), atol=1e-6)
+    assert np.allclose(from_blocks(still)[0].numpy(), warp(pairs.mr[0], [0, 0, 0, 0.5]), atol=0.02)
+
+
 def test_the_nearest_start_wins(sighted, images):
     fixed, moving = (torch.tensor(array) for array in images)
     far = Inference(looks=4, lost_px=1e-9, restarts_deg=[1.0, 2.0])
     tried = []
 
-    def approach(cases, start):
+    def approach(cases, start, fixed, moving):
         tried.append(start[2])
         off = TRUTH[cases] + np.array([start[2] - 2.0, 0, 0, 0])  # the third start is the truth itself
         return off, np.full(len(cases), int(start[2]))

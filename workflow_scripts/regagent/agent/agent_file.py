@@ -245,7 +245,8 @@ def import_agent(
     Raises ``UserError`` when the run's slices would look different from those that the agent was trained on.
     """
     trained = load_for(agent, slices)
-    save_model(trained.network, output_model, **trained.facts.training)
+    inference = trained.facts.inference.model_dump()
+    save_model(trained.network, output_model, **trained.facts.training, inference=inference)
     trained.facts.thresholds.write(output_threshold)
 
 

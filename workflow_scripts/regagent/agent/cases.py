@@ -4,11 +4,10 @@ import logging
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
 from regagent.agent.checkpoints import load_model
-from regagent.agent.inference import Registrations, Way, register, register_finely
-from regagent.agent.networks import AgentNetwork, choose_device
+from regagent.agent.inference import Registrations, Way, ready_agent, register, register_finely
+from regagent.agent.networks import choose_device
 from regagent.agent.stopping import Thresholds
 from regagent.evaluation.measuring import registration_table
 from regagent.evaluation.registrations import summarise
@@ -31,7 +30,7 @@ def register_agent(
     seed: int,
 ) -> None:
     """Register every case by greedy steps and, on the same walk, with the look-ahead; write both tables."""
-    network, levels = _agent(model), Thresholds.read(threshold)
+    (network, settings), levels = ready_agent(model, settings), Thresholds.read(threshold)
     ways = [Way(levels.greedy), Way(levels.lookahead, lookahead=True)]
     _register_cases(
         perturbations, slices, [output_greedy, output_lookahead],
@@ -43,7 +42,7 @@ def register_memoryless(
     perturbations: str, slices: list[str], model: str, threshold: str, output: str, settings: Inference
 ) -> None:
     """Register every case by greedy steps with the memory emptied before each; write the table."""
-    network, ways = _agent(model), [Way(Thresholds.read(threshold).greedy)]
+    (network, settings), ways = ready_agent(model, settings), [Way(Thresholds.read(threshold).greedy)]
     _register_cases(
         perturbations, slices, [output],
         lambda fixed, moving: register(network, fixed, moving, ways, settings, memoryless=True),
@@ -60,18 +59,12 @@ def register_fine(
     settings: Inference,
 ) -> None:
     """Register every case by an agent that the network in ``residual`` finishes; write the table."""
-    network, level = _agent(model), Thresholds.read(threshold).lookahead
+    (network, settings), level = ready_agent(model, settings), Thresholds.read(threshold).lookahead
     finisher = load_model(residual, "residual")[0].to(choose_device())
     _register_cases(
         perturbations, slices, [output],
         lambda fixed, moving: [register_finely(network, finisher, fixed, moving, level, settings)],
     )  # fmt: skip
-
-
-def _agent(model: str) -> AgentNetwork:
-    """Return the agent of a model file on the device; on a CPU it uses one thread."""
-    torch.set_num_threads(1)
-    return load_model(model, "agent")[0].to(choose_device())
 
 
 def _register_cases(

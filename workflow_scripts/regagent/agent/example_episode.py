@@ -5,11 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from regagent.agent.checkpoints import load_model
-from regagent.agent.inference import Walk, Way, register
+from regagent.agent.inference import Walk, Way, ready_agent, register
 from regagent.agent.networks import AgentNetwork
 from regagent.agent.stopping import Thresholds
 from regagent.evaluation.measuring import registration_table
@@ -69,8 +67,7 @@ def walk_episode(
     Beside the columns of ``walk_case``: case, threshold, and the errors in px of each pose, ``landmark_px``
     on the SIFT landmarks (Eq. 4) and ``tre_px`` on the evaluation points.
     """
-    torch.set_num_threads(1)
-    network, _ = load_model(model, "agent")
+    network, settings = ready_agent(str(model), settings)
     level = Thresholds.read(threshold).lookahead
     cases, cohort = read_table(perturbations), read_cohort(slices)
     unmoved = np.tile(IDENTITY, (len(cases), 1))

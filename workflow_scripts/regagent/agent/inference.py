@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from regagent.agent.checkpoints import load_model
 from regagent.agent.environment import mirrored, observe
-from regagent.agent.networks import AgentNetwork, ResidualNetwork, to_blocks
+from regagent.agent.networks import AgentNetwork, ResidualNetwork, choose_device, to_blocks
 from regagent.agent.residual import settle
 from regagent.agent.stopping import ends, reached
 from regagent.agent.trust import accepted
@@ -281,9 +282,12 @@ def register_finely(
         batch, started = slice(first, first + settings.batch), clock()
         walk = Walk.start(network, fixed[batch], moving[batch])
 
-        def approach(cases: NDArray, start: Array, walk: Walk = walk) -> tuple[Array, NDArray]:
+        def approach(
+            cases: NDArray, start: Array, fixed: Tensor, moving: Tensor, walk: Walk = walk
+        ) -> tuple[Array, NDArray]:
             # What earlier starts have seen is new to this one, or it would seem to go in circles.
-            again = replace(walk.select(cases), pose=np.tile(start, (len(cases), 1)), seen={})
+            pose = np.tile(start, (len(cases), 1))
+            again = replace(walk.select(cases), fixed=fixed, moving=moving, pose=pose, seen={})
             ((found, _),) = _walk_to(again, [threshold], settings, unwatched)
             return found.pose, found.steps
 
@@ -292,6 +296,17 @@ def register_finely(
         right = accepted(residual, distance)
         parts.append(Registrations(pose, steps, -distance, right, seconds))
     return _joined(parts)
+
+
+def ready_agent(model: str, settings: Inference) -> tuple[AgentNetwork, Inference]:
+    """Return the agent of a model file on the device, and how it registers; on a CPU it uses one thread.
+
+    An agent that was imported registers as its own file says, any other as the ``settings`` say.
+    """
+    torch.set_num_threads(1)
+    network, facts = load_model(model, "agent")
+    own = facts.get("inference")
+    return network.to(choose_device()), Inference.model_validate(own) if own else settings
 
 
 def _joined(parts: list[Registrations]) -> Registrations:

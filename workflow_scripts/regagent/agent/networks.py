@@ -39,6 +39,11 @@ def to_blocks(images: Tensor) -> Tensor:
     return images.view(row).view(count, blocks, BLOCK, blocks).transpose(2, 3).contiguous().view(images.dtype)
 
 
+def from_blocks(blocks: Tensor) -> Tensor:
+    """Return the images (B, H, H) in float32 that lie in blocks (B, H/4, H/4, 16)."""
+    return F.pixel_shuffle(blocks.float().permute(0, 3, 1, 2), BLOCK)[:, 0].contiguous()
+
+
 def mirror_blocks(images: Tensor) -> Tensor:
     """Return images in blocks (B, H/4, H/4, 16), mirrored left to right."""
     return images.unflatten(-1, (BLOCK, BLOCK)).flip(2, 4).flatten(-2)

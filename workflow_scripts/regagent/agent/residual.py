@@ -14,7 +14,7 @@ from torch import Tensor
 
 from regagent.agent.distance import FARTHEST, distance_loss, expected_distance, rest_loss, rest_pose
 from regagent.agent.environment import mirrored, observe
-from regagent.agent.networks import ResidualNetwork, to_blocks
+from regagent.agent.networks import ResidualNetwork, from_blocks, to_blocks
 from regagent.geometry import IDENTITY, MIRROR, compose, displacement, invert, mean_pose
 from regagent.images import Image, warp_images
 from regagent.pairs.augmentation import draw_pairs
@@ -43,8 +43,9 @@ STATES_AT_ONCE = {"cpu": 32, "cuda": 1024}
 #: Looks count for the mean pose by this power of their predicted D.
 DISTANCE_POWER = -4
 
-#: Leads from a start, a pose (4,), to the poses (n, 4) of the cases of these numbers (n,), in steps (n,).
-Approach = Callable[[NDArray, Array], tuple[Array, NDArray]]
+#: Leads from a start, a pose (4,), to the poses (n, 4) of the cases of these numbers (n,), in steps (n,). It
+#: gets the images of all cases, as ``look`` does.
+Approach = Callable[[NDArray, Array, Tensor, Tensor], tuple[Array, NDArray]]
 
 
 class Starts(NamedTuple):
@@ -199,9 +200,31 @@ def settle(
 ) -> tuple[Array, Array, NDArray]:
     """Return poses (N, 4), predicted D (N,) in px and steps (N,) of pairs, approached and looked at closely.
 
+    The pairs are registered as they are and shrunk or enlarged by each of the ``zooms``, from where the looks
+    go on at the pair as it is. The lowest D at the end counts. Images are those of ``look``.
+    """
+    best = _settle_once(network, fixed, moving, approach, settings)
+    for zoom in settings.zooms:
+        enlarging = torch.tensor([0.0, 0.0, 0.0, zoom]).repeat(len(moving), 1).to(moving.device)
+        images = to_blocks(warp_images(from_blocks(fixed), enlarging)), warp_images(moving, enlarging)
+        pose, _, steps = _settle_once(network, *images, approach, settings)
+        pose[:, :2] /= zoom
+        pose, _ = look_closely(network, fixed, moving, pose, settings.looks)
+        found = pose, distance_at(network, fixed, moving, pose), steps + settings.looks
+        better = found[1] < best[1]
+        for column, new in zip(best, found, strict=True):
+            column[better] = new[better]
+    return best
+
+
+def _settle_once(
+    network: ResidualNetwork, fixed: Tensor, moving: Tensor, approach: Approach, settings: Inference
+) -> tuple[Array, Array, NDArray]:
+    """Return what ``settle`` does of pairs as they are.
+
     Where the lowest D on the way stays above ``lost_px``, the next of the turned starts is tried, until one
     leads near. A start is not tried where an earlier one did: a head that is turned by a half looks nearly as
-    right. The D returned is that at the poses. Images are those of ``look``.
+    right. The D returned is that at the poses.
     """
     cases = np.arange(len(moving))
     pose, steps = np.tile(IDENTITY, (len(cases), 1)), np.zeros_like(cases)
@@ -211,7 +234,7 @@ def settle(
         if not len(lost):
             break
         rows = torch.as_tensor(lost, device=moving.device)
-        start, count = approach(lost, np.array([0.0, 0.0, angle, 1.0]))
+        start, count = approach(lost, np.array([0.0, 0.0, angle, 1.0]), fixed, moving)
         seen, nearest = look_closely(network, fixed[rows], moving[rows], start, settings.looks)
         nearer = nearest < distance[lost]
         chosen = lost[nearer]
@@ -220,7 +243,7 @@ def settle(
     return pose, distance_at(network, fixed, moving, pose), steps
 
 
-def stay(cases: NDArray, start: Array) -> tuple[Array, NDArray]:
+def stay(cases: NDArray, start: Array, fixed: Tensor, moving: Tensor) -> tuple[Array, NDArray]:
     """Lead nowhere: the approach of a network that looks without an agent."""
     return np.tile(start, (len(cases), 1)), np.zeros(len(cases), int)
 

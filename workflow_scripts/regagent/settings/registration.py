@@ -88,6 +88,10 @@ class Inference(Model):
     restarts_deg: list[float] = [30.0, -30.0, 60.0, -60.0, 90.0, -90.0]
     """Rotations of these further starts in degrees, one after the other. The lowest predicted D counts."""
 
+    zooms: list[PositiveFloat] = []
+    """A residual regressor also registers the pair enlarged by each of these factors, in as much time again.
+    One below 1 helps where heads fill their field of view."""
+
     batch: Positive = 256
     """Number of cases that are registered side by side."""
 
