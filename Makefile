@@ -7,7 +7,7 @@ SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help reproduce report check_report archive tables docs settings full accuracy ablations literal \
-	few_patients repeats agent trust smoke test sheet_check faults lint benchmark memory cost time_to_accuracy \
+	few_patients repeats volumes agent trust smoke test sheet_check faults lint benchmark memory cost time_to_accuracy \
 	real_heads clean
 .DEFAULT_GOAL := help
 
@@ -48,6 +48,9 @@ settings: $(INSTALLED) ## the tables of config/README.md and config/schema.json 
 
 full accuracy ablations literal few_patients repeats: $(INSTALLED) ## longer experiments, see the files of these names in config/
 	snakemake --configfile config/$@.yaml
+
+volumes: $(INSTALLED) ## whole heads in space, from any start: networks against 3D Elastix
+	snakemake --configfile config/volumes.yaml -- results/volumes/tables/volumes.md
 
 OWN_AGENT = workflow_scripts/regagent/data/agent.pt
 

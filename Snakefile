@@ -56,6 +56,7 @@ include: "rules/preprocess.smk"
 include: "rules/train.smk"
 include: "rules/register.smk"
 include: "rules/report.smk"
+include: "rules/volumes.smk"
 
 
 rule all:

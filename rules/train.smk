@@ -38,7 +38,7 @@ rule train_agent:
 
 rule train_regressor:
     input:
-        slices=SLICES,
+        slices=lambda wildcards: CUBES if wildcards.variant in PLAN.cubes else SLICES,
         split=results("split.tsv"),
     output:
         model=results("models/{variant}/seed{seed}/model.pt"),
@@ -48,7 +48,7 @@ rule train_regressor:
     benchmark:
         results("benchmarks/train_regressor/{variant}-seed{seed}.tsv")
     wildcard_constraints:
-        variant=any_of(PLAN.regressors),
+        variant=any_of([*PLAN.regressors, *PLAN.cubes]),
     priority: 30
     conda:
         "../envs/regagent.yaml"

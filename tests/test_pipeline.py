@@ -137,6 +137,13 @@ def test_the_agent_that_comes_with_the_software_can_be_planned(folder):
     assert heads.keys() == {"simulate_patient", "preregister_patient", "select_slices"}
 
 
+def test_whole_volumes_can_be_planned(folder):
+    target = "results/volumes/tables/volumes.md"
+    jobs = planned(folder, "--configfile", "config/volumes.yaml", "--", target)
+    assert jobs["train_regressor"] == jobs["make_volume_table"] == 1
+    assert jobs["cut_cube"] == 60 and jobs["perturb_volumes"] == 3 and jobs["register_volumes"] == 3 * 5
+
+
 def test_real_heads_are_registered_without_a_training(folder, tmp_path):
     rows = []
     for name, group in (("CT-none", "train"), ("CT-T1", "test"), ("MR-CT", "test")):

@@ -241,7 +241,10 @@ def test_a_key_of_another_section_is_named_with_its_section():
 def test_a_parameter_map_must_be_there():
     for name, message in (
         ("config/elastix/rigid3d.txt", r"parameter_map: config/elastix/rigid3d\.txt: no such file"),
-        ("my/map", r"my/map: no parameter map of that name; expected multistart2d, refine2d, rigid3d, sim"),
+        (
+            "my/map",
+            r"my/map: no parameter map of that name; expected multistart2d, refine2d, refine3d, rigid3d",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             load({"preregistration": {"parameter_map": name}, "variants": {}, "methods": ["Initial"]})

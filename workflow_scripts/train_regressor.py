@@ -1,7 +1,7 @@
-"""Train pure SL, the one-shot regression of the transform (paper §4), or a residual regressor.
+"""Train pure SL, the one-shot regression of the transform (paper §4), or a residual regressor, of space too.
 
-Settings: one entry of ``variants`` and the range ``perturbations.E1``.
-Inputs: ``slices`` (every patient's), ``split``. Outputs: ``model``, ``training``.
+Settings: one entry of ``variants`` and the range ``perturbations.E1``. Inputs: ``slices`` (every patient's,
+or cubes for a regressor of space), ``split``. Outputs: ``model``, ``training``.
 """
 
 from regagent.agent.regression import train_regressor

@@ -47,7 +47,7 @@ ACTIONS: NDArray[np.float64] = np.array(
 )
 
 
-def _arrays(*values: Any) -> tuple[Any, ...]:
+def arrays(*values: Any) -> tuple[Any, ...]:
     """Return torch if a value is a tensor, else NumPy, and then the values as arrays of that library."""
     torch = sys.modules.get("torch")  # before it is imported, nothing is a tensor
     tensor = next((value for value in values if torch and torch.is_tensor(value)), None)
@@ -58,7 +58,7 @@ def _arrays(*values: Any) -> tuple[Any, ...]:
 
 def matrix(pose: Array) -> Array:
     """Return the (..., 2, 3) matrices of the poses (..., 4) in centred coordinates (Eq. 3)."""
-    xp, pose = _arrays(pose)
+    xp, pose = arrays(pose)
     angle = xp.deg2rad(pose[..., 2])
     cos, sin = pose[..., 3] * xp.cos(angle), pose[..., 3] * xp.sin(angle)
     rows = [xp.stack([cos, -sin, pose[..., 0]], -1), xp.stack([sin, cos, pose[..., 1]], -1)]
@@ -74,7 +74,7 @@ def pose_of(matrices: ArrayLike) -> NDArray[np.float64]:
 
 def compose(second: Array, first: Array) -> Array:
     """Return ``second`` after ``first`` (second ∘ first) of poses (..., 4)."""
-    xp, second, first = _arrays(second, first)
+    xp, second, first = arrays(second, first)
     m = matrix(second)
     shift = (m[..., :, :2] @ first[..., :2, None])[..., 0] + m[..., :, 2]
     angle = (second[..., 2] + first[..., 2] + 180.0) % 360.0 - 180.0
@@ -83,7 +83,7 @@ def compose(second: Array, first: Array) -> Array:
 
 def invert(pose: Array) -> Array:
     """Return the inverse poses (..., 4)."""
-    xp, pose = _arrays(pose)
+    xp, pose = arrays(pose)
     rotation = xp.concatenate(
         [xp.zeros_like(pose[..., :2]), -pose[..., 2:3], 1.0 / pose[..., 3:4]], -1
     )  # the inverse but for its shift
@@ -93,7 +93,7 @@ def invert(pose: Array) -> Array:
 
 def transform(pose: Array, points: Array) -> Array:
     """Map points (..., N, 2) by the poses (..., 4); leading axes broadcast."""
-    xp, pose, points = _arrays(pose, points)
+    xp, pose, points = arrays(pose, points)
     m = matrix(pose)
     return points @ xp.swapaxes(m[..., :, :2], -1, -2) + m[..., None, :, 2]
 
@@ -130,7 +130,7 @@ def _actions_on(sizes: tuple[float, ...], device: "torch.device") -> "Tensor":
 
 def act(pose: Array, action: int | Array, sizes: tuple[float, ...] = PAPER_SIZES) -> Array:
     """Return a ∘ T for the pose(s) T (..., 4) and the number(s) of ``actions`` (§3.2)."""
-    xp, there = _arrays(pose)
+    xp, there = arrays(pose)
     if xp is np:
         return compose(actions(sizes)[np.asarray(action)], there)
     return compose(_actions_on(sizes, there.device)[action], there)
@@ -147,7 +147,7 @@ def corner_matrix(pose: Array, size: int) -> Array:
     These are the matrices that OpenCV's ``warpAffine`` takes: pixel (x, y) counted from the centre
     of the top left pixel.
     """
-    xp, pose = _arrays(pose)
+    xp, pose = arrays(pose)
     m, centre = matrix(pose), (size - 1) / 2
     shift = m[..., :, 2] + centre - centre * m[..., :, :2].sum(-1)
     return xp.concatenate([m[..., :, :2], shift[..., None]], -1)
@@ -164,7 +164,7 @@ def landmark_distance(pose: Array, perturbation: Array, points: Array) -> Array:
 
 def displacement(pose: Array, points: Array) -> Array:
     """Return the mean distance (...) in px that poses (..., 4) move points (..., N, 2) by; NaN is padding."""
-    xp, points, pose = _arrays(points, pose)
+    xp, points, pose = arrays(points, pose)
     m, x, y = matrix(pose)[..., None, :, :], points[..., 0], points[..., 1]
     # Written out because every step needs it, and products of such small matrices are slower.
     dx, dy = (m[..., row, 0] * x + m[..., row, 1] * y + m[..., row, 2] for row in (0, 1))
@@ -177,7 +177,7 @@ def frobenius_distance(pose: Array, perturbation: Array) -> Array:
     That is the paper's "Euclidean distance between these two matrices", read as that of Eq. 3's six entries
     about the centre of the image: shifts count in px, rotation and scale as numbers of order one.
     """
-    xp, pose, perturbation = _arrays(pose, perturbation)
+    xp, pose, perturbation = arrays(pose, perturbation)
     return xp.sqrt(((matrix(pose) - matrix(invert(perturbation))) ** 2).sum((-2, -1)))
 
 
@@ -187,7 +187,7 @@ def matrix_distance(pose: Array, perturbation: Array, scale_weight: float) -> Ar
     Shifts count in px, the angle in degrees, the scale times ``scale_weight``. With a weight of 20 one action
     of any kind is about one unit. With 1, the plain distance of the paper, the scale hardly counts.
     """
-    xp, pose, perturbation = _arrays(pose, perturbation)
+    xp, pose, perturbation = arrays(pose, perturbation)
     difference = pose - invert(perturbation)
     angle = (difference[..., 2] + 180.0) % 360.0 - 180.0
     squares = (difference[..., :2] ** 2).sum(-1) + angle**2 + (scale_weight * difference[..., 3]) ** 2

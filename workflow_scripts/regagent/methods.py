@@ -18,6 +18,11 @@ REFINED = "+Elastix"
 #: The method that the paper proposes.
 PROPOSED = "RL-LME-MC"
 
+#: The rows of the table of volumes: without registration, the middles of both heads on each other, 3D
+#: Elastix, and the networks of space. Each may be refined.
+NETWORKS = "Networks"
+VOLUME_METHODS = (UNREGISTERED, "Centres", "Elastix", NETWORKS)
+
 #: The family of the methods that are no agents. Figures of all methods have one panel for each family.
 NO_AGENT = "without an agent"
 

@@ -11,13 +11,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regagent.agent.networks import AgentNetwork, RegressionNetwork, ResidualNetwork, precision
+from regagent.agent.networks import (
+    AgentNetwork,
+    CubeNetwork,
+    RegressionNetwork,
+    ResidualNetwork,
+    precision,
+)
 from regagent.files import UserError, reason, write_whole
+from regagent.pairs.cubes import CubePairs
 from regagent.pairs.training_pairs import Pairs
 
 logger = logging.getLogger("regagent")
 
-NETWORKS = {"agent": AgentNetwork, "regression": RegressionNetwork, "residual": ResidualNetwork}
+NETWORKS = {
+    "agent": AgentNetwork,
+    "regression": RegressionNetwork,
+    "residual": ResidualNetwork,
+    "cubes": CubeNetwork,
+}
 
 
 def save(content: dict[str, Any], path: str | Path) -> None:
@@ -29,7 +41,7 @@ def save(content: dict[str, Any], path: str | Path) -> None:
 
 
 def save_model(
-    network: AgentNetwork | RegressionNetwork | ResidualNetwork, path: str | Path, **facts: Any
+    network: AgentNetwork | RegressionNetwork | ResidualNetwork | CubeNetwork, path: str | Path, **facts: Any
 ) -> None:
     """Write a model file: the network's kind, arguments and weights, and plain facts about its training."""
     kind = next(name for name, cls in NETWORKS.items() if isinstance(network, cls))
@@ -48,6 +60,8 @@ def load_model(path: str | Path, kind: Literal["agent"]) -> tuple[AgentNetwork, 
 def load_model(path: str | Path, kind: Literal["regression"]) -> tuple[RegressionNetwork, dict[str, Any]]: ...
 @overload
 def load_model(path: str | Path, kind: Literal["residual"]) -> tuple[ResidualNetwork, dict[str, Any]]: ...
+@overload
+def load_model(path: str | Path, kind: Literal["cubes"]) -> tuple[CubeNetwork, dict[str, Any]]: ...
 def load_model(path, kind):
     """Return the network of a model file, ready for inference, and the facts. Raises ``UserError``."""
     try:
@@ -64,7 +78,7 @@ def load_model(path, kind):
     return network.eval(), content["facts"]
 
 
-def fingerprint(pairs: Pairs, device: torch.device, *parts: Any) -> str:
+def fingerprint(pairs: Pairs | CubePairs, device: torch.device, *parts: Any) -> str:
     """Return a digest of the training pairs, of the device and its precision, and of JSON-like values.
 
     It is what a training's state must agree with to go on from it.

@@ -97,10 +97,7 @@ def convolutions(size: int, width: int = 1) -> Features:
     with torch.no_grad():
         count = stem(torch.zeros(1, 2 * BLOCK**2, size // BLOCK, size // BLOCK)).shape[1]
     layers = Features(*stem, nn.Linear(count, 256), nn.ELU(inplace=True))
-    for layer in layers:
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.orthogonal_(layer.weight, 2**0.5)
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type] # every layer here has one
+    _orthogonal(layers)
     return layers
 
 
@@ -195,8 +192,8 @@ class RegressionNetwork(nn.Module):
 TRUST_KNOTS = np.geomspace(NEAREST, FARTHEST, 32)
 
 
-class ResidualNetwork(nn.Module):
-    """Predicts how far a pose is from the truth, and the rest of the way: wider convolutions, no memory.
+class RestNetwork(nn.Module):
+    """Predicts how far a pose is from the truth, and the rest of the way: convolutions, and no memory.
 
     ``trust`` (4, K) says what predicted D, the ``TRUST_KNOTS``, are worth: the probability of a success, the
     expected TRE and the ends of its interval. Until it is found, D is taken at its word. A case that is less
@@ -206,19 +203,56 @@ class ResidualNetwork(nn.Module):
     trust: Tensor
     least: Tensor  # ()
 
-    def __init__(self, size: int = IMAGE_SIZE, width: int = 2):
+    def __init__(self, features: nn.Module, parameters: int):
         super().__init__()
-        self.arguments = {"size": size, "width": width}
-        self.features = convolutions(size, width)
-        self.distance, self.rest = nn.Linear(256, BINS), nn.Linear(256, 4)
+        self.features = features
+        self.distance, self.rest = nn.Linear(256, BINS), nn.Linear(256, parameters)
         at_its_word = np.stack([TRUST_KNOTS <= SUCCESS_PX, *3 * [TRUST_KNOTS]])
         self.register_buffer("trust", torch.tensor(at_its_word, dtype=torch.float32))
         self.register_buffer("least", torch.tensor(0.5))
 
     def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits (B, K) of D and rests (B, 4) of states (B, 32, H/4, H/4); see ``agent.distance``."""
+        """Return logits (B, K) of D and rests (B, P) of states; see ``agent.distance``."""
         features = self.features(states)
         return self.distance(features), self.rest(features)
+
+
+class ResidualNetwork(RestNetwork):
+    """That of slices: Table 1's convolutions, wider, of states (B, 32, H/4, H/4); four parameters."""
+
+    def __init__(self, size: int = IMAGE_SIZE, width: int = 2):
+        super().__init__(convolutions(size, width), 4)
+        self.arguments = {"size": size, "width": width}
+
+
+class CubeNetwork(RestNetwork):
+    """That of cubes: convolutions of states (B, 2, N, N, N), N a multiple of 4; six parameters."""
+
+    def __init__(self, size: int, channels: tuple[int, ...] = (16, 32, 32)):
+        super().__init__(cube_convolutions(size, channels), 6)
+        self.arguments, self.size = {"size": size, "channels": channels}, size
+
+
+def cube_convolutions(size: int, channels: tuple[int, ...]) -> nn.Sequential:
+    """Return convolutions of states (B, 2, N, N, N) to features (B, 256), each of stride 2, eLU after
+    each."""
+    layers: list[nn.Module] = []
+    before = 2
+    for number, after in enumerate(channels):
+        kernel = 3 if number else 5
+        layers += [nn.Conv3d(before, after, kernel, 2, kernel // 2), nn.ELU(inplace=True)]
+        before, size = after, -(-size // 2)
+    layers += [nn.Flatten(), nn.Linear(before * size**3, 256), nn.ELU(inplace=True)]
+    initialised = nn.Sequential(*layers)
+    _orthogonal(initialised)
+    return initialised
+
+
+def _orthogonal(layers: nn.Sequential) -> None:
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.Linear):
+            nn.init.orthogonal_(layer.weight, 2**0.5)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type] # every layer here has one
 
 
 def choose_device() -> torch.device:

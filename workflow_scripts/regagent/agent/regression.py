@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from regagent.agent.checkpoints import fingerprint, load_model, save_model
+from regagent.agent.cube_regressor import CubeResiduals
 from regagent.agent.environment import observe
 from regagent.agent.networks import RegressionNetwork, choose_device, precision, to_blocks, to_states
 from regagent.agent.record import TrainingRecord
@@ -22,10 +23,18 @@ from regagent.geometry import invert
 from regagent.images import Image
 from regagent.jobs import clock
 from regagent.pairs.augmentation import draw_pairs
+from regagent.pairs.cubes import CubePairs, read_cubes
 from regagent.pairs.perturbations import Images, perturbed_pairs, sample_perturbations
 from regagent.pairs.slices import read_cohort
 from regagent.pairs.training_pairs import Pairs, read_pairs
-from regagent.settings import Inference, PerturbationRange, Regressor, RegressorSettings
+from regagent.settings import (
+    CubeRegressor,
+    Inference,
+    PerturbationRange,
+    Regressor,
+    RegressorSettings,
+    ResidualRegressor,
+)
 
 logger = logging.getLogger("regagent")
 
@@ -70,6 +79,22 @@ class OneShot:
         return F.mse_loss(self.network(states) / units, target / units)
 
 
+def _task(
+    pairs: Pairs | CubePairs,
+    ranges: PerturbationRange,
+    settings: RegressorSettings,
+    generator: torch.Generator,
+) -> OneShot | Residuals | CubeResiduals:
+    """Return what a regressor learns, at its random start."""
+    if isinstance(pairs, CubePairs):
+        assert isinstance(settings, CubeRegressor)
+        return CubeResiduals(pairs, settings, generator)
+    if isinstance(settings, Regressor):
+        return OneShot(pairs, ranges, settings, generator)
+    assert isinstance(settings, ResidualRegressor)
+    return Residuals(pairs, settings, generator)
+
+
 def train_regressor(
     slices: list[str],
     split: str,
@@ -83,7 +108,7 @@ def train_regressor(
     output_training: str,
     threads: int = 1,
 ) -> None:
-    """Train pure SL, or a residual regressor, on the training patients; write its model file and its losses.
+    """Train a regressor on the training patients' slices or cubes; write its model file and its losses.
 
     The folder ``state`` holds the growing record, its curves and its checkpoints (see ``TrainingRecord``). A
     training that was killed goes on from the last checkpoint, if the ``version`` of the code is still the
@@ -91,16 +116,16 @@ def train_regressor(
     """
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    pairs = read_pairs(slices, split, "train")
+    pairs: Pairs | CubePairs
+    if isinstance(settings, CubeRegressor):
+        pairs = read_cubes(slices, split, "train")
+    else:
+        pairs = read_pairs(slices, split, "train")
     device = choose_device()
     kind = precision(device.type)
     logger.info("%s: %d pairs on %s, convolutions in %s", variant, len(pairs), device, kind)
     generator = torch.Generator(device)
-    task: OneShot | Residuals
-    if isinstance(settings, Regressor):
-        task = OneShot(pairs, ranges, settings, generator)
-    else:
-        task = Residuals(pairs, settings, generator)
+    task = _task(pairs, ranges, settings, generator)
     mark = fingerprint(pairs, device, version, settings.model_dump(), ranges.model_dump(), seed)
     parts: dict[str, Any] = {name: getattr(task, name) for name in ("network", "optimiser", "schedule")}
     record = TrainingRecord(state, mark, variant, settings.steps, settings.checkpoint_seconds, COLUMNS)

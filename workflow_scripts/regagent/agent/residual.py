@@ -107,6 +107,18 @@ def _break(
     return torch.where(like[:, None, None], fixed, broken), like
 
 
+def linear_schedule(
+    optimiser: torch.optim.Optimizer, steps: int, warmup_fraction: float
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Return a learning rate that rises over the warm-up and falls to 0 at the end."""
+
+    def rate(step: int) -> float:
+        done = step / steps
+        return min(1.0, done / warmup_fraction) * (1.0 - done)
+
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+
+
 class Residuals:
     """What a residual regressor learns: the rest of the way, of starts and of where its own looks lead it.
 
@@ -118,11 +130,7 @@ class Residuals:
         self.pool = pairs.tensors(generator.device)
         self.network = ResidualNetwork(pairs.size, settings.width).to(generator.device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
-
-    def _rate(self, step: int) -> float:
-        done = step / self.settings.steps
-        return min(1.0, done / self.settings.warmup_fraction) * (1.0 - done)
+        self.schedule = linear_schedule(self.optimiser, settings.steps, settings.warmup_fraction)
 
     def draw(self) -> Starts:
         """Return a batch of starts, near the truth and on the way to it."""

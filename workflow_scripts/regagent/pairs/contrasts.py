@@ -86,6 +86,13 @@ def _where(chosen: Tensor, new: Tensor, old: Tensor) -> Tensor:
 
 def _signals(tissue: Tensor, draw: Draw) -> Tensor:
     """Return MR images (B, H, H) with signals drawn for each tissue of each pair."""
+    image = painted(tissue, draw)
+    texture = _smooth(draw.normal(image)) / SMOOTHED * draw.amount(0, TEXTURE)
+    return _smooth(image * (1 + texture)).clamp(0, 1)
+
+
+def painted(tissue: Tensor, draw: Draw) -> Tensor:
+    """Return images or cubes of the shape of the labels (B, ...), with a signal drawn for each tissue."""
     usual, edges = _weightings(tissue.device)
     kind = torch.bucketize(draw.between(0, 1).float(), edges)
     spread = torch.exp(draw.between(-SIGNAL_SPREAD, SIGNAL_SPREAD, usual.shape[1])).float()
@@ -94,9 +101,7 @@ def _signals(tissue: Tensor, draw: Draw) -> Tensor:
     signal = torch.where((kind == len(usual))[:, None], arbitrary, known)
     signal[:, LABELS[AIR]] = signal[:, UNKNOWN] = draw.between(0, AIR_SIGNAL).float()
     signal *= (draw.between(*BRIGHTEST).float() / signal.max(1).values)[:, None]
-    image = signal.gather(1, tissue.flatten(1).long()).view(tissue.shape)
-    texture = _smooth(draw.normal(image)) / SMOOTHED * draw.amount(0, TEXTURE)
-    return _smooth(image * (1 + texture)).clamp(0, 1)
+    return signal.gather(1, tissue.flatten(1).long()).view(tissue.shape)
 
 
 @cache

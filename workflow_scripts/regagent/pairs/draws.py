@@ -27,6 +27,15 @@ class Draw:
         """Return a uniform number in [low, high) for each image, (B, 1, 1) float32."""
         return self.between(low, high, 1, 1).float()
 
+    def amount3(self, low: float, high: float) -> Tensor:
+        """Return a uniform number in [low, high) for each cube, (B, 1, 1, 1) float32."""
+        return self.between(low, high, 1, 1, 1).float()
+
+    def fields3(self, channels: int, size: int) -> Tensor:
+        """Return smooth fields (B, channels, N, N, N) of about unit amplitude, float32."""
+        knots = self.between(-1, 1, channels, KNOTS, KNOTS, KNOTS).float()
+        return F.interpolate(knots, (size,) * 3, mode="trilinear", align_corners=True)
+
     def fields(self, channels: int, size: int) -> Tensor:
         """Return smooth fields (B, channels, H, H) of about unit amplitude, float32."""
         knots = self.between(-1, 1, channels, KNOTS, KNOTS).float()

@@ -8,12 +8,14 @@ from regagent.methods import (
     FIGURE5_PANELS,
     FINE,
     LOOKAHEAD,
+    NETWORKS,
     NO_AGENT,
     PROPOSED,
     REFINED,
     variant_of,
 )
 from regagent.settings import (
+    CubeRegressor,
     Model,
     Pretrained,
     Regressor,
@@ -46,6 +48,7 @@ class Plan:
         self.supervised = self._of_kind(SupervisedAgent)
         self.finishers = self._of_kind(ResidualRegressor)
         self.regressors = [*self._of_kind(Regressor), *self.finishers]
+        self.cubes = self._of_kind(CubeRegressor)
         self.pretrained = self._of_kind(Pretrained)
         self.agents = [*self.reinforced, *self.supervised]
 
@@ -99,6 +102,13 @@ class Plan:
         """Return the model by which a regressor registers: a residual one knows what its D is worth."""
         name = "trusted" if variant in self.finishers else "model"
         return self.results(f"models/{variant}/seed{seed}/{name}.pt")
+
+    def volume_models(self, method: str) -> list[str]:
+        """Return the models of the networks by which a row of the table of volumes registers, if by any."""
+        by_networks = method.removesuffix(REFINED) == NETWORKS
+        seed = self.settings.seeds[0]
+        names = self.settings.volumes.networks if by_networks else []
+        return [self.results(f"models/{name}/seed{seed}/model.pt") for name in names]
 
     def is_finished(self, variant: str) -> bool:
         """Tell whether a residual regressor finishes the agent in a row of its own."""

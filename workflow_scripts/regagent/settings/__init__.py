@@ -1,13 +1,21 @@
 """The configuration: every key with its type, range, default and meaning, checked before any job starts."""
 
 from regagent.settings.base import Model, models
-from regagent.settings.pairs import Augmentation, PerturbationRange, Perturbations, Slices, WideRange
+from regagent.settings.pairs import (
+    Augmentation,
+    CubeAugmentation,
+    PerturbationRange,
+    Perturbations,
+    Slices,
+    WideRange,
+)
 from regagent.settings.patients import Cohort, Phantom, Preregistration, Split
 from regagent.settings.registration import Baselines, Calibration, Inference, Search
 from regagent.settings.run import Settings, load
 from regagent.settings.variants import (
     Agent,
     AgentSettings,
+    CubeRegressor,
     Pretrained,
     Regressor,
     RegressorSettings,
@@ -19,6 +27,7 @@ from regagent.settings.variants import (
     agent_settings,
     regressor_settings,
 )
+from regagent.settings.volumes import Cubes, Motion, Volumes
 
 __all__ = [
     "Agent",
@@ -27,8 +36,12 @@ __all__ = [
     "Baselines",
     "Calibration",
     "Cohort",
+    "CubeAugmentation",
+    "CubeRegressor",
+    "Cubes",
     "Inference",
     "Model",
+    "Motion",
     "PerturbationRange",
     "Perturbations",
     "Phantom",
@@ -45,6 +58,7 @@ __all__ = [
     "StopThresholds",
     "SupervisedAgent",
     "Variant",
+    "Volumes",
     "WideRange",
     "load",
     "models",

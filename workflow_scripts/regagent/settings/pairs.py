@@ -172,3 +172,43 @@ class Augmentation(Model):
 
     cut: Fraction = 0.0
     """Fraction of the images whose field of view ends at a random straight line."""
+
+
+class CubeAugmentation(Model):
+    """Random variations of the training pairs of cubes, as ``Augmentation`` has them for slices."""
+
+    mirror: Fraction = 0.5
+    """Fraction of the pairs that are mirrored left to right. Registration looks at mirrored pairs, too."""
+
+    rotation_deg: NonNegative = 15.0
+    """Largest rotation in degrees, about a random axis."""
+
+    shift_mm: NonNegative = 12.0
+    """Largest shift along each axis in mm."""
+
+    scale: NonNegative = 0.15
+    """Largest logarithm of the scale factor."""
+
+    anisotropy: NonNegative = 0.1
+    """Largest logarithm of the stretch along each of three random axes at right angles."""
+
+    gamma: NonNegative = 0.4
+    """Largest logarithm of the exponent of the intensities."""
+
+    gain: NonNegative = 0.25
+    """Largest logarithm of the factor on the intensities."""
+
+    bias: NonNegative = 0.3
+    """Amplitude of a smooth change of brightness across the cube, as a fraction of the brightness."""
+
+    noise: NonNegative = 0.03
+    """Largest standard deviation of Gaussian noise, as a fraction of the intensity range."""
+
+    contrast: Fraction = 0.5
+    """Fraction of the pairs whose MR is drawn anew from the tissues, as `contrast` does for slices."""
+
+    ct_window: Fraction = 0.2
+    """Fraction of the pairs whose CT is seen in another window, from the brain's to the bone's."""
+
+    cut: Fraction = 0.25
+    """Fraction of the cubes whose field of view ends at a random plane."""

@@ -8,12 +8,30 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from regagent.files import UserError
-from regagent.methods import CONVENTIONAL, FINE, LOOKAHEAD, MEMORYLESS, REFINED, VARIANT_NAME, variant_of
+from regagent.methods import (
+    CONVENTIONAL,
+    FINE,
+    LOOKAHEAD,
+    MEMORYLESS,
+    NETWORKS,
+    REFINED,
+    VARIANT_NAME,
+    VOLUME_METHODS,
+    variant_of,
+)
 from regagent.settings.base import Model, Seed, models
 from regagent.settings.pairs import Perturbations, Slices
 from regagent.settings.patients import Cohort, Phantom, Preregistration, Split
 from regagent.settings.registration import Baselines, Calibration, Inference
-from regagent.settings.variants import Agent, Pretrained, Regressor, ResidualRegressor, Variant
+from regagent.settings.variants import (
+    Agent,
+    CubeRegressor,
+    Pretrained,
+    Regressor,
+    ResidualRegressor,
+    Variant,
+)
+from regagent.settings.volumes import Volumes
 
 #: What YAML may make of text without quotes. A bool is an int too, and so comes first.
 NOT_TEXT: dict[type | tuple[type, ...], str] = {bool: "truth value", (int, float): "number", date: "date"}
@@ -86,6 +104,9 @@ class Settings(Model):
     baselines: Baselines = Baselines()
     """The conventional methods."""
 
+    volumes: Volumes = Volumes()
+    """How whole volumes are registered in space, and tested."""
+
     @model_validator(mode="after")
     def _knows_the_truth_it_takes(self) -> "Settings":
         if self.preregistration.method == "truth" and self.cohort.source != "simulated":
@@ -121,6 +142,8 @@ class Settings(Model):
                     f"methods: unknown variant {method!r}; known are {known}, agents also with {LOOKAHEAD},"
                     f" {MEMORYLESS} or {FINE}, and all of them with {REFINED}"
                 )
+            if isinstance(variant, CubeRegressor):
+                raise ValueError(f"methods: {method!r} registers volumes: it belongs into volumes.networks")
             if start.endswith((LOOKAHEAD, FINE)) and isinstance(variant, Regressor | ResidualRegressor):
                 raise ValueError(f"methods: {method!r}: a regressor has no {LOOKAHEAD} and no {FINE}")
             if start.endswith(FINE) and not isinstance(variant, Pretrained) and len(finishers) != 1:
@@ -133,6 +156,22 @@ class Settings(Model):
                     f"methods: {method!r}: only an agent that this run trains with the network CNN-LSTM has"
                     " a memory to empty"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _knows_its_volume_networks(self) -> "Settings":
+        for name in self.volumes.networks:
+            if not isinstance(self.variants.get(name), CubeRegressor):
+                raise ValueError(f"volumes.networks: {name!r} is no variant whose learner is 'cubes'")
+        for method in self.volumes.methods:
+            start = method.removesuffix(REFINED)
+            if start not in VOLUME_METHODS:
+                raise ValueError(
+                    f"volumes.methods: unknown {method!r}; known are {', '.join(VOLUME_METHODS)}, also with"
+                    f" {REFINED}"
+                )
+            if start == NETWORKS and not self.volumes.networks:
+                raise ValueError(f"volumes.methods: {method!r} needs volumes.networks")
         return self
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, FiniteFloat, TypeAdapter
 
 from regagent.settings.base import Fraction, Model, NonNegative, Positive, PositiveFloat
-from regagent.settings.pairs import Augmentation, PerturbationRange
+from regagent.settings.pairs import Augmentation, CubeAugmentation, PerturbationRange
 
 
 class StopThresholds(Model):
@@ -259,6 +259,56 @@ class ResidualRegressor(Model):
     """Time between two checkpoints in seconds."""
 
 
+class CubeRegressor(Model):
+    """The residual regressor of whole heads: it predicts the rest of the way in space, and its length D."""
+
+    learner: Literal["cubes"]
+    """`cubes` is the residual regressor of whole heads in space. It registers volumes."""
+
+    shrink: Positive = 2
+    """Its voxels are so many times as wide as those of the cubes."""
+
+    channels: list[Positive] = [16, 32, 32]
+    """Channels of its convolutions, each of stride 2."""
+
+    steps: Positive = 4_000
+    """Number of updates."""
+
+    batch: Positive = 32
+    """Number of starts in an update."""
+
+    looks: Positive = 3
+    """Number of looks from each start, each from where the last one saw the truth."""
+
+    near: Fraction = 0.4
+    """Fraction of the starts that are off by at most 0.15 of the largest error."""
+
+    translation_mm: NonNegative = 60.0
+    """Largest error along each axis in mm."""
+
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 75.0
+    """Largest rotation of a start, about a random axis in degrees. From 24 starts none is farther than
+    63°."""
+
+    unlike: Fraction = 0.15
+    """Fraction of the pairs whose cubes do not belong together, as for slices."""
+
+    learning_rate: PositiveFloat = 1e-3
+    """Highest learning rate of Adam. It falls linearly to 0."""
+
+    warmup_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.03
+    """Fraction of the training over which the learning rate rises."""
+
+    gradient_clip: PositiveFloat = 1.0
+    """Largest norm of a gradient."""
+
+    augmentation: CubeAugmentation = CubeAugmentation()
+    """Random variations of the training pairs."""
+
+    checkpoint_seconds: PositiveFloat = 60.0
+    """Time between two checkpoints in seconds."""
+
+
 class Pretrained(Model):
     """An agent that was trained in another run: its file agent.pt."""
 
@@ -270,7 +320,7 @@ class Pretrained(Model):
 
 
 AgentSettings = ReinforcementAgent | SupervisedAgent
-RegressorSettings = Regressor | ResidualRegressor
+RegressorSettings = Regressor | ResidualRegressor | CubeRegressor
 Variant = Annotated[AgentSettings | RegressorSettings | Pretrained, Field(discriminator="learner")]
 
 

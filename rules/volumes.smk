@@ -1,0 +1,110 @@
+# Whole volumes in space: cubes for the networks, motions of the CT, their registration, the table. Not in the paper.
+
+CUBES = expand(results("cubes/{patient}.npz"), patient=PATIENTS)
+MOTIONS = ["V1", "V2", "V3"]
+
+
+rule cut_cube:
+    input:
+        **LABELLED,
+        mr=results("volumes/{patient}/mr.nii.gz"),
+        ct=results("volumes/{patient}/ct.nii.gz"),
+        transform=results("preregistered/{patient}/transform.tfm"),
+    output:
+        cube=results("cubes/{patient}.npz"),
+    log:
+        results("logs/cut_cube/{patient}.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("cut_cube"),
+        settings=SETTINGS.volumes.cubes.model_dump(mode="json"),
+    message:
+        "{wildcards.patient}: cutting cubes"
+    script:
+        "../workflow_scripts/cut_cube.py"
+
+
+rule perturb_volumes:
+    input:
+        split=results("split.tsv"),
+    output:
+        perturbations=results("perturbations/volumes/{motions}.csv"),
+    log:
+        results("logs/perturb_volumes/{motions}.log"),
+    wildcard_constraints:
+        motions=any_of(MOTIONS),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("perturb_volumes"),
+        settings=lambda wildcards: SETTINGS.volumes.model_dump(
+            mode="json", include={"per_patient", "seed", wildcards.motions}
+        ),
+    message:
+        "{wildcards.motions}: drawing the motions of the test patients' volumes"
+    script:
+        "../workflow_scripts/perturb_volumes.py"
+
+
+rule register_volumes:
+    input:
+        perturbations=results("perturbations/volumes/{motions}.csv"),
+        mr=expand(results("volumes/{patient}/mr.nii.gz"), patient=PATIENTS),
+        ct=expand(results("volumes/{patient}/ct.nii.gz"), patient=PATIENTS),
+        truth=expand(results("preregistered/{patient}/transform.tfm"), patient=PATIENTS),
+        models=lambda wildcards: PLAN.volume_models(wildcards.method),
+        maps=[map_file("rigid3d"), map_file("refine3d")],
+    output:
+        registrations=results("registrations/volumes/{method}/{motions}.csv"),
+    log:
+        results("logs/register_volumes/{method}-{motions}.log"),
+    benchmark:
+        results("benchmarks/register_volumes/{method}-{motions}.tsv")
+    wildcard_constraints:
+        motions=any_of(MOTIONS),
+        method=any_of(SETTINGS.volumes.methods),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        gpu=GPU,
+    params:
+        code=code("register_volumes"),
+        settings=SETTINGS.volumes.model_dump(mode="json"),
+    message:
+        "{wildcards.motions}: registering volumes by {wildcards.method}"
+    script:
+        "../workflow_scripts/register_volumes.py"
+
+
+rule make_volume_table:
+    input:
+        registrations=expand(
+            results("registrations/volumes/{method}/{motions}.csv"),
+            motions=MOTIONS,
+            method=SETTINGS.volumes.methods,
+        ),
+    output:
+        csv=results("tables/volumes.csv"),
+        markdown=results("tables/volumes.md"),
+    log:
+        results("logs/make_volume_table.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("make_volume_table"),
+    message:
+        "making the table of volumes"
+    script:
+        "../workflow_scripts/make_volume_table.py"

@@ -1,0 +1,337 @@
+"""Heads in space: cubes, motions and cases, the regressor that learns of them, registration by it."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from agents import RANGES
+from heads import head
+
+from regagent.agent import cube_regressor, regression
+from regagent.agent.checkpoints import load_model, save_model
+from regagent.agent.cube_registration import register_volumes, to_transform
+from regagent.agent.cube_regressor import CubeResiduals, rest_pose, settle, to_rest
+from regagent.agent.networks import CubeNetwork
+from regagent.conventional.volume_registration import register_volume_cases
+from regagent.evaluation.volume_table import make_volume_table
+from regagent.files import UserError, parameter_map, read_table
+from regagent.pairs.cube_augmentation import augment_cubes, move_cubes
+from regagent.pairs.cubes import CubePairs, ct_cube, ct_middle, cut_cube, middle_of, mr_cube, read_cubes
+from regagent.pairs.training_pairs import Pool
+from regagent.pairs.volume_cases import (
+    cases_of_patient,
+    cut_off,
+    moved_by,
+    perturb_volumes,
+    registration_error,
+)
+from regagent.phantom.tissues import UNKNOWN
+from regagent.rigid import IDENTITY, compose, covering, displacement, from_motion, invert, to_itk, transform
+from regagent.settings import CubeAugmentation, CubeRegressor, Cubes, Volumes
+
+SMALL = Cubes(size=28, spacing_mm=8.0)
+STILL = {
+    "mirror": 0, "rotation_deg": 0, "shift_mm": 0, "scale": 0, "anisotropy": 0, "gamma": 0, "gain": 0,
+    "bias": 0, "noise": 0, "contrast": 0, "ct_window": 0, "cut": 0,
+}  # fmt: skip
+MOTION = from_motion(np.array([12.0, -8, 5, 10, -20, 15]))
+
+
+@pytest.fixture(scope="module")
+def volumes():
+    mr, ct, _ = head()
+    return mr, ct
+
+
+@pytest.fixture(scope="module")
+def patient(volumes, tmp_path_factory):
+    """The folder of a patient: mr, ct, and truth.tfm, the identity."""
+    folder = tmp_path_factory.mktemp("volumes") / "P001"
+    folder.mkdir()
+    for name, image in zip(("mr", "ct"), volumes, strict=True):
+        sitk.WriteImage(image, str(folder / f"{name}.nii.gz"))
+    sitk.WriteTransform(sitk.Euler3DTransform(), str(folder / "truth.tfm"))
+    (folder.parent / "split.tsv").write_text("patient\tset\nP001\ttest\nP002\ttrain\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs(volumes):
+    mr, ct = volumes
+    middle = middle_of(mr)
+    images = mr_cube(mr, middle, SMALL)[None], ct_cube(ct, middle, SMALL)[None]
+    points = np.random.default_rng(0).uniform(-60, 60, (1, 40, 3))
+    return CubePairs(*images, np.full(images[0].shape, UNKNOWN, np.uint8), points, SMALL.spacing_mm)
+
+
+def test_the_middle_of_a_head_is_found_in_both_scans(volumes):
+    mr, ct = volumes
+    assert np.abs(middle_of(mr)).max() < 4 and np.abs(ct_middle(ct)).max() < 4
+    with pytest.raises(ValueError, match="stands out"):
+        ct_middle(sitk.Image([20, 20, 20], sitk.sitkFloat32) - 1000)
+
+
+def test_a_cube_is_the_same_whatever_the_axes_of_its_volume(volumes):
+    mr, _ = volumes
+    turned = sitk.DICOMOrient(mr, "RAS")
+    assert turned.GetDirection() != mr.GetDirection()
+    assert np.allclose(mr_cube(mr, np.zeros(3), SMALL), mr_cube(turned, np.zeros(3), SMALL), atol=0.02)
+
+
+def test_headers_move_volumes_as_poses_move_cubes(volumes):
+    """Resampling a volume that its header has moved gives the cube that the pose moves."""
+    _, ct = volumes
+    moved = ct_cube(moved_by(ct, to_itk(MOTION, np.zeros(3))), np.zeros(3), SMALL)
+    cube = torch.from_numpy(ct_cube(ct, np.zeros(3), SMALL))[None]
+    same = move_cubes(cube, torch.from_numpy(MOTION)[None], SMALL.spacing_mm)[0].numpy()
+    still = np.abs(moved - cube[0].numpy()).mean()
+    assert np.abs(moved - same).mean() < 0.25 * still
+
+
+def test_a_cut_volume_ends_a_third_of_the_head_earlier(volumes):
+    _, ct = volumes
+    whole = (sitk.GetArrayFromImage(ct) > -300).mean((1, 2)) > 0.01
+    for side in "-+":
+        short = cut_off(ct, -300.0, 2, side, 1 / 3)
+        left = (sitk.GetArrayFromImage(short) > -300).mean((1, 2)) > 0.01
+        assert left.sum() == pytest.approx(whole.sum() * 2 / 3, abs=1)
+        # What is left lies where it was.
+        point = short.TransformIndexToPhysicalPoint((10, 10, 0))
+        assert ct.GetPixel(ct.TransformPhysicalPointToIndex(point)) == short.GetPixel(10, 10, 0)
+
+
+def test_cases_are_repeatable_and_exact(patient, tmp_path):
+    settings = Volumes(per_patient=3, cubes=SMALL)
+    for name in ("V1", "V3"):
+        perturb_volumes(patient.parent / "split.tsv", tmp_path / f"{name}.csv", settings, name)
+    first = (tmp_path / "V1.csv").read_bytes()
+    perturb_volumes(patient.parent / "split.tsv", tmp_path / "V1.csv", settings, "V1")
+    assert (tmp_path / "V1.csv").read_bytes() == first
+    whole, short = read_table(tmp_path / "V1.csv"), read_table(tmp_path / "V3.csv")
+    assert set(whole.cut) == {"whole"} and set(short.cut.str[:2]) <= {"mr", "ct"} and len(short) == 3
+    files = patient / "mr.nii.gz", patient / "ct.nii.gz", patient / "truth.tfm"
+    for case in cases_of_patient(whole, *files, SMALL, 0.0):
+        assert registration_error(case.truth, case) == pytest.approx(0, abs=1e-6)
+        assert registration_error(sitk.Transform(3, sitk.sitkIdentity), case) > 2
+        # The truth brings the moved CT back.
+        back = sitk.Resample(case.ct, case.mr, case.truth, sitk.sitkLinear, -1000.0)
+        straight = sitk.Resample(
+            sitk.ReadImage(str(files[1])), case.mr, sitk.Transform(), sitk.sitkLinear, -1000.0
+        )
+        difference = sitk.GetArrayFromImage(back) - sitk.GetArrayFromImage(straight)
+        assert np.abs(difference).max() < 2
+    for case in cases_of_patient(short, *files, SMALL, 1 / 3):
+        sizes = np.array([case.mr.GetSize(), case.ct.GetSize()])
+        assert (sizes != [[64, 76, 52], [90, 100, 70]]).sum() == 1
+
+
+def test_cubes_are_written_and_read(patient, tmp_path):
+    files = patient / "mr.nii.gz", patient / "ct.nii.gz", patient / "truth.tfm"
+    cut_cube("P001", *files, tmp_path / "P001.npz", SMALL)
+    found = read_cubes([tmp_path / "P001.npz"], patient.parent / "split.tsv", "test")
+    assert len(found) == 1 and found.mr.shape == (1, 28, 28, 28) and found.ct.max() > 0.8
+    assert (
+        found.landmarks.shape[2] == 3 and found.landmarks.shape[1] > 100 and (found.tissue == UNKNOWN).all()
+    )
+    assert np.abs(found.landmarks).max() < 110
+    with pytest.raises(UserError, match="no patient of the set 'train'"):
+        read_cubes([tmp_path / "P001.npz"], patient.parent / "split.tsv", "train")
+    (tmp_path / "broken.npz").write_text("nothing")
+    with pytest.raises(UserError, match="not a file of cubes"):
+        read_cubes([tmp_path / "broken.npz"], patient.parent / "split.tsv", "test")
+
+
+def test_augmented_cubes_stay_aligned():
+    """A bright ball moves with the point in its middle, in both cubes, and only where that is asked for."""
+    ticks = (torch.arange(28) - 13.5) * 8
+    z, y, x = torch.meshgrid(ticks, ticks, ticks, indexing="ij")
+    middle = torch.tensor([24.0, -16, 8])
+    ball = ((x - middle[0]) ** 2 + (y - middle[1]) ** 2 + (z - middle[2]) ** 2 < 20**2).float()
+    count = 12
+    pool = Pool(
+        ball.expand(count, -1, -1, -1), ball.expand(count, -1, -1, -1) / 2,
+        middle.double().expand(count, 1, 3), torch.zeros(count, 28, 28, 28, dtype=torch.uint8),
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    mr, ct, points = augment_cubes(pool, 8.0, CubeAugmentation(**STILL), generator)
+    assert torch.allclose(mr, pool.mr, atol=1e-5) and torch.allclose(points, pool.points)
+    shapes = {"mirror": 0.5, "rotation_deg": 20, "shift_mm": 15, "scale": 0.15, "anisotropy": 0.1}
+    mr, ct, points = augment_cubes(pool, 8.0, CubeAugmentation(**{**STILL, **shapes}), generator)
+    for cube in (mr, ct):
+        mass = cube / cube.sum((1, 2, 3), keepdim=True)
+        centre = torch.stack([(mass * axis).sum((1, 2, 3)) for axis in (x, y, z)], -1)
+        assert (centre - points[:, 0]).norm(dim=1).max() < 1.5
+    assert (points[:, 0] - middle).norm(dim=1).min() > 1
+    full = CubeAugmentation()
+    mr, ct, _ = augment_cubes(pool, 8.0, full, generator)
+    assert torch.isfinite(mr).all() and mr.min() >= 0 and ct.max() <= 1
+    again = augment_cubes(pool, 8.0, full, torch.Generator().manual_seed(5))
+    assert torch.equal(again[0], augment_cubes(pool, 8.0, full, torch.Generator().manual_seed(5))[0])
+
+
+def regressor(**keys) -> CubeRegressor:
+    small = {"shrink": 1, "channels": [4, 8], "batch": 8, "looks": 2, "unlike": 0, "augmentation": STILL}
+    return CubeRegressor(learner="cubes", **{**small, **keys})
+
+
+def test_rests_are_poses():
+    poses = torch.from_numpy(from_motion(np.random.default_rng(1).uniform(-40, 40, (9, 6))))
+    there = rest_pose(to_rest(poses))
+    assert torch.allclose(transform(there, torch.eye(3).double()), transform(poses, torch.eye(3).double()))
+
+
+def test_it_learns_the_rest_from_where_its_looks_lead(pairs, monkeypatch):
+    task = CubeResiduals(pairs, regressor(looks=3), torch.Generator().manual_seed(0))
+    starts = task.draw()
+    far = displacement(starts.error, starts.points)
+    assert (far < 25).any() and (far > 25).any()
+    monkeypatch.setattr(task, "draw", lambda: starts)
+    seen, distances = [], []
+
+    def states_of(fixed, moving, pose, spacing_mm):
+        seen.append(pose)
+        return pose
+
+    monkeypatch.setattr(cube_regressor, "states_of", states_of)
+    monkeypatch.setattr(cube_regressor, "distance_loss", lambda _, d: distances.append(d) or 0 * d)
+    task.network = lambda error: (torch.zeros(8, 24), (to_rest(invert(error)) / task.unit).float())
+    assert task.loss().item() == pytest.approx(0, abs=1e-6)
+    assert torch.equal(seen[0], starts.error) and len(seen) == 3
+    assert displacement(seen[1], starts.points).max() < 1e-3 and distances[1].max() < 1e-3
+
+
+def test_some_pairs_do_not_belong_together(pairs):
+    mr, ct = (
+        np.concatenate([one, one[:, ::-1] * 0.5, one[:, :, ::-1] * 0.8]) for one in (pairs.mr, pairs.ct)
+    )
+    tissue, points = (np.repeat(one, 3, 0) for one in (pairs.tissue, pairs.landmarks))
+    many = CubePairs(mr, ct, tissue, points, pairs.spacing_mm)
+    task = CubeResiduals(many, regressor(batch=200, unlike=0.5), torch.Generator().manual_seed(0))
+    starts = task.draw()
+    assert 0.3 < starts.like.double().mean() < 0.8
+    assert (starts.like.view(-1, 4) == starts.like.view(-1, 4)[:, :1]).all()
+    own = [any(torch.allclose(fixed, mr, atol=1e-4) for mr in task.pool.mr) for fixed in starts.fixed]
+    assert all(one for one, like in zip(own, starts.like, strict=True) if like)
+
+
+def test_a_training_brings_it_nearer(pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(regression, "read_cubes", lambda *_: pairs)
+    settings = regressor(steps=60, batch=16, translation_mm=30, rotation_deg=20, learning_rate=3e-3)
+    model = tmp_path / "model.pt"
+    regression.train_regressor(
+        [], "", RANGES, settings, 1, "cubes", tmp_path / "state", "1", model, tmp_path / "training.csv"
+    )
+    network, facts = load_model(model, "cubes")
+    assert network.size == 28 and facts["settings"]["translation_mm"] == 30
+    starts = CubeResiduals(
+        pairs, settings.model_copy(update={"batch": 64}), torch.Generator().manual_seed(9)
+    ).draw()
+    pose, _ = cube_regressor.look(network, starts.fixed, starts.moving, starts.error.numpy(), 8.0)
+    points = starts.points.numpy()
+    before, after = displacement(starts.error.numpy(), points), displacement(pose, points)
+    assert after.mean() < 0.7 * before.mean()
+
+
+def test_one_of_the_starts_leads_to_the_truth(monkeypatch):
+    """A network that sees no farther than 60° finds a head that is turned by a half."""
+    truth = from_motion(np.array([5.0, 9, -7, 20, 170, 10]))
+
+    def look(network, fixed, moving, pose, spacing_mm):
+        rest = compose(truth, invert(pose))
+        far = np.abs(rest[:, 3]) < np.cos(np.deg2rad(65) / 2)
+        points = np.random.default_rng(0).uniform(-60, 60, (1, 20, 3))
+        return np.where(far[:, None], pose, compose(rest, pose)), displacement(rest, points) + 0.01
+
+    monkeypatch.setattr(cube_regressor, "look", look)
+    pose, distance = settle(None, torch.zeros(4, 4, 4), torch.zeros(4, 4, 4), 1, 2, 8.0)
+    assert pose.shape == (2, 7) and distance[0] < 0.1
+    assert displacement(compose(pose[:1], invert(truth)), np.eye(3)[None] * 80) < 0.1
+    assert np.allclose(covering()[0], IDENTITY)
+
+
+def test_a_pose_becomes_the_transform_that_resamples_the_ct(volumes):
+    mr, ct = volumes
+    moved = moved_by(ct, to_itk(MOTION, [4.0, 0, -3]))
+    fixed_middle, moving_middle = middle_of(mr), ct_middle(moved)
+    cube = torch.from_numpy(ct_cube(moved, moving_middle, SMALL))[None]
+    pose = from_motion(np.array([3.0, 1, -2, -12, 18, -10]))
+    there = move_cubes(cube, torch.from_numpy(pose)[None], SMALL.spacing_mm)[0].numpy()
+    found = to_transform(pose, fixed_middle, moving_middle)
+    same = ct_cube(moved, fixed_middle, SMALL, found)
+    assert np.abs(there - same).mean() < 0.02
+
+
+def test_networks_register_volumes_one_after_the_other(volumes, monkeypatch):
+    """Looks that see the truth give the transform of the truth, from the first network and the next."""
+    mr, ct = volumes
+    truth = to_itk(MOTION, np.zeros(3))
+    moved = moved_by(ct, truth)
+    middles = middle_of(mr), ct_middle(moved)
+    asked = []
+
+    def look(network, fixed, moving, pose, spacing_mm):
+        asked.append((len(pose), spacing_mm, fixed.shape[-1]))
+        # The CT's middle goes to where the truth maps it, and all turns about it.
+        shift = np.array(truth.GetInverse().TransformPoint(middles[1].tolist())) - middles[0]
+        right = np.concatenate([shift, invert(MOTION)[3:]])
+        return np.tile(right, (len(pose), 1)), np.ones(len(pose))
+
+    monkeypatch.setattr(cube_regressor, "look", look)
+    monkeypatch.setattr("regagent.agent.cube_registration.look", look)
+    networks = [CubeNetwork(14), CubeNetwork(28)]
+    found = register_volumes(mr, moved, networks, Volumes(cubes=SMALL, looks=1, kept=3))
+    assert found.distance_mm == 1.0 and [one[0] for one in asked] == [24, 24, 3, 3]
+    assert [one[1:] for one in asked[::2]] == [(16.0, 14), (8.0, 28)]
+    for point in ([0.0, 0, 0], [50.0, -30, 20]):
+        assert np.allclose(found.transform.TransformPoint(point), truth.TransformPoint(point), atol=0.01)
+
+
+def test_every_case_is_registered_and_measured(patient, tmp_path):
+    settings = Volumes(per_patient=2, cubes=SMALL, networks=["coarse"], looks=1)
+    perturb_volumes(patient.parent / "split.tsv", tmp_path / "V1.csv", settings, "V1")
+    torch.manual_seed(0)
+    save_model(CubeNetwork(14, (4, 8)), tmp_path / "model.pt")
+    volumes = {
+        "P001": {
+            name: patient / file
+            for name, file in (("mr", "mr.nii.gz"), ("ct", "ct.nii.gz"), ("truth", "truth.tfm"))
+        }
+    }
+    maps = {name: parameter_map(name) for name in ("rigid3d", "refine3d")}
+    tables = {}
+    for method in ("Initial", "Centres", "Networks", "Centres+Elastix"):
+        output = tmp_path / method / "V1.csv"
+        output.parent.mkdir()
+        register_volume_cases(
+            tmp_path / "V1.csv", volumes, method, 0.0, settings, [tmp_path / "model.pt"], maps, output
+        )
+        tables[method] = read_table(output)
+    initial = tables["Initial"]
+    assert np.allclose(initial.initial_mm, initial.tre_mm) and (initial.tre_mm > 2).all()
+    assert (tables["Centres"].tre_mm < initial.tre_mm).all()
+    assert tables["Networks"].expected_mm.notna().all() and tables["Centres"].expected_mm.isna().all()
+    refined = tables["Centres+Elastix"]
+    assert (refined.status == "registered").all() and (refined.tre_mm < tables["Centres"].tre_mm).all()
+    make_volume_table(
+        {(method, "V1"): tmp_path / method / "V1.csv" for method in tables},
+        tmp_path / "t.csv",
+        tmp_path / "t.md",
+    )
+    table = read_table(tmp_path / "t.csv")
+    assert table.method.tolist() == list(tables) and (table["n"] == 2).all()
+    assert table["mean"][0] == pytest.approx(initial.tre_mm.mean())
+    assert "V1: 2 cases" in (tmp_path / "t.md").read_text()
+
+
+def test_a_pair_without_a_head_fails_and_keeps_its_error(patient, tmp_path):
+    empty = tmp_path / "ct.nii.gz"
+    noise = np.random.default_rng(0).normal(-1000, 5, (20, 20, 20)).astype(np.int16)
+    sitk.WriteImage(sitk.GetImageFromArray(noise), str(empty))
+    settings = Volumes(per_patient=1, cubes=SMALL)
+    perturb_volumes(patient.parent / "split.tsv", tmp_path / "V1.csv", settings, "V1")
+    files = {"mr": patient / "mr.nii.gz", "ct": empty, "truth": patient / "truth.tfm"}
+    register_volume_cases(
+        tmp_path / "V1.csv", {"P001": files}, "Centres", 0.0, settings, [], {}, tmp_path / "out.csv"
+    )
+    (row,) = read_table(tmp_path / "out.csv").itertuples(index=False)
+    assert row.status == "failed" and row.tre_mm == row.initial_mm

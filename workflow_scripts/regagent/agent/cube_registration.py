@@ -1,0 +1,62 @@
+"""Registration of two volumes in space by networks: one finds the head from anywhere, others finish it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from numpy.typing import NDArray
+
+from regagent.agent.cube_regressor import look, look_closely, settle
+from regagent.agent.networks import CubeNetwork
+from regagent.pairs.cube_augmentation import shrunk
+from regagent.pairs.cubes import ct_cube, ct_middle, middle_of, mr_cube
+from regagent.rigid import invert, to_itk
+from regagent.settings import Volumes
+
+
+@dataclass(frozen=True)
+class Found:
+    """What registering two volumes gave."""
+
+    transform: sitk.Transform  # from MR to CT points in mm
+    distance_mm: float  # D as the last network predicts it
+
+
+def register_volumes(
+    mr: sitk.Image, ct: sitk.Image, networks: Sequence[CubeNetwork], settings: Volumes
+) -> Found:
+    """Register two volumes, wherever they lie. Raises ``ValueError`` where one of them shows no head."""
+    cubes = settings.cubes
+    fixed_middle, moving_middle = middle_of(mr), ct_middle(ct)
+    device = networks[0].least.device
+    fixed, moving = (
+        torch.from_numpy(cube).to(device)
+        for cube in (mr_cube(mr, fixed_middle, cubes), ct_cube(ct, moving_middle, cubes))
+    )
+    pose: NDArray | None = None
+    distance = np.zeros(1)
+    for network in networks:
+        factor = cubes.size // network.size
+        still, moved = (shrunk(cube[None], factor) for cube in (fixed, moving))
+        width = cubes.spacing_mm * factor
+        if pose is None:
+            pose, distance = settle(network, still[0], moved[0], settings.looks, settings.kept, width)
+            continue
+        still, moved = (cube.expand(len(pose), -1, -1, -1) for cube in (still, moved))
+        pose, _ = look_closely(network, still, moved, pose, settings.looks, width)
+        _, distance = look(network, still, moved, pose, width)
+    assert pose is not None
+    best = int(distance.argmin())
+    return Found(to_transform(pose[best], fixed_middle, moving_middle), float(distance[best]))
+
+
+def to_transform(pose: NDArray, fixed_middle: NDArray, moving_middle: NDArray) -> sitk.Transform:
+    """Return the map from MR to CT points of a pose (7,), which moves the CT's content about its middle to
+    where the MR shows it about its own."""
+    # x in the MR is T(q) about the MR's middle, for q about the CT's.
+    back = to_itk(invert(pose), fixed_middle)
+    shift = np.array(back.GetTranslation()) + moving_middle - fixed_middle
+    back.SetTranslation(shift.tolist())
+    return back

@@ -1,0 +1,207 @@
+"""The regressor of space: of two heads at any pose it predicts the rest of the way, and its length D.
+
+It is the residual regressor of slices in three dimensions (the paper's future work): it looks, goes to where
+it saw the truth and looks again. It begins at the 24 rotations that map a cube onto itself, so that a head
+may lie any way; the lowest D wins.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from regagent.agent.distance import FARTHEST, distance_loss, expected_distance
+from regagent.agent.networks import CubeNetwork
+from regagent.agent.residual import DISTANCE_POWER, DISTANCE_WEIGHT, STARTS_PER_PAIR, linear_schedule
+from regagent.pairs.cube_augmentation import augment_cubes, move_cubes, random_rotation, shrunk
+from regagent.pairs.cubes import CubePairs
+from regagent.pairs.draws import Draw
+from regagent.pairs.training_pairs import Pool
+from regagent.rigid import (
+    MIRROR,
+    compose,
+    covering,
+    displacement,
+    from_motion,
+    invert,
+    mean_pose,
+    motion,
+)
+from regagent.settings import CubeRegressor
+
+Array = NDArray[np.float64]
+
+#: A rotation counts by how far it moves what lies so many mm away.
+LEVER_MM = 80.0
+#: The D that a network predicts, and the errors that it counts, are in this part of a voxel's edge.
+UNIT = 0.3
+#: Errors of the rest count in proportion to D plus so many units: near the truth, parts of a voxel count.
+REST_OFFSET = 0.6
+#: States near the truth are off by at most this part of the largest error.
+NEAR = 0.15
+
+#: How often cubes that do not belong together are of another head, mirrored left to right, two CTs, or a CT
+#: and noise.
+UNLIKE = (0.6, 0.2, 0.1, 0.1)
+#: States that go through the convolutions at once.
+STATES_AT_ONCE = {"cpu": 32, "cuda": 512}
+
+
+class CubeStarts(NamedTuple):
+    """B pairs of cubes, and how far each moving one is off."""
+
+    fixed: Tensor  # (B, N, N, N)
+    moving: Tensor  # (B, N, N, N), aligned
+    points: Tensor  # (B, K, 3) in mm
+    error: Tensor  # (B, 7) the pose that moves the aligned cube to where it is seen
+    like: Tensor  # (B,) False where the two cubes are none that belong together
+
+
+def states_of(fixed: Tensor, moving: Tensor, pose: Tensor, spacing_mm: float) -> Tensor:
+    """Return the states (B, 2, N, N, N) of moving cubes (B, N, N, N) at the poses (B, 7)."""
+    return torch.stack([fixed, move_cubes(moving, pose, spacing_mm)], 1)
+
+
+def to_rest(pose: Tensor) -> Tensor:
+    """Return poses (..., 7) as rests (..., 6) in mm: the shift, and the rotation at the lever."""
+    moved = motion(pose)
+    return torch.cat([moved[..., :3], torch.deg2rad(moved[..., 3:]) * LEVER_MM], -1)
+
+
+def rest_pose(rest: Tensor) -> Tensor:
+    """Return rests (..., 6) in mm as poses (..., 7), see ``to_rest``."""
+    return from_motion(torch.cat([rest[..., :3], torch.rad2deg(rest[..., 3:] / LEVER_MM)], -1))
+
+
+class CubeResiduals:
+    """What the regressor learns: the rest of the way, of starts and of where its own looks lead it."""
+
+    def __init__(self, pairs: CubePairs, settings: CubeRegressor, generator: torch.Generator):
+        self.settings, self.generator, self.clip = settings, generator, settings.gradient_clip
+        whole = pairs.tensors(generator.device)
+        mr, ct = (shrunk(cubes, settings.shrink) for cubes in (whole.mr, whole.ct))
+        self.pool = Pool(mr, ct, whole.points, whole.tissue)
+        self.spacing_mm = pairs.spacing_mm * settings.shrink
+        self.unit = UNIT * self.spacing_mm
+        self.network = CubeNetwork(mr.shape[-1], tuple(settings.channels)).to(generator.device)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
+        self.schedule = linear_schedule(self.optimiser, settings.steps, settings.warmup_fraction)
+
+    def draw(self) -> CubeStarts:
+        """Return a batch of augmented pairs, and how far off the moving cubes are: near, or anywhere."""
+        settings, count, pairs = (
+            self.settings,
+            self.settings.batch,
+            -(-self.settings.batch // STARTS_PER_PAIR),
+        )
+        device = self.generator.device
+        drawn = torch.randint(len(self.pool.mr), (pairs,), generator=self.generator, device=device)
+        augmented = augment_cubes(
+            self.pool.pick(drawn), self.spacing_mm, settings.augmentation, self.generator
+        )
+        fixed, moving, points = augmented
+        like = torch.ones(pairs, dtype=torch.bool, device=device)
+        if settings.unlike:
+            fixed, like = self._broken(fixed, moving)
+        fixed, moving, points, like = (
+            part.repeat_interleave(STARTS_PER_PAIR, 0)[:count] for part in (fixed, moving, points, like)
+        )
+        draw = Draw(self.generator, count)
+        near = draw.share(settings.near)[:, None]
+        part = torch.where(near, NEAR * draw.between(0, 1, 1), draw.between(0, 1, 1) ** 0.5)
+        turn = motion(random_rotation(settings.rotation_deg, draw))
+        shift = draw.between(-1, 1, 3) * settings.translation_mm
+        error = from_motion(part * torch.cat([shift, turn[:, 3:]], -1))
+        return CubeStarts(fixed, moving, points, error, like)
+
+    def _broken(self, fixed: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the fixed cubes (B, N, N, N), some of which fit at no pose, and whether each fits (B,)."""
+        draw = Draw(self.generator, len(fixed))
+        noise = torch.rand(fixed.shape, generator=self.generator, device=fixed.device)
+        others = torch.stack([fixed.roll(1, 0), fixed.flip(-1), moving, noise * draw.amount3(0, 1)])
+        kind = torch.bucketize(
+            draw.between(0, 1).float(), torch.tensor(UNLIKE, device=fixed.device).cumsum(0)[:-1]
+        )
+        same = (fixed == fixed.roll(1, 0)).flatten(1).all(1) & (kind == 0)
+        like = ~draw.share(self.settings.unlike) | same
+        broken = others[kind, torch.arange(len(fixed), device=fixed.device)]
+        return torch.where(like[:, None, None, None], fixed, broken), like
+
+    def loss(self) -> Tensor:
+        """Return the mean over the looks: errors of the rests relative to D, and cross-entropy of D."""
+        starts, losses = self.draw(), []
+        farthest = torch.tensor(FARTHEST, dtype=starts.points.dtype, device=starts.points.device)
+        error = starts.error
+        for _ in range(self.settings.looks):
+            distance = displacement(error, starts.points) / self.unit
+            distance = torch.where(starts.like, distance, farthest)
+            states = states_of(starts.fixed, starts.moving, error, self.spacing_mm)
+            logits, predicted = self.network(states)
+            target = (to_rest(invert(error)) / self.unit).to(predicted)
+            off = (predicted - target) / (distance[:, None] + REST_OFFSET).to(predicted)
+            of_rest = F.smooth_l1_loss(off, torch.zeros_like(off), reduction="none").mean(-1)
+            of_distance = distance_loss(logits, distance).mean()
+            losses.append(torch.where(starts.like, of_rest, 0.0).mean() + DISTANCE_WEIGHT * of_distance)
+            error = compose(rest_pose(predicted.detach().double() * self.unit), error)
+        return torch.stack(losses).mean()
+
+
+@torch.no_grad()
+def look(
+    network: CubeNetwork, fixed: Tensor, moving: Tensor, pose: Array, spacing_mm: float
+) -> tuple[Array, Array]:
+    """Return where the truth is seen from the poses (B, 7), as poses (B, 7), and the predicted D (B,) in mm.
+
+    ``fixed`` and ``moving`` are cubes (B, N, N, N).
+    """
+    rests, distances, unit = [], [], UNIT * spacing_mm
+    for first in range(0, len(pose), size := STATES_AT_ONCE[moving.device.type]):
+        part = slice(first, first + size)
+        there = torch.as_tensor(pose[part], device=moving.device)
+        logits, rest = network(states_of(fixed[part], moving[part], there, spacing_mm))
+        rests.append(rest_pose(rest.double() * unit))
+        distances.append(expected_distance(logits) * unit)
+    rest, distance = (torch.cat(parts).double().cpu().numpy() for parts in (rests, distances))
+    return compose(rest, pose), distance
+
+
+def look_closely(
+    network: CubeNetwork, fixed: Tensor, moving: Tensor, pose: Array, looks: int, spacing_mm: float
+) -> tuple[Array, Array]:
+    """Return where the truth is seen in so many looks, each from where the last one saw it, and the lowest D.
+
+    Every second look is at the mirrored pair. The pose (B, 7) is the mean of where each look saw it; a look
+    from half the predicted D weighs sixteen times as much. Images are those of ``look``.
+    """
+    poses, distances = [], []
+    for number in range(looks):
+        if number:
+            fixed, moving, pose = fixed.flip(-1), moving.flip(-1), pose * MIRROR
+        pose, distance = look(network, fixed, moving, pose, spacing_mm)
+        poses.append(pose * MIRROR if number % 2 else pose)
+        distances.append(distance)
+    weights = np.stack(distances, 1) ** DISTANCE_POWER
+    return mean_pose(np.stack(poses, 1), weights), np.min(distances, axis=0)
+
+
+def settle(
+    network: CubeNetwork, fixed: Tensor, moving: Tensor, looks: int, kept: int, spacing_mm: float
+) -> tuple[Array, Array]:
+    """Return the ``kept`` best poses (kept, 7) of one pair (N, N, N), the lowest D first, and their D in mm.
+
+    It looks from each of the rotations that cover all others.
+    """
+    starts = covering()
+
+    def repeated(cube: Tensor, count: int) -> Tensor:
+        return cube.expand(count, *cube.shape)
+
+    count = len(starts)
+    cubes = repeated(fixed, count), repeated(moving, count)
+    pose, _ = look_closely(network, *cubes, starts, looks, spacing_mm)
+    _, distance = look(network, *cubes, pose, spacing_mm)
+    best = np.argsort(distance)[:kept]
+    return pose[best], distance[best]

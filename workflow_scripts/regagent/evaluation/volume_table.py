@@ -1,0 +1,70 @@
+"""The table of volumes: the errors of every method in space, a part for each set of motions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from regagent.evaluation.printing import Table, number, percentage, to_markdown, with_spread
+from regagent.files import read_table, write_table, write_text
+
+#: A case within so many mm counts as a success, and as found.
+SUCCESS_MM, FOUND_MM = 2.0, 4.0
+
+NOTE = (
+    "TRE in mm over points in the head. V1: shifts of up to 40 mm along each axis and turns of up to 40°"
+    " about any axis; V2: 80 mm and 180°; V3: V1, where one volume shows only two thirds of the head."
+    " Failed cases count with the error of their start. The CT is moved by its header: nothing is"
+    " interpolated before a method does so."
+)
+
+
+def make_volume_table(
+    registrations: Mapping[tuple[str, str], str | Path], csv: str | Path, markdown: str | Path
+) -> None:
+    """Write the table of volumes from the registrations of each method and set, as CSV and Markdown."""
+    rows = []
+    for (method, name), path in registrations.items():
+        cases = read_table(path)
+        error = cases.tre_mm
+        rows.append(
+            {
+                "set": name,
+                "method": method,
+                "n": len(cases),
+                "mean": error.mean(),
+                "std": error.std(ddof=0),
+                "p50": error.median(),
+                "p90": error.quantile(0.9),
+                "worst": error.max(),
+                "success": (error <= SUCCESS_MM).mean(),
+                "found": (error <= FOUND_MM).mean(),
+                "failed": int((cases.status == "failed").sum()),
+                "seconds": cases.seconds.mean(),
+            }
+        )
+    table = pd.DataFrame(rows)
+    write_table(table, csv)
+    write_text(to_markdown(printed(table), NOTE), markdown)
+
+
+def printed(table: pd.DataFrame) -> Sequence[Table]:
+    """Return the table of volumes as it is printed, a part for each set."""
+    parts = []
+    for name, rows in table.groupby("set", sort=False):
+        cells = pd.DataFrame(
+            {
+                "mean ± std": [with_spread(*pair) for pair in zip(rows["mean"], rows["std"], strict=True)],
+                "50th": rows.p50.map(number),
+                "90th": rows.p90.map(number),
+                "worst": rows.worst.map(number),
+                f"≤ {SUCCESS_MM:g} mm": rows.success.map(percentage),
+                f"≤ {FOUND_MM:g} mm": rows.found.map(percentage),
+                "failed": rows.failed.map(str),
+                "s/case": rows.seconds.map(number),
+            }
+        )
+        cells.index = pd.Index(rows.method, name="Method")
+        count = rows["n"].iloc[0]
+        parts.append(Table(f"{name}: {count} cases", cells))
+    return parts

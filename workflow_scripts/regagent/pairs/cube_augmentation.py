@@ -1,0 +1,118 @@
+"""Augmentation of training pairs of cubes, and their motion: the work of ``augmentation`` and ``images`` in
+space."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from regagent.pairs.contrasts import painted
+from regagent.pairs.draws import Draw
+from regagent.pairs.training_pairs import Pool
+from regagent.phantom.tissues import UNKNOWN
+from regagent.rigid import from_motion, rotation
+from regagent.settings import CubeAugmentation
+
+#: At least this part of a cube's width is left between its centre and the plane at which it is cut.
+CUT_FROM = 0.08
+
+
+def augment_cubes(
+    pairs: Pool, spacing_mm: float, settings: CubeAugmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return random variations of aligned pairs: MR and CT (B, N, N, N) in [0, 1] and points (B, K, 3) in mm.
+
+    First the MR's contrast may be drawn anew, of labels on a grid that may be finer. One affine map moves
+    both cubes of a pair and its points, so that the pair stays aligned. Intensities and the end of the field
+    of view are drawn for each cube by itself.
+    """
+    mr, ct, points, tissue = pairs
+    draw = Draw(generator, len(mr))
+    if settings.contrast:
+        chosen = draw.share(settings.contrast) & (tissue != UNKNOWN).flatten(1).any(1)
+        new = shrunk(painted(tissue, draw), tissue.shape[-1] // mr.shape[-1])
+        mr = torch.where(chosen[:, None, None, None], new, mr)
+    if settings.ct_window:
+        ct = torch.where(draw.share(settings.ct_window)[:, None, None, None], _windowed(ct, draw), ct)
+    linear, shift = _affine(settings, draw)
+    moved = resample(torch.stack([mr, ct], 1), linear.float(), shift.float(), spacing_mm)
+    points = (points - shift[:, None]) @ torch.linalg.inv_ex(linear).inverse.mT
+    new_mr, new_ct = _rescan(moved, settings, draw).unbind(1)
+    return _cut(new_mr, settings, draw), _cut(new_ct, settings, draw), points
+
+
+def shrunk(cubes: Tensor, factor: int) -> Tensor:
+    """Return cubes (B, N, N, N) whose voxels are the means of ``factor``³ ones."""
+    return F.avg_pool3d(cubes[:, None], factor)[:, 0] if factor > 1 else cubes
+
+
+def resample(cubes: Tensor, linear: Tensor, shift: Tensor, spacing_mm: float) -> Tensor:
+    """Return cubes (B, C, N, N, N) whose value at x is that at linear @ x + shift, in mm; 0 beyond them."""
+    edge = cubes.shape[-1] * spacing_mm / 2
+    backward = torch.cat([linear, shift[..., None] / edge], -1)
+    grid = F.affine_grid(backward, [len(cubes), 1, *cubes.shape[2:]], align_corners=False)
+    return F.grid_sample(cubes, grid, align_corners=False)
+
+
+def move_cubes(cubes: Tensor, pose: Tensor, spacing_mm: float) -> Tensor:
+    """Move the content of each cube (B, N, N, N) forward by its rigid pose (B, 7): out(T(p)) = cube(p)."""
+    back = rotation(pose).mT
+    shift = -(back @ pose[:, :3, None])[..., 0]
+    return resample(cubes[:, None], back.to(cubes), shift.to(cubes), spacing_mm)[:, 0]
+
+
+def _affine(settings: CubeAugmentation, draw: Draw) -> tuple[Tensor, Tensor]:
+    """Return backward maps: linear parts (B, 3, 3) and shifts (B, 3) in mm."""
+    turn = rotation(random_rotation(settings.rotation_deg, draw))
+    axes = rotation(random_rotation(180.0, draw))
+    stretch = draw.between(-1, 1, 1) * settings.scale + draw.between(-1, 1, 3) * settings.anisotropy
+    linear = turn @ axes @ torch.diag_embed(torch.exp(stretch)) @ axes.mT
+    mirror = torch.where(draw.between(0, 1) < settings.mirror, -1.0, 1.0).to(linear)
+    linear = linear * torch.stack([mirror, torch.ones_like(mirror), torch.ones_like(mirror)], -1)[:, None]
+    return linear, draw.between(-1, 1, 3) * settings.shift_mm
+
+
+def random_rotation(most_deg: float, draw: Draw) -> Tensor:
+    """Return poses (B, 7) without a shift: turns of up to so many degrees about axes of any direction."""
+    height, angle = draw.between(-1, 1), draw.between(0, 2 * math.pi)
+    flat = (1 - height**2).clamp(min=0).sqrt()
+    axis = torch.stack([flat * torch.cos(angle), flat * torch.sin(angle), height], -1)
+    turn = axis * draw.between(0, most_deg, 1)
+    return from_motion(torch.cat([torch.zeros_like(turn), turn], -1))
+
+
+def _rescan(cubes: Tensor, settings: CubeAugmentation, draw: Draw) -> Tensor:
+    """Return cubes (B, 2, N, N, N) with random intensities, as from other scanners."""
+
+    def amounts(most: float) -> Tensor:
+        return (draw.between(-1, 1, 2, 1, 1, 1) * most).float()
+
+    cubes = cubes ** torch.exp(amounts(settings.gamma))
+    factor = 1 + settings.bias * draw.fields3(2, cubes.shape[-1])
+    cubes = cubes * (torch.exp(amounts(settings.gain)) * factor)
+    noise = draw.normal(cubes) * amounts(settings.noise)
+    return (cubes + noise * (cubes > 0)).clamp(0, 1)
+
+
+def _windowed(ct: Tensor, draw: Draw) -> Tensor:
+    """Return CTs (B, N, N, N) in windows for reading, from the brain's to the bone's."""
+    brain = draw.share(0.5)
+    low = torch.where(brain, draw.between(0.12, 0.18), draw.between(0.0, 0.25))
+    width = torch.where(brain, draw.between(0.06, 0.2), draw.between(0.3, 1.0))
+    shape = (-1, 1, 1, 1)
+    return ((ct - low.float().view(shape)) / width.float().view(shape)).clamp(0, 1)
+
+
+def _cut(cubes: Tensor, settings: CubeAugmentation, draw: Draw) -> Tensor:
+    """Return cubes (B, N, N, N) that in a share of the pairs show nothing beyond a random plane."""
+    size = cubes.shape[-1]
+    normal = rotation(random_rotation(180.0, draw))[..., 0].float()
+    ticks = torch.arange(size, device=cubes.device) - (size - 1) / 2
+    x, y, z = (
+        normal[:, i, None, None, None] * ticks.view(shape)
+        for i, shape in enumerate([(1, 1, -1), (1, -1, 1), (-1, 1, 1)])
+    )
+    limit = draw.amount3(CUT_FROM, 0.5) * size
+    chosen = draw.share(settings.cut)[:, None, None, None]
+    return torch.where(chosen, cubes * (x + y + z < limit), cubes)
