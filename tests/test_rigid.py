@@ -7,12 +7,9 @@ import torch
 from regagent.rigid import (
     IDENTITY,
     MIRROR,
-    act_all,
-    actions,
     compose,
     covering,
     displacement,
-    from_itk,
     from_motion,
     invert,
     mean_pose,
@@ -69,17 +66,6 @@ def test_mirrored_volumes_have_the_mirrored_pose():
     assert np.allclose(transform(POSES * MIRROR, mirrored), transform(POSES, POINTS) * [-1, 1, 1])
 
 
-def test_actions_move_along_and_about_each_axis():
-    found = actions((4.0, 1.0))
-    assert found.shape == (24, 7) and np.allclose(found[0], [4, 0, 0, 1, 0, 0, 0])
-    assert sorted(np.abs(motion(found)).max(1)) == pytest.approx([1.0] * 12 + [4.0] * 12)
-    assert np.allclose(found.sum(0)[:3], 0)
-    there = act_all(torch.tensor(POSES), (1.0,))
-    assert there.shape == (50, 12, 7) and np.allclose(
-        there[3, 5].numpy(), compose(actions((1.0,))[5], POSES[3])
-    )
-
-
 def test_a_mean_does_not_mind_the_sign_of_a_quaternion():
     near = np.stack([from_motion(np.array([x, 0, 0, 0, 0, 10.0 + x])) for x in (-1.0, 1.0)])
     near[1, 3:] *= -1
@@ -106,5 +92,3 @@ def test_itk_maps_points_alike():
         point = [12.0, 7, -40]
         expected = transform(pose, (np.array(point) - centre)[None])[0] + centre
         assert np.allclose(rigid.TransformPoint(point), expected, atol=1e-6)
-        assert np.allclose(rotation(from_itk(rigid, centre)), rotation(pose), atol=1e-6)
-        assert np.allclose(from_itk(rigid, centre)[:3], pose[:3], atol=1e-6)

@@ -10,17 +10,12 @@ device, and return the same kind.
 """
 
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import ArrayLike, NDArray
 
 from regagent.geometry import Array, arrays
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 IDENTITY: NDArray[np.float64] = np.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
 
@@ -114,29 +109,7 @@ def mean_pose(poses: NDArray, weights: NDArray) -> NDArray:
 
 
 @cache
-def actions(sizes: tuple[float, ...]) -> NDArray[np.float64]:
-    """Return the twelve actions (12·K, 7) of each of K sizes s: s mm along and s degrees about an axis, both
-    ways."""
-    steps = np.concatenate(
-        [sign * size * np.eye(6)[[i]] for size in sizes for i in range(6) for sign in (1, -1)]
-    )
-    return np.asarray(from_motion(steps))
-
-
-@cache
-def _actions_on(sizes: tuple[float, ...], device: "torch.device") -> "Tensor":
-    import torch
-
-    return torch.tensor(actions(sizes), device=device)
-
-
-def act_all(pose: "Tensor", sizes: tuple[float, ...]) -> "Tensor":
-    """Return a ∘ T (..., A, 7) for the poses T (..., 7) and each of the A ``actions`` a."""
-    return compose(_actions_on(sizes, pose.device), pose[..., None, :])
-
-
-@cache
-def covering(count: int = 24) -> NDArray[np.float64]:
+def covering() -> NDArray[np.float64]:
     """Return poses (24, 7) without a shift: the rotations that map a cube onto itself, the identity first.
 
     No rotation lies farther than 62.8 degrees from one of them.
@@ -151,7 +124,7 @@ def covering(count: int = 24) -> NDArray[np.float64]:
             quaternions |= {tuple(root * (axis + sign * np.eye(4)[j])) for sign in (1, -1)}
     quaternions |= {(0.5, a, b, c) for a in halves for b in halves for c in halves}
     ordered = sorted(quaternions, key=lambda q: (-round(q[0], 6), *q))
-    return np.concatenate([np.zeros((len(ordered), 3)), np.array(ordered)], -1)[:count]
+    return np.concatenate([np.zeros((len(ordered), 3)), np.array(ordered)], -1)
 
 
 def to_itk(pose: ArrayLike, centre: ArrayLike) -> sitk.VersorRigid3DTransform:
@@ -163,15 +136,3 @@ def to_itk(pose: ArrayLike, centre: ArrayLike) -> sitk.VersorRigid3DTransform:
     rigid.SetRotation([sign * qx, sign * qy, sign * qz, sign * qw])
     rigid.SetTranslation([x, y, z])
     return rigid
-
-
-def from_itk(linear: sitk.Transform, centre: ArrayLike) -> NDArray[np.float64]:
-    """Return the pose (7,) about a centre (3,) of a rigid map of points in mm, of any class of ITK's."""
-    from scipy.spatial.transform import Rotation
-
-    middle = np.asarray(centre, float)
-    ends = middle + 100.0 * np.eye(3)
-    there = np.array([linear.TransformPoint(point.tolist()) for point in (*ends, middle)])
-    matrix = (there[:3] - there[3]).T / 100.0
-    x, y, z, w = Rotation.from_matrix(matrix).as_quat(canonical=True)
-    return np.array([*(there[3] - middle), w, x, y, z])
