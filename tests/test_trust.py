@@ -56,7 +56,7 @@ def test_a_half_is_enough_unless_it_refuses_too_many_of_the_right_ones():
     unsure = np.linspace(0.1, 0.7, 61)
     least = least_probability(unsure, 0.05)
     assert least == pytest.approx(0.13) and (unsure < least).mean() <= 0.05
-    assert least_probability(np.ones(1), 0.05) == 0.5
+    assert least_probability(np.ones(1), 0.05) == 0.5 and least_probability(np.zeros(9), 0.05) == 0.05
 
 
 def test_a_network_keeps_what_its_distances_are_worth(monkeypatch, tmp_path):
@@ -87,7 +87,7 @@ def test_a_network_keeps_what_its_distances_are_worth(monkeypatch, tmp_path):
     right = cases.like & (cases.tre_px <= 2)
     assert found.probability == pytest.approx(np.clip(right.mean(), 1 / 50, 1), abs=1e-3)
     assert found.expected == pytest.approx(cases.tre_px[cases.like].mean(), rel=1e-3)
-    least = min(0.5, np.floor(100 * right.mean()) / 100) if right.any() else 0.5
+    least = np.clip(np.floor(100 * right.mean()) / 100, 0.05, 0.5) if right.any() else 0.5
     assert network.least == pytest.approx(least)
     again = tmp_path / "again.csv"
     calibrate_trust([], "", files[0], calibration, Inference(batch=7), files[2], again)

@@ -32,6 +32,9 @@ Array = NDArray[np.float64]
 #: Every second pair does not belong together: a probability means nothing without saying of what.
 UNLIKE = 0.5
 
+#: A case that is less likely to be right than this is refused, whatever that costs.
+LOWEST = 0.05
+
 #: Pairs that are drawn side by side, and give each other their images.
 BATCH = 64
 
@@ -65,7 +68,7 @@ def least_probability(of_right: Array, refused: float) -> float:
     rounded down to hundredths.
     """
     lowest = np.quantile(of_right, refused, method="lower")
-    return min(0.5, np.floor(100 * lowest) / 100)
+    return float(np.clip(np.floor(100 * lowest + 1e-9) / 100, LOWEST, 0.5))
 
 
 def _at(distance: Array, of_knots: Array, knots: Array = TRUST_KNOTS) -> Array:

@@ -39,7 +39,10 @@ def volume_method(
 
         def refined(mr: sitk.Image, ct: sitk.Image) -> tuple[sitk.Transform, float]:
             found, expected = start(mr, ct)
-            rest = refine(mr, moved_by(ct, found.GetInverse()))
+            try:
+                rest = refine(mr, moved_by(ct, found.GetInverse()))
+            except RegistrationFailed:  # as in the plane, the other method's result stays
+                return found, expected
             return sitk.CompositeTransform([found, rest]), expected
 
         return refined

@@ -37,7 +37,7 @@ INSIDE = (*BRAIN, "csf")
 #: What does not move against the brain. The rest of a head lies otherwise in every scan.
 FIRM = (
     *INSIDE, "bone", "dense bone", "thin bone", "marrow", "diploe", "tooth", "dura", "vein", "calcification",
-    "scar", "tumour",
+    "scar", "tumour", "fluid", "metal", "nerve",
 )  # fmt: skip
 #: The displacement of soft tissue fades out over so many px, an odd number.
 FADE_PX = 9

@@ -75,11 +75,15 @@ def _affine(settings: CubeAugmentation, draw: Draw) -> tuple[Tensor, Tensor]:
 
 def random_rotation(most_deg: float, draw: Draw) -> Tensor:
     """Return poses (B, 7) without a shift: turns of up to so many degrees about axes of any direction."""
+    turn = random_direction(draw) * draw.between(0, most_deg, 1)
+    return from_motion(torch.cat([torch.zeros_like(turn), turn], -1))
+
+
+def random_direction(draw: Draw) -> Tensor:
+    """Return unit vectors (B, 3), uniform over all directions."""
     height, angle = draw.between(-1, 1), draw.between(0, 2 * math.pi)
     flat = (1 - height**2).clamp(min=0).sqrt()
-    axis = torch.stack([flat * torch.cos(angle), flat * torch.sin(angle), height], -1)
-    turn = axis * draw.between(0, most_deg, 1)
-    return from_motion(torch.cat([torch.zeros_like(turn), turn], -1))
+    return torch.stack([flat * torch.cos(angle), flat * torch.sin(angle), height], -1)
 
 
 def _rescan(cubes: Tensor, settings: CubeAugmentation, draw: Draw) -> Tensor:
@@ -107,7 +111,7 @@ def _windowed(ct: Tensor, draw: Draw) -> Tensor:
 def _cut(cubes: Tensor, settings: CubeAugmentation, draw: Draw) -> Tensor:
     """Return cubes (B, N, N, N) that in a share of the pairs show nothing beyond a random plane."""
     size = cubes.shape[-1]
-    normal = rotation(random_rotation(180.0, draw))[..., 0].float()
+    normal = random_direction(draw).float()
     ticks = torch.arange(size, device=cubes.device) - (size - 1) / 2
     x, y, z = (
         normal[:, i, None, None, None] * ticks.view(shape)

@@ -163,6 +163,13 @@ class Settings(Model):
         for name in self.volumes.networks:
             if not isinstance(self.variants.get(name), CubeRegressor):
                 raise ValueError(f"volumes.networks: {name!r} is no variant whose learner is 'cubes'")
+        size = self.volumes.cubes.size
+        for name, variant in self.variants.items():
+            if isinstance(variant, CubeRegressor) and size % variant.shrink:
+                raise ValueError(
+                    f"variants.{name}.shrink: found {variant.shrink}, expected a divisor of"
+                    f" volumes.cubes.size, {size}"
+                )
         for method in self.volumes.methods:
             start = method.removesuffix(REFINED)
             if start not in VOLUME_METHODS:
