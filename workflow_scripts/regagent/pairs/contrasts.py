@@ -74,7 +74,7 @@ def redraw(
     if settings.ghosts:
         mr = _where(draw.share(settings.ghosts), _with_ghost(mr, draw), mr)
     if settings.ct_window:
-        ct = _where(draw.share(settings.ct_window), _windowed(ct, draw), ct)
+        ct = _where(draw.share(settings.ct_window), windowed(ct, draw), ct)
     if settings.cut:
         mr, ct = _cut(mr, settings, draw), _cut(ct, settings, draw)
     return mr, ct
@@ -182,12 +182,12 @@ def _with_ghost(mr: Tensor, draw: Draw) -> Tensor:
     return (mr + draw.amount(*GHOST) * ghost).clamp(max=1)
 
 
-def _windowed(ct: Tensor, draw: Draw) -> Tensor:
-    """Return CT images (B, H, H) in windows for reading, from the brain's to the bone's."""
-    brain = draw.share(0.5)
+def windowed(ct: Tensor, draw: Draw) -> Tensor:
+    """Return CT images or cubes (B, ...) in windows for reading, from the brain's to the bone's."""
+    brain, each = draw.share(0.5), (-1, *[1] * (ct.ndim - 1))
     low = torch.where(brain, draw.between(0.12, 0.18), draw.between(0.0, 0.25))
     width = torch.where(brain, draw.between(0.06, 0.2), draw.between(0.3, 1.0))
-    return ((ct - low.float()[:, None, None]) / width.float()[:, None, None]).clamp(0, 1)
+    return ((ct - low.float().view(each)) / width.float().view(each)).clamp(0, 1)
 
 
 def _cut(images: Tensor, settings: Augmentation, draw: Draw) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regagent.pairs.contrasts import painted
+from regagent.pairs.contrasts import painted, windowed
 from regagent.pairs.draws import Draw
 from regagent.pairs.training_pairs import Pool
 from regagent.phantom.tissues import UNKNOWN
@@ -34,7 +34,7 @@ def augment_cubes(
         new = shrunk(painted(tissue, draw), tissue.shape[-1] // mr.shape[-1])
         mr = torch.where(chosen[:, None, None, None], new, mr)
     if settings.ct_window:
-        ct = torch.where(draw.share(settings.ct_window)[:, None, None, None], _windowed(ct, draw), ct)
+        ct = torch.where(draw.share(settings.ct_window)[:, None, None, None], windowed(ct, draw), ct)
     linear, shift = _affine(settings, draw)
     moved = resample(torch.stack([mr, ct], 1), linear.float(), shift.float(), spacing_mm)
     points = (points - shift[:, None]) @ torch.linalg.inv_ex(linear).inverse.mT
@@ -68,7 +68,7 @@ def _affine(settings: CubeAugmentation, draw: Draw) -> tuple[Tensor, Tensor]:
     axes = rotation(random_rotation(180.0, draw))
     stretch = draw.between(-1, 1, 1) * settings.scale + draw.between(-1, 1, 3) * settings.anisotropy
     linear = turn @ axes @ torch.diag_embed(torch.exp(stretch)) @ axes.mT
-    mirror = torch.where(draw.between(0, 1) < settings.mirror, -1.0, 1.0).to(linear)
+    mirror = torch.where(draw.share(settings.mirror), -1.0, 1.0).to(linear)
     linear = linear * torch.stack([mirror, torch.ones_like(mirror), torch.ones_like(mirror)], -1)[:, None]
     return linear, draw.between(-1, 1, 3) * settings.shift_mm
 
@@ -97,15 +97,6 @@ def _rescan(cubes: Tensor, settings: CubeAugmentation, draw: Draw) -> Tensor:
     cubes = cubes * (torch.exp(amounts(settings.gain)) * factor)
     noise = draw.normal(cubes) * amounts(settings.noise)
     return (cubes + noise * (cubes > 0)).clamp(0, 1)
-
-
-def _windowed(ct: Tensor, draw: Draw) -> Tensor:
-    """Return CTs (B, N, N, N) in windows for reading, from the brain's to the bone's."""
-    brain = draw.share(0.5)
-    low = torch.where(brain, draw.between(0.12, 0.18), draw.between(0.0, 0.25))
-    width = torch.where(brain, draw.between(0.06, 0.2), draw.between(0.3, 1.0))
-    shape = (-1, 1, 1, 1)
-    return ((ct - low.float().view(shape)) / width.float().view(shape)).clamp(0, 1)
 
 
 def _cut(cubes: Tensor, settings: CubeAugmentation, draw: Draw) -> Tensor:

@@ -3,7 +3,6 @@
 No voxel is interpolated before a method does so itself.
 """
 
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +19,6 @@ from regagent.pairs.perturbations import stream_seed
 from regagent.rigid import from_motion, to_itk
 from regagent.settings import Cubes, Motion, Volumes
 from regagent.volumes.reading import read_volume
-
-logger = logging.getLogger("regagent")
 
 #: The columns of a pose in space, in mm and as a unit quaternion.
 POSE = ["x", "y", "z", "qw", "qx", "qy", "qz"]
