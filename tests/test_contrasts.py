@@ -139,7 +139,7 @@ def test_soft_tissue_moves_in_the_ct_alone_and_not_the_brain(pairs):
     (same, moved), _ = drawn((mr, textured, tissue), soft_px=4.0)
     assert same is mr
     change = (moved - textured).abs()
-    assert change[:, 14:34, 14:34].max() < 1e-4 and change[:, 5:9, 5:43].mean() > 0.005
+    assert change[:, 9:39, 9:39].max() < 1e-4 and change[:, 5:9, 5:43].mean() > 0.005
     assert change.flatten(1).mean(1).std() > 0  # each pair's is another
     (_, still), _ = drawn((mr, textured, torch.full_like(tissue, UNKNOWN)), soft_px=4.0)
     assert (still - textured).abs().max() < 1e-4

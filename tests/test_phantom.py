@@ -10,7 +10,7 @@ from scipy.ndimage import binary_closing, binary_erosion, binary_fill_holes
 from regagent.figures.cohort import draw_cohort
 from regagent.files import STYLE, UserError
 from regagent.phantom.head import build_head
-from regagent.phantom.scanners import METAL_HU, draw_pose, simulate_patient
+from regagent.phantom.scanners import METAL_HU, averaged, draw_pose, simulate_patient
 from regagent.phantom.scanners import truth as truth_of
 from regagent.phantom.tissues import LABELS
 from regagent.settings import Phantom
@@ -213,3 +213,12 @@ def test_thick_slices_mix_their_neighbours(patient, tmp_path):
         steps = [np.abs(np.diff(volume.astype(float), axis=0)).mean() for volume in (voxels(one), other)]
         assert steps[1] < 0.8 * steps[0]
     np.testing.assert_array_equal(voxels(patient[3]), thick[2])
+
+
+@pytest.mark.parametrize("voxels", [0.5, 1.0, 1.4, 2.0, 3.0, 4.7])
+def test_an_average_over_voxels_is_as_wide_as_it_says_and_in_the_middle(voxels):
+    point = np.zeros((15, 1, 1), np.float32)
+    point[7] = 1.0
+    spread = averaged(point, voxels)[:, 0, 0]
+    np.testing.assert_allclose(spread, spread[::-1], atol=1e-7)
+    assert spread.sum() == pytest.approx(1) and spread.max() == pytest.approx(1 / max(voxels, 1))

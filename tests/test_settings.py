@@ -80,6 +80,12 @@ def test_a_fault_at_the_top_is_named(config, key, value, message):
         load(config)
 
 
+def test_the_truth_alone_is_tilted(config):
+    config["preregistration"] = {"tilt_deg": 3.0}
+    with pytest.raises(UserError, match="tilt_deg: 3 goes with method 'truth', found 'elastix'"):
+        load(config)
+
+
 def test_a_sheet_has_no_truth_to_take(config):
     config["preregistration"] = {"method": "truth"}
     assert load(config).preregistration.method == "truth"

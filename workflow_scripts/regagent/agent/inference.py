@@ -301,12 +301,14 @@ def register_finely(
 def ready_agent(model: str, settings: Inference) -> tuple[AgentNetwork, Inference]:
     """Return the agent of a model file on the device, and how it registers; on a CPU it uses one thread.
 
-    An agent that was imported registers as its own file says, any other as the ``settings`` say.
+    An agent that was imported registers as its own file says, in batches of the run's size; any other as the
+    ``settings`` say.
     """
     torch.set_num_threads(1)
     network, facts = load_model(model, "agent")
-    own = facts.get("inference")
-    return network.to(choose_device()), Inference.model_validate(own) if own else settings
+    if own := facts.get("inference"):
+        settings = Inference.model_validate(own).model_copy(update={"batch": settings.batch})
+    return network.to(choose_device()), settings
 
 
 def _joined(parts: list[Registrations]) -> Registrations:

@@ -147,12 +147,12 @@ def _lesions(
 def _soft_tissue_moved(ct: Tensor, tissue: Tensor, settings: Augmentation, draw: Draw) -> Tensor:
     """Return CT images (B, H, H) whose soft tissue outside the skull lies otherwise than in the MR.
 
-    The displacement is smooth, differs from pair to pair, and fades out towards bone and brain. Pairs without
-    labels stay as they are.
+    The displacement is smooth, differs from pair to pair, and fades out towards bone and brain, where it is
+    0. Pairs without labels stay as they are.
     """
-    size = ct.shape[-1]
-    free = (~shows(tissue, FIRM) & (tissue != UNKNOWN)).float()[:, None]
-    free = F.avg_pool2d(free, FADE_PX, 1, FADE_PX // 2) * (free > 0)
+    size, window = ct.shape[-1], (FADE_PX, 1, FADE_PX // 2)
+    firm = (shows(tissue, FIRM) | (tissue == UNKNOWN)).float()[:, None]
+    free = 1 - F.avg_pool2d(F.max_pool2d(firm, *window), *window, count_include_pad=False)
     most = settings.soft_px * draw.between(0, 1, 1, 1, 1).float()
     moved = free * most * draw.fields(2, size)
     half = (size - 1) / 2

@@ -67,7 +67,7 @@ def preregister_patient(
         elif method == "none":
             found = sitk.Euler3DTransform()
         elif method == "truth":
-            found = _tilted(read_transform(str(truth), dimension=3), fixed, patient, settings.tilt_deg)
+            found = _tilted(read_transform(str(truth), dimension=3), fixed, settings.tilt_deg)
         else:
             try:
                 found = elastix(parameter_map)(fixed, moving)
@@ -111,11 +111,14 @@ def preregister_patient(
     )  # fmt: skip
 
 
-def _tilted(truth: sitk.Transform, mr: sitk.Image, patient: str, tilt_deg: float) -> sitk.Transform:
-    """Return the map from MR to CT points after a random tilt about an axis in the slices, and a shift."""
+def _tilted(truth: sitk.Transform, mr: sitk.Image, tilt_deg: float) -> sitk.Transform:
+    """Return the map from MR to CT points after a random tilt about an axis in the slices, and a shift.
+
+    The truth's own numbers are the seed: each patient of each cohort has another tilt.
+    """
     if not tilt_deg:
         return truth
-    rng = np.random.default_rng([*patient.encode()])
+    rng = np.random.default_rng([*np.array(truth.GetParameters()).tobytes()])
     axis, angle, shift = rng.uniform(0, 2 * np.pi), *(tilt_deg * rng.uniform(-1, 1, size=2))
     tilt = sitk.VersorRigid3DTransform()
     tilt.SetCenter(mr.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in mr.GetSize()]))

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d, maximum_filter1d, uniform_filter1d
+from scipy.ndimage import convolve1d, gaussian_filter1d, maximum_filter1d
 
 from regagent.anatomy import AIR_HU, SKIN_HU
 from regagent.phantom.canvas import Canvas, Field, Labels, Triple, smooth_noise
@@ -125,8 +125,12 @@ def like(values: NDArray, reference: sitk.Image) -> sitk.Image:
 
 
 def averaged(values: Field, voxels: float) -> Field:
-    """Return a volume (Z, Y, X) averaged along z, as thick slices would show it."""
-    return uniform_filter1d(values, round(voxels), axis=0, mode="nearest") if voxels > 1 else values
+    """Return a volume (Z, Y, X) averaged along z over so many voxels, which need not be whole."""
+    if voxels <= 1:
+        return values
+    reach = int(np.ceil((voxels - 1) / 2))
+    weights = np.clip(voxels / 2 + 0.5 - np.abs(np.arange(-reach, reach + 1)), 0, 1)
+    return convolve1d(values, weights / weights.sum(), axis=0, mode="nearest")
 
 
 def scan_mr(
@@ -160,9 +164,11 @@ def scan_ct(
     """
     thin = tuple(s * settings.spacing_mr_mm for s in (*CT_SPACING_MM[:2], CT_SPACING_MM[2] / 3))
     image = sample(canvas, canvas.ct, pose, thin, CT_FIELD_OF_VIEW_MM, AIR_HU)
-    # Three of these are averaged below.
-    fine = averaged(sitk.GetArrayFromImage(image), (slice_mm - 2) / settings.spacing_mr_mm)
-    values = (fine[0::3] + fine[1::3] + fine[2::3]) / np.float32(3)
+    fine = sitk.GetArrayFromImage(image)
+    if slice_mm > 3 * thin[2]:
+        values = averaged(fine, slice_mm / thin[2])[1::3]
+    else:
+        values = (fine[0::3] + fine[1::3] + fine[2::3]) / np.float32(3)
     reference = image[:, :, 1::3]
     add_head_rest(values, thin[0], rng)
     noise = rng.standard_normal(values.shape, dtype=np.float32)

@@ -160,8 +160,8 @@ class Augmentation(Model):
     tell where the brain is."""
 
     soft_px: NonNegative = 0.0
-    """Largest displacement in px of the soft tissue outside the skull in the CT: it never lies in two scans
-    alike. Only simulated patients tell where it is."""
+    """Largest displacement in px along x and along y, about, of the soft tissue outside the skull in the CT:
+    it never lies in two scans alike. Only simulated patients tell where it is."""
 
     ghosts: Fraction = 0.0
     """Fraction of the pairs whose MR has a ghost: a faint copy, shifted along x or y, as after a motion."""

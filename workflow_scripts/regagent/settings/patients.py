@@ -58,8 +58,8 @@ class Phantom(Model):
     """Fraction of the patients with metal in the teeth and streaks in the CT."""
 
     warp_mm: NonNegative = 0.0
-    """Largest displacement in mm of a smooth warp on top of the usual differences of shape: longer, wider and
-    crooked heads. Each head's is between half of it and all."""
+    """Largest displacement in mm along each axis of a smooth warp on top of the usual differences of shape:
+    longer, wider and crooked heads. Each head's is between half of it and all."""
 
     ventricles: NonNegative = 0.0
     """Largest logarithm of a factor on the width of the ventricles: at 0.9 from slits to hydrocephalus."""
@@ -75,7 +75,8 @@ class Phantom(Model):
     """Fraction of the patients without teeth."""
 
     mr_slice_mm: Annotated[float, Field(ge=1)] = 1.0
-    """Largest thickness in mm of the MR's slices, each patient's at random from 1. Thick ones overlap."""
+    """Largest thickness in mm of the MR's slices, each patient's at random from 1. They stay as far apart as
+    they were, so thick ones overlap."""
 
     ct_slice_mm: Annotated[float, Field(ge=3)] = 3.0
     """Largest thickness in mm of the CT's slices, each patient's at random from 3. Thick ones overlap."""
@@ -94,6 +95,12 @@ class Preregistration(Model):
     tilt_deg: NonNegative = 0.0
     """With `truth` the CT is tilted out of the slices' plane by up to this many degrees, and shifted across
     the slices by up to as many mm, as alignments of real patients are a little wrong."""
+
+    @model_validator(mode="after")
+    def _tilts_the_truth(self) -> "Preregistration":
+        if self.tilt_deg and self.method != "truth":
+            raise ValueError(f"tilt_deg: {self.tilt_deg:g} goes with method 'truth', found {self.method!r}")
+        return self
 
     minimum_overlap: Fraction = 0.75
     """Smallest overlap (Dice) of the heads in MR and CT after the alignment. A patient below it is refused.

@@ -310,7 +310,10 @@ class CubeRegressor(Model):
 
 
 class Pretrained(Model):
-    """An agent that was trained in another run: its file agent.pt."""
+    """An agent that was trained in another run: its file agent.pt.
+
+    It registers as its file says, whatever this run's `inference` is, but for the size of its batches.
+    """
 
     learner: Literal["pretrained"]
     """`pretrained` takes an agent of another run."""
