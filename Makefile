@@ -7,7 +7,7 @@ SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help reproduce report check_report archive tables docs settings full accuracy ablations literal \
-	few_patients repeats volumes agent trust smoke test sheet_check faults lint benchmark memory cost time_to_accuracy \
+	few_patients repeats volumes agent trust smoke test test_gpu sheet_check faults lint benchmark memory cost time_to_accuracy \
 	real_heads clean
 .DEFAULT_GOAL := help
 
@@ -67,6 +67,9 @@ smoke: $(INSTALLED) ## every rule and method once, on a tiny cohort, in minutes
 
 test: $(INSTALLED) ## the test suite
 	pytest
+
+test_gpu: $(INSTALLED) ## those of its tests that take a GPU, where there is one
+	pytest -m accelerator -rs
 
 sheet_check: $(INSTALLED) ## sample sheets from files to Table 2: four formats against the simulated run, thick slices
 	PYTHONPATH=workflow_scripts python tests/sheet_check.py

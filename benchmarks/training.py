@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import pandas as pd
 import torch
-from pairs import simulated_pairs
 from tqdm import tqdm
 
 from regagent.agent import a3c, networks, shared_learner
@@ -21,6 +20,7 @@ from regagent.agent.environment import Episodes
 from regagent.agent.networks import AgentNetwork
 from regagent.agent.shared_learner import SharedLearner
 from regagent.files import write_table
+from regagent.pairs.simulated import simulated_pairs
 from regagent.pairs.training_pairs import Pairs
 from regagent.settings import Perturbations, ReinforcementAgent
 

@@ -16,8 +16,8 @@ from regagent.conventional.volume_registration import register_volume_cases
 from regagent.evaluation.volume_table import make_volume_table
 from regagent.files import UserError, parameter_map, read_table
 from regagent.pairs.cube_augmentation import augment_cubes, move_cubes
-from regagent.pairs.cubes import CubePairs, ct_cube, ct_middle, cut_cube, middle_of, mr_cube, read_cubes
-from regagent.pairs.training_pairs import Pool
+from regagent.pairs.cubes import ct_cube, ct_middle, cut_cube, middle_of, mr_cube
+from regagent.pairs.training_pairs import CubePairs, Pool, read_cubes
 from regagent.pairs.volume_cases import (
     cases_of_patient,
     cut_off,

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -12,8 +13,9 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTenso
 
 from regagent import images
 from regagent.agent import environment, rewards
-from regagent.agent.environment import Episodes, RegistrationEnvironment
+from regagent.agent.environment import Episodes
 from regagent.agent.networks import BLOCK, AgentNetwork, to_blocks
+from regagent.agent.registration_environment import ID, RegistrationEnvironment
 from regagent.agent.rollout import Actor
 from regagent.geometry import (
     IDENTITY,
@@ -49,7 +51,23 @@ def everywhere(action, count=4):
 
 
 def test_gymnasium_accepts_the_environment(pairs):
-    check_env(RegistrationEnvironment(pairs, RANGES, reinforcement()), skip_render_check=True)
+    made = gymnasium.make(ID, pairs=pairs, ranges=RANGES, settings=reinforcement(), render_mode="rgb_array")
+    check_env(made.unwrapped)
+
+
+def test_a_frame_shows_the_mr_in_green_and_the_ct_in_magenta(pairs):
+    made = RegistrationEnvironment(pairs, RANGES, reinforcement(), render_mode="rgb_array")
+    state, _ = made.reset(seed=1)
+    frame = made.render()
+    assert frame.shape == (168, 168, 3) and frame.dtype == np.uint8
+    np.testing.assert_allclose(frame[..., [0, 1, 2]] / 255, state[..., [0, 1, 0]], atol=1 / 255)
+    assert RegistrationEnvironment(pairs, RANGES, reinforcement()).render() is None
+
+
+def test_without_pairs_it_paints_a_head():
+    made = RegistrationEnvironment()
+    state, info = made.reset(seed=3)
+    assert len(made.episodes.pool.mr) == 6 and state[..., 1].mean() > 0.1 and info["distance"] > 1
 
 
 def test_the_inverse_of_the_perturbation_ends_the_episode(pairs):

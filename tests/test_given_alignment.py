@@ -10,7 +10,8 @@ from heads import head
 from scans import thick_stack
 
 from regagent.files import UserError
-from regagent.pairs.slices import read_slices, select_slices
+from regagent.pairs.selection import select_slices
+from regagent.pairs.slices import read_slices
 from regagent.patients.preregistration import in_plane, preregister_patient
 from regagent.settings import Preregistration, Slices
 

@@ -17,7 +17,8 @@ from regagent.command.pair import physical_transform, place, read_pair, register
 from regagent.files import UserError
 from regagent.geometry import IDENTITY
 from regagent.images import warp
-from regagent.pairs.slices import read_slices, select_slices
+from regagent.pairs.selection import select_slices
+from regagent.pairs.slices import read_slices
 from regagent.settings import Slices
 
 CENTRE = (30.0, -20.0, 700.0)

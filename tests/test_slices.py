@@ -8,7 +8,8 @@ from heads import head
 from regagent.anatomy import head_mask
 from regagent.files import UserError
 from regagent.images import square, warp
-from regagent.pairs.slices import choose_slices, read_slices, select_slices
+from regagent.pairs.selection import select_slices
+from regagent.pairs.slices import choose_slices, read_slices
 from regagent.settings import Slices
 
 SETTINGS = Slices()

@@ -5,7 +5,7 @@ Inputs: ``mr``, ``ct`` (pre-registered, on the MR's grid), ``tissue`` (if known)
 """
 
 from regagent.jobs import logged
-from regagent.pairs.slices import select_slices
+from regagent.pairs.selection import select_slices
 from regagent.settings import Slices
 
 with logged(snakemake.log[0]):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -33,6 +32,8 @@ def head_mask(intensity: NDArray, spacing: Sequence[float]) -> NDArray[np.bool_]
     over about 3 mm first, which keeps noise in the air out of the mask. Raises ``ValueError`` for a volume
     that shows no head.
     """
+    import SimpleITK as sitk  # here, as trainings need the numbers above alone
+
     if intensity.max() > OUTLYING * (highest := np.percentile(intensity, 99.9)):
         intensity = np.minimum(intensity, highest)  # a few wrong voxels would hide the head
     sigma = [1.5 / step for step in reversed(spacing)]

@@ -1,5 +1,7 @@
 """Images: intensities scaled to [0, 1], slices resampled to squares, and the warp by a pose."""
 
+from functools import cache
+
 import cv2
 import numpy as np
 import torch
@@ -8,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from regagent.geometry import corner_matrix, invert, matrix
+from regagent.geometry import coefficients, corner_matrix
 
 Image = NDArray[np.float32]
 
@@ -49,11 +51,19 @@ def warp_images(images: Tensor, pose: Tensor) -> Tensor:
 
 def warp_by_grid(images: Tensor, pose: Tensor) -> Tensor:
     """Do the same as ``warp_images`` by ``grid_sample``, on any device and without a loop over the images."""
-    backward = matrix(invert(pose))
-    half = (images.shape[-1] - 1) / 2
-    backward = torch.cat([backward[..., :2], backward[..., 2:] / half], -1).to(images.dtype)
-    grid = F.affine_grid(backward, [len(images), 1, *images.shape[1:]], align_corners=True)
-    return F.grid_sample(images[:, None], grid, align_corners=True)[:, 0]
+    size = images.shape[-1]
+    a, b = coefficients(pose)
+    back = (1 / a).to(torch.complex64)[:, None, None]
+    shift = (-b / a / ((size - 1) / 2)).to(torch.complex64)[:, None, None]
+    source = torch.addcmul(shift, back, _plane(size, images.device))
+    return F.grid_sample(images[:, None], torch.view_as_real(source), align_corners=True)[:, 0]
+
+
+@cache
+def _plane(size: int, device: torch.device) -> Tensor:
+    """Return the points x + iy (H, H) of a square image whose edges lie at -1 and 1, complex64."""
+    ticks = torch.linspace(-1, 1, size, device=device)
+    return torch.complex(ticks.expand(size, size), ticks[:, None].expand(size, size).contiguous())
 
 
 def field_of_view(shape: tuple[int, ...], spacing: tuple[float, float]) -> float:

@@ -158,13 +158,18 @@ def train_agent(
     torch.set_num_threads(1)
     pairs = read_pairs(slices, split, "train")
     device = choose_device()
+    if device.type != "cpu":
+        settings = settings.on_accelerator()
     workers, environments = settings.workers, settings.environments
-    if device.type == "cuda":  # one process feeds the GPU, with the episodes of all workers
-        workers, environments = 1, workers * environments
     logger.info(
         "%s: %d pairs, %d workers × %d episodes on %s, convolutions in %s",
         *(variant, len(pairs), workers, environments, device, precision(device.type)),
     )
+    if device.type != "cpu":
+        logger.info(
+            "%s: %d steps at a learning rate of %g (key accelerator: a larger batch costs a GPU little)",
+            *(variant, settings.steps, settings.learning_rate),
+        )
     shared, make_worker = start_training(pairs, ranges, settings, seed, environments, device)
     mark = fingerprint(pairs, device, version, settings.model_dump(), ranges.model_dump(), seed)
     record = TrainingRecord(

@@ -19,8 +19,7 @@ from regagent.agent.networks import (
     precision,
 )
 from regagent.files import UserError, reason, write_whole
-from regagent.pairs.cubes import CubePairs
-from regagent.pairs.training_pairs import Pairs
+from regagent.pairs.training_pairs import CubePairs, Pairs
 
 logger = logging.getLogger("regagent")
 

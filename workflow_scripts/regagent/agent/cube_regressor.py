@@ -17,9 +17,8 @@ from regagent.agent.distance import FARTHEST, distance_loss, expected_distance
 from regagent.agent.networks import CubeNetwork
 from regagent.agent.residual import DISTANCE_POWER, DISTANCE_WEIGHT, STARTS_PER_PAIR, linear_schedule
 from regagent.pairs.cube_augmentation import augment_cubes, move_cubes, random_rotation, shrunk
-from regagent.pairs.cubes import CubePairs
 from regagent.pairs.draws import Draw
-from regagent.pairs.training_pairs import Pool
+from regagent.pairs.training_pairs import CubePairs, Pool
 from regagent.rigid import (
     MIRROR,
     compose,

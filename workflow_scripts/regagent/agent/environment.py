@@ -1,19 +1,16 @@
-"""The registration episode as a Markov decision process (§3.1, §3.2), batched, and behind Gymnasium."""
+"""The registration episode as a Markov decision process (§3.1, §3.2), in batches."""
 
 import math
 from dataclasses import dataclass
 
-import gymnasium
-import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from regagent.agent import rewards
-from regagent.agent.networks import BLOCK, mirror_blocks, to_blocks, to_states
-from regagent.geometry import IDENTITY, MIRROR, act, actions
-from regagent.images import Image, warp_images
+from regagent.agent.networks import mirror_blocks, to_blocks, to_states
+from regagent.geometry import IDENTITY, MIRROR, act
+from regagent.images import warp_images
 from regagent.pairs.augmentation import augment_pairs
 from regagent.pairs.perturbations import poses_on_the_way, sample_perturbations
 from regagent.pairs.training_pairs import Pairs
@@ -111,6 +108,7 @@ class Episodes:
         self.fixed = to_blocks(fixed)
         self.moving = self.aligned.clone()
         self.distance, self.candidates = self.measure()
+        self._spare: tuple[Tensor, ...] = ()
 
     def state(self) -> dict[str, Tensor]:
         """Return all that changes as the episodes go on."""
@@ -171,12 +169,28 @@ class Episodes:
             rows, chosen = rows[chosen], chosen[chosen]
             if not len(rows):
                 return
-        self.index[rows] = _chosen(chosen, self._integers(len(self.pool.mr), len(rows)), self.index[rows])
-        drawn_pairs = self.pool.pick(self.index[rows])
-        mr, ct, landmarks = augment_pairs(drawn_pairs, self.settings.augmentation, self.generator)
-        drawn = to_blocks(mr), ct, landmarks
-        for array, new in zip((self.fixed, self.aligned, self.landmarks), drawn, strict=True):
+        if host_knows(chosen) or len(rows) == len(self.index):
+            drawn = self._fresh_pairs(len(rows))
+        else:
+            drawn = self._spare or self.lay_in()
+        for array, new in zip((self.index, self.fixed, self.aligned, self.landmarks), drawn, strict=True):
             array[rows] = _chosen(chosen, new, array[rows])
+
+    def lay_in(self) -> tuple[Tensor, ...]:
+        """Draw the pairs that an accelerator gives to the episodes of the next steps, and return them.
+
+        A draw takes hundreds of operators, whose launches cost an accelerator more than their work. So there
+        is one for all steps of a rollout. The CPU draws what it needs when it needs it.
+        """
+        if not host_knows(self.index):
+            self._spare = self._fresh_pairs(math.ceil(ENDED_AT_MOST * len(self.index)))
+        return self._spare
+
+    def _fresh_pairs(self, count: int) -> tuple[Tensor, ...]:
+        """Return numbers, fixed images in blocks, moving images and landmarks of augmented pairs."""
+        index = self._integers(len(self.pool.mr), count)
+        pairs = augment_pairs(self.pool.pick(index), self.settings.augmentation, self.generator)
+        return index, to_blocks(pairs[0]), *pairs[1:]
 
     def _starts(self, perturbation: Tensor) -> Tensor:
         """Return the first poses: the identity, or in a share of the episodes a pose on the way to the truth.
@@ -207,49 +221,3 @@ class Episodes:
         rows, late = rows_where(~terminated & (self.elapsed >= self.settings.episode_steps))
         truncated = torch.zeros_like(terminated).index_copy(0, rows, late)
         return Step(before, candidates, self.distance, terminated, truncated)
-
-
-class RegistrationEnvironment(gymnasium.Env):
-    """One episode behind Gymnasium's interface: A actions, state (H, H, 2) in [0, 1] as learned from.
-
-    ``reward`` is 'paper' (-D, Eq. 4) or 'potential' (the fall of D). ``info`` holds the pose, D and the
-    perturbation.
-    """
-
-    metadata = {"render_modes": []}
-
-    def __init__(self, pairs: Pairs, ranges: PerturbationRange, settings: Agent, reward: str = "paper"):
-        self.episodes = Episodes(pairs, ranges, settings, 1, torch.Generator())
-        self.reward = reward
-        self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (pairs.size, pairs.size, 2), np.float32)
-        self.action_space = gymnasium.spaces.Discrete(len(actions(settings.action_sizes)))
-
-    def _state(self) -> tuple[Image, dict]:
-        episodes = self.episodes
-        info = {
-            "pose": episodes.pose[0].numpy(),
-            "perturbation": episodes.perturbation[0].clone().numpy(),
-            "distance": float(episodes.distance[0]),
-        }
-        state = F.pixel_shuffle(episodes.states().float(), BLOCK)[0]
-        return state.permute(1, 2, 0).numpy(), info
-
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Image, dict]:
-        """Perturb a pair anew; the same seed gives the same pair and perturbation."""
-        super().reset(seed=seed)
-        if seed is not None or not self.episodes.episode.any():
-            self.episodes.generator.manual_seed(int(self.np_random.integers(2**31)))
-            self.episodes.episode[:] = 0
-        self.episodes.reset()
-        return self._state()
-
-    def step(self, action: int) -> tuple[Image, float, bool, bool, dict]:
-        """Apply one action."""
-        step = self.episodes.step(torch.tensor([action]))
-        bonus = self.episodes.settings.terminal_reward
-        if self.reward == "paper":
-            reward = rewards.paper_reward(step.distance, step.terminated, bonus)
-        else:
-            reward = rewards.potential_reward(step.before, step.distance, step.terminated, bonus)
-        state, info = self._state()
-        return state, float(reward[0]), bool(step.terminated[0]), bool(step.truncated[0]), info

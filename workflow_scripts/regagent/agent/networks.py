@@ -12,10 +12,14 @@ from torch import Tensor, nn
 from regagent.agent.distance import BINS, FARTHEST, NEAREST
 from regagent.agent.returns import unscale
 from regagent.evaluation.registrations import SUCCESS_PX
+from regagent.files import UserError
 from regagent.geometry import ACTIONS, PAPER_SIZES
 from regagent.jobs import DETERMINISTIC
 
 IMAGE_SIZE = 168
+
+#: The environment variable that may name the device to take: 'cpu' or 'cuda'.
+DEVICE = "REGAGENT_DEVICE"
 
 #: Layer 1 steps by 4 px: images are given to it in blocks of so many px.
 BLOCK = 4
@@ -256,6 +260,15 @@ def _orthogonal(layers: nn.Sequential) -> None:
 
 
 def choose_device() -> torch.device:
-    """Return the GPU if there is one, else the CPU; in a deterministic run, PyTorch is told to be so too."""
+    """Return the GPU if there is one, else the CPU, or what the environment variable ``DEVICE`` names.
+
+    In a deterministic run, PyTorch is told to be so too. Raises ``UserError`` if the variable names neither
+    'cpu' nor a 'cuda' that is there.
+    """
     torch.use_deterministic_algorithms(bool(os.environ.get(DETERMINISTIC)))
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    there = torch.cuda.is_available()
+    name = os.environ.get(DEVICE) or ("cuda" if there else "cpu")
+    if name not in ("cpu", "cuda") or (name == "cuda" and not there):
+        kinds = "'cpu' or 'cuda'" if there else "'cpu', as PyTorch finds no GPU"
+        raise UserError(f"environment variable {DEVICE}: found {name!r}, expected {kinds}")
+    return torch.device(name)

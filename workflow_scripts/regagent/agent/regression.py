@@ -23,10 +23,9 @@ from regagent.geometry import invert
 from regagent.images import Image
 from regagent.jobs import clock
 from regagent.pairs.augmentation import draw_pairs
-from regagent.pairs.cubes import CubePairs, read_cubes
 from regagent.pairs.perturbations import Images, perturbed_pairs, sample_perturbations
 from regagent.pairs.slices import read_cohort
-from regagent.pairs.training_pairs import Pairs, read_pairs
+from regagent.pairs.training_pairs import CubePairs, Pairs, read_cubes, read_pairs
 from regagent.settings import (
     CubeRegressor,
     Inference,

@@ -6,7 +6,7 @@ from torch import Tensor
 from regagent.geometry import (
     act_all,
     compose,
-    displacement,
+    displacements_after,
     frobenius_distance,
     landmark_distance,
     matrix_distance,
@@ -32,7 +32,7 @@ def distances_after(settings: Agent, pose: Tensor, perturbation: Tensor, landmar
     sizes = settings.action_sizes
     if settings.distance == "LME":
         # Eq. 4 as in ``distance``, but what the actions share is composed once: every step asks for this.
-        return displacement(act_all(compose(pose, perturbation), sizes), landmarks[:, None])
+        return displacements_after(compose(pose, perturbation), landmarks, sizes)
     return distance(settings, act_all(pose, sizes), perturbation[:, None], landmarks[:, None])
 
 

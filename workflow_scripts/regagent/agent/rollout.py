@@ -71,10 +71,12 @@ class Actor:
     def collect(self, length: int, choose: Callable[[Tensor], Tensor]) -> Rollout:
         """Take ``length`` steps in every episode; episodes that end start anew."""
         episodes = self.episodes
+        episodes.lay_in()
         self.memory = self.memory.detach()
-        outputs, actions, steps, truncation_values, counts = [], [], [], [], []
-        terminal = [(self.states[:0], self.memory[:0], self.steps[:0].bool())]
-        for _ in range(length):
+        outputs, actions, steps, counts = [], [], [], []
+        nothing = self.states[:0], self.memory[:0], self.steps[:0].bool()
+        terminal, truncated = [nothing], [(*nothing, self.steps[:0])]
+        for number in range(length):
             said = self.network(self.states, self.memory)
             self.memory = said.memory
             chosen = choose(said.logits)
@@ -84,10 +86,10 @@ class Actor:
                 step.distance, step.terminated, episodes.settings.terminal_reward
             )
             counts.append((self.steps, self.reward))
-            cut_values = torch.zeros_like(said.values)
             rows, cut = rows_where(step.truncated)
             if len(rows):
-                cut_values[rows] = self._look(episodes.states(rows), self.memory[rows]) * cut[:, None]
+                place = rows + number * len(self.states)
+                truncated.append((episodes.states(rows), self.memory[rows], cut, place))
             rows, reached = rows_where(step.terminated)
             if episodes.settings.terminal_value_weight and len(rows):
                 terminal.append((episodes.states(rows), self.memory[rows], reached))
@@ -98,13 +100,17 @@ class Actor:
             outputs.append(said)
             actions.append(chosen)
             steps.append(step)
-            truncation_values.append(cut_values)
 
         def gather(name: str) -> Tensor:
             column = torch.stack([getattr(step, name) for step in steps])
             return column.float() if column.is_floating_point() else column
 
         last_states, last_memory, reached = map(torch.cat, zip(*terminal, strict=True))
+        cut_states, cut_memory, cut, place = map(torch.cat, zip(*truncated, strict=True))
+        looked = torch.cat([cut_states, self.states]), torch.cat([cut_memory, self.memory])
+        cut_values, final_values = self._look(*looked).split([len(cut), len(self.states)])
+        truncation_values = final_values.new_zeros(length * len(self.states), final_values.shape[-1])
+        truncation_values[place] = cut_values * cut[:, None]
         rollout = Rollout(
             logits=torch.stack([said.logits for said in outputs]),
             values=torch.stack([said.values for said in outputs]),
@@ -115,8 +121,8 @@ class Actor:
             after=gather("distance"),
             terminated=gather("terminated"),
             truncated=gather("truncated"),
-            truncation_values=torch.stack(truncation_values).detach(),
-            final_values=self._look(self.states, self.memory),
+            truncation_values=truncation_values.unflatten(0, (length, -1)),
+            final_values=final_values,
             terminal_values=self.network(last_states, last_memory).values,
             terminal=reached,
         )

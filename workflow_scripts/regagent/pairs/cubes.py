@@ -5,19 +5,15 @@ shows. Its voxels are the volume's, smoothed as far as a coarser grid needs.
 """
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 from numpy.typing import NDArray
 
 from regagent.anatomy import AIR_HU, SKIN_HU, head_mask
-from regagent.files import UserError, read_table, write_whole
+from regagent.files import UserError, write_whole
 from regagent.images import normalise
-from regagent.pairs.training_pairs import Pool
 from regagent.phantom.tissues import AIR, LABELS, UNKNOWN
 from regagent.settings import Cubes
 from regagent.volumes.reading import read_volume
@@ -26,25 +22,6 @@ logger = logging.getLogger("regagent")
 
 #: A volume is shrunk to voxels of about so many mm before the middle of its head is sought.
 COARSE_MM = 6.0
-
-
-@dataclass(frozen=True)
-class CubePairs:
-    """M aligned pairs of cubes, in [0, 1], with points in the head in mm about their centres."""
-
-    mr: NDArray[np.float32]  # (M, N, N, N), the axes Z, Y, X
-    ct: NDArray[np.float32]  # (M, N, N, N)
-    tissue: NDArray[np.uint8]  # (M, N, N, N) numbers of phantom.tissues.LABELS, 0 where unknown
-    landmarks: NDArray[np.float64]  # (M, K, 3), padded with NaN
-    spacing_mm: float
-
-    def __len__(self) -> int:
-        return len(self.mr)
-
-    def tensors(self, device: torch.device) -> Pool:
-        """Return the pairs on a device."""
-        arrays = (self.mr, self.ct, self.landmarks, self.tissue)
-        return Pool(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
 def middle_of(image: sitk.Image, above: float | None = None) -> NDArray[np.float64]:
@@ -175,27 +152,6 @@ def cut_cube(
             spacing_mm=np.array(settings.spacing_mm),
         )
     logger.info("patient %s: a cube of %d³ voxels, %d points in the head", patient, len(still), len(points))
-
-
-def read_cubes(cubes: Iterable[str | Path], split: str | Path, subset: str) -> CubePairs:
-    """Read the cubes of all patients of a subset, 'train' or 'test'. Raises ``UserError``."""
-    members = set(read_table(split).query("set == @subset").patient)
-    found = []
-    for path in sorted(map(str, cubes)):
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                fields = {name: archive[name] for name in archive.files}
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path}: not a file of cubes ({error})") from error
-        if str(fields["patient"]) in members:
-            found.append(fields)
-    if not found:
-        raise UserError(f"{split}: no patient of the set {subset!r} among the cubes given")
-    points = np.full((len(found), max(len(one["points"]) for one in found), 3), np.nan)
-    for row, one in zip(points, found, strict=True):
-        row[: len(one["points"])] = one["points"]
-    mr, ct, tissue = (np.stack([one[name] for one in found]) for name in ("mr", "ct", "tissue"))
-    return CubePairs(mr, ct, tissue, points, float(found[0]["spacing_mm"]))
 
 
 def ct_middle(image: sitk.Image) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The slice pairs of a patient: how they are chosen, cut, stored and read (§3.3, §4)."""
+"""The slice pairs of a patient: how they are chosen, cut and read (§3.3, §4)."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from regagent.anatomy import TISSUE_HU, head_mask
-from regagent.files import UserError, write_whole
+from regagent.anatomy import TISSUE_HU
+from regagent.files import UserError
 from regagent.images import square, square_labels
 from regagent.pairs.cutting import cut, mr_window, pixel_width_mm
 from regagent.pairs.landmarks import evaluation_grid, grid_landmarks, sift_landmarks
 from regagent.phantom.tissues import UNKNOWN
 from regagent.settings import Slices
-from regagent.volumes.reading import read_volume
 
 logger = logging.getLogger("regagent")
 
@@ -61,57 +59,34 @@ def read_cohort(paths: Iterable[str | Path]) -> dict[str, SlicePairs]:
     return {pairs.patient: pairs for pairs in map(read_slices, paths)}
 
 
-def select_slices(
+def cut_slices(
     patient: str,
-    mr: str | Path,
-    ct: str | Path,
-    output: str | Path,
+    intensity: NDArray,
+    hounsfield: NDArray,
+    tissue: NDArray[np.uint8],
+    head: NDArray[np.bool_],
+    spacing: Sequence[float],
     settings: Slices,
-    tissue: str | Path | None = None,
-) -> None:
-    """Cut up to ``settings.count`` pairs from a pre-registered patient and write them to ``output``.
+) -> SlicePairs:
+    """Return up to ``settings.count`` pairs of an MR and a CT (Z, Y, X) that lie on each other.
 
-    ``tissue`` is a volume of labels on the MR's grid, as ``simulate_patient`` writes it, if there is one.
-
-    Raises ``UserError`` when MR and CT are not on one grid, when no slice shows the head, and when the MR has
-    no contrast.
+    ``tissue`` are labels, ``head`` is the mask of the head in the MR, and ``spacing`` (x, y, z) is in mm.
+    Raises ``ValueError`` when no slice shows the head, and when the MR has no contrast.
     """
-    fixed = sitk.DICOMOrient(read_volume(mr, patient), "LPS")
-    moving = sitk.DICOMOrient(read_volume(ct, patient), "LPS")
-    if fixed.GetSize() != moving.GetSize() or not np.allclose(
-        fixed.GetOrigin(), moving.GetOrigin(), atol=0.1
-    ):
-        raise UserError(
-            f"patient {patient}: the CT {ct} (size {moving.GetSize()}) is not on the grid of the MR {mr}"
-            f" (size {fixed.GetSize()}): pre-register it first"
-        )
-    intensity = sitk.GetArrayFromImage(fixed).astype(np.float32)
-    hounsfield = sitk.GetArrayFromImage(moving).astype(np.float32)
-    labels = np.full(intensity.shape, UNKNOWN, np.uint8)
-    if tissue is not None:
-        labels = sitk.GetArrayFromImage(sitk.DICOMOrient(read_volume(tissue, patient), "LPS"))
-        labels = labels.astype(np.uint8)
-    spacing = fixed.GetSpacing()
-
     try:
-        head = head_mask(intensity, spacing)
         chosen = choose_slices(head, hounsfield > TISSUE_HU, spacing, settings)
     except ValueError as error:
-        raise UserError(f"patient {patient}: no head in the slices: {error} ({mr})") from error
+        raise ValueError(f"no head in the slices: {error}") from error
     if len(chosen) < settings.count:
         logger.warning(
             "patient %s: only %d of %d slices show enough of the head at least %g mm apart",
             patient, len(chosen), settings.count, settings.minimum_gap_mm,
         )  # fmt: skip
-
-    try:
-        window = mr_window(intensity, settings)
-    except ValueError as error:
-        raise UserError(f"patient {patient}: {error} ({mr})") from error
-    mr_slices, ct_slices = cut(intensity, hounsfield, chosen, spacing[:2], window, settings)
+    plane = spacing[0], spacing[1]
+    mr, ct = cut(intensity, hounsfield, chosen, plane, mr_window(intensity, settings), settings)
     heads, landmarks, points, sources = [], [], [], []
-    for z, ct_slice in zip(chosen, ct_slices, strict=True):
-        head_slice = square(head[z].astype(np.float32), spacing[:2], settings.size, 0.0) >= 0.5
+    for z, ct_slice in zip(chosen, ct, strict=True):
+        head_slice = square(head[z].astype(np.float32), plane, settings.size, 0.0) >= 0.5
         found, source = _landmarks(ct_slice, head_slice, settings)
         if source == "grid":
             logger.warning("patient %s, slice %d: too few SIFT landmarks, a grid is used", patient, z)
@@ -119,26 +94,17 @@ def select_slices(
         landmarks.append(found)
         points.append(evaluation_grid(head_slice, settings.grid_spacing_px, found))
         sources.append(source)
-
-    with write_whole(output) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            patient=np.array(patient),
-            mr=mr_slices,
-            ct=ct_slices,
-            head=np.stack(heads),
-            tissue=np.stack([square_labels(labels[z], spacing[:2], settings.size, UNKNOWN) for z in chosen]),
-            slice_index=np.array(chosen, dtype=np.int64),
-            mm_per_px=np.array(pixel_width_mm(intensity.shape[1:], spacing[:2], settings)),
-            landmarks=_padded(landmarks),
-            evaluation_points=_padded(points),
-            landmark_source=np.array(sources),
-        )
-    logger.info(
-        "patient %s: %d slices, %s landmarks a slice",
-        patient,
-        len(chosen),
-        [len(found) for found in landmarks],
+    return SlicePairs(
+        patient=patient,
+        mr=mr,
+        ct=ct,
+        head=np.stack(heads),
+        tissue=np.stack([square_labels(tissue[z], plane, settings.size, UNKNOWN) for z in chosen]),
+        slice_index=np.array(chosen, dtype=np.int64),
+        mm_per_px=pixel_width_mm(intensity.shape[1:], plane, settings),
+        landmarks=padded(landmarks).astype(np.float32),
+        evaluation_points=padded(points).astype(np.float32),
+        landmark_source=np.array(sources),
     )
 
 
@@ -193,8 +159,9 @@ def _landmarks(ct: NDArray, head: NDArray, settings: Slices) -> tuple[NDArray[np
     return grid_landmarks(head, settings.landmarks_minimum, settings.landmarks_maximum), "grid"
 
 
-def _padded(points: list[NDArray]) -> NDArray[np.float32]:
-    stacked = np.full((len(points), max(map(len, points)), 2), np.nan, np.float32)
+def padded(points: Sequence[NDArray]) -> NDArray[np.float64]:
+    """Return points (N, D) of different numbers as one array (M, K, D), NaN where there are no more."""
+    stacked = np.full((len(points), max(map(len, points)), points[0].shape[-1]), np.nan)
     for row, found in zip(stacked, points, strict=True):
         row[: len(found)] = found
     return stacked

@@ -1,6 +1,6 @@
 """The aligned slice pairs on which agents and regressors train (§3.4)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from regagent.files import UserError, read_table
 from regagent.images import Image
-from regagent.pairs.slices import read_slices
+from regagent.pairs.slices import SlicePairs, padded, read_slices
 
 
 class Pool(NamedTuple):
@@ -58,19 +58,52 @@ def read_pairs(slices: Iterable[str | Path], split: str | Path, subset: str) -> 
     chosen = [pairs for pairs in map(read_slices, sorted(map(str, slices))) if pairs.patient in members]
     if not chosen:
         raise UserError(f"{split}: no patient of the set {subset!r} among the slices given")
+    return joined(chosen)
 
-    def stack(arrays: list[NDArray]) -> NDArray:
-        points = max(a.shape[1] for a in arrays)
-        fill = [
-            np.pad(a.astype(float), ((0, 0), (0, points - a.shape[1]), (0, 0)), constant_values=np.nan)
-            for a in arrays
-        ]
-        return np.concatenate(fill)
 
+def joined(patients: Sequence[SlicePairs]) -> Pairs:
+    """Return the pairs of several patients one after another."""
     return Pairs(
-        mr=np.concatenate([p.mr for p in chosen]),
-        ct=np.concatenate([p.ct for p in chosen]),
-        landmarks=stack([p.landmarks for p in chosen]),
-        evaluation_points=stack([p.evaluation_points for p in chosen]),
-        tissue=np.concatenate([p.tissue for p in chosen]),
+        mr=np.concatenate([p.mr for p in patients]),
+        ct=np.concatenate([p.ct for p in patients]),
+        landmarks=padded([points for p in patients for points in p.landmarks]),
+        evaluation_points=padded([points for p in patients for points in p.evaluation_points]),
+        tissue=np.concatenate([p.tissue for p in patients]),
     )
+
+
+@dataclass(frozen=True)
+class CubePairs:
+    """M aligned pairs of cubes, in [0, 1], with points in the head in mm about their centres."""
+
+    mr: NDArray[np.float32]  # (M, N, N, N), the axes Z, Y, X
+    ct: NDArray[np.float32]  # (M, N, N, N)
+    tissue: NDArray[np.uint8]  # (M, N, N, N) numbers of phantom.tissues.LABELS, 0 where unknown
+    landmarks: NDArray[np.float64]  # (M, K, 3), padded with NaN
+    spacing_mm: float
+
+    def __len__(self) -> int:
+        return len(self.mr)
+
+    def tensors(self, device: torch.device) -> Pool:
+        """Return the pairs on a device."""
+        arrays = (self.mr, self.ct, self.landmarks, self.tissue)
+        return Pool(*(torch.from_numpy(array).to(device) for array in arrays))
+
+
+def read_cubes(cubes: Iterable[str | Path], split: str | Path, subset: str) -> CubePairs:
+    """Read the cubes of all patients of a subset, 'train' or 'test'. Raises ``UserError``."""
+    members, found = set(read_table(split).query("set == @subset").patient), []
+    for path in sorted(map(str, cubes)):
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                fields = {name: archive[name] for name in archive.files}
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"{path}: not a file of cubes ({error})") from error
+        if str(fields["patient"]) in members:
+            found.append(fields)
+    if not found:
+        raise UserError(f"{split}: no patient of the set {subset!r} among the cubes given")
+    mr, ct, tissue = (np.stack([one[name] for one in found]) for name in ("mr", "ct", "tissue"))
+    points = padded([one["points"] for one in found])
+    return CubePairs(mr, ct, tissue, points, float(found[0]["spacing_mm"]))

@@ -1,7 +1,7 @@
 """The settings of a variant: a network that is trained, or taken from another run."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, FiniteFloat, TypeAdapter
 
@@ -17,6 +17,19 @@ class StopThresholds(Model):
 
     lookahead: FiniteFloat
     """Threshold at which the look-ahead begins (§4: 9 for RL, −0.1 for SL)."""
+
+
+class Accelerator(Model):
+    """What an agent's training takes on a GPU: there an update's launches take the time, not its episodes."""
+
+    environments: Positive = 1024
+    """Number of episodes that are played side by side, in one process."""
+
+    learning_rate: PositiveFloat = 2e-3
+    """Learning rate of Adam."""
+
+    steps_factor: PositiveFloat = 4.0
+    """So many times the agent's `steps`: with more episodes in each, far fewer updates would be left."""
 
 
 class Agent(Model):
@@ -43,14 +56,16 @@ class Agent(Model):
     workers: Positive = 1
     """Number of asynchronous processes that share the weights (§4: 8). A training with one worker can be
     repeated exactly, and the other cores can train other variants. A training with more workers ends sooner,
-    but its weights differ from run to run. On a GPU one process plays the episodes of all workers, in larger
-    and fewer updates."""
+    but its weights differ from run to run. On a GPU one process plays all episodes."""
 
     environments: Positive = 64
     """Number of episodes that a worker plays side by side."""
 
     unroll: Positive = 3
     """Number of steps between two updates (§4: 30)."""
+
+    accelerator: Accelerator | None = Accelerator()
+    """What a GPU trains with instead. With `null` it plays the episodes of all workers as they are."""
 
     episode_steps: Positive = 100
     """An episode is cut off after this many steps (§4: 500)."""
@@ -128,6 +143,14 @@ class Agent(Model):
     def values(self) -> int:
         """The number of values that the network has (see ``agent.networks.AgentNetwork``)."""
         return 1
+
+    def on_accelerator(self) -> Self:
+        """Return the settings with which a GPU trains this agent."""
+        changes: dict[str, Any] = {"workers": 1, "environments": self.workers * self.environments}
+        if own := self.accelerator:
+            changes |= {"environments": own.environments, "learning_rate": own.learning_rate}
+            changes |= {"steps": round(own.steps_factor * self.steps)}
+        return self.model_copy(update=changes)
 
 
 class ReinforcementAgent(Agent):
