@@ -7,7 +7,7 @@ SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help reproduce report check_report archive tables docs settings full accuracy ablations literal \
-	few_patients repeats volumes agent trust smoke test test_gpu sheet_check faults lint benchmark memory cost time_to_accuracy \
+	few_patients repeats volumes agent trust smoke test test_gpu sheet_check faults lint benchmark accelerator memory cost time_to_accuracy \
 	real_heads clean
 .DEFAULT_GOAL := help
 
@@ -88,6 +88,9 @@ benchmark: $(INSTALLED) ## training steps and registrations a second on this mac
 	PYTHONPATH=workflow_scripts python benchmarks/training.py
 	PYTHONPATH=workflow_scripts python benchmarks/registration.py
 	PYTHONPATH=workflow_scripts python benchmarks/figure.py
+
+accelerator: $(INSTALLED) ## training and registration on this machine's GPU, in four minutes
+	PYTHONPATH=workflow_scripts python benchmarks/accelerator.py
 
 memory: $(INSTALLED) ## peak memory of paper-sized jobs beside their rules' mem_mb, after `make reproduce`
 	PYTHONPATH=workflow_scripts python benchmarks/memory.py

@@ -42,17 +42,44 @@ def read(run: str) -> tuple[Pairs, Pairs]:
     return train, validation
 
 
+def validation_cases(validation: Pairs, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return fixed and moving images (N, H, H) of fresh cases, their perturbations (N, 4) and points."""
+    chosen = np.arange(count) % len(validation)
+    poses = sample_perturbations(np.random.default_rng(3).random((count, 4)), RANGES)
+    moving = np.stack([warp(validation.ct[i], pose) for i, pose in zip(chosen, poses, strict=True)])
+    return validation.mr[chosen], moving, poses, validation.evaluation_points[chosen]
+
+
 def validate(network: AgentNetwork, train: Pairs, validation: Pairs, count: int = 96) -> tuple[float, float]:
     """Return median and mean TRE (px) of fresh cases of the validation patients."""
     table = try_thresholds(network, train, RANGES, CALIBRATION, INFERENCE)
     threshold = table[table.chosen & table.lookahead].threshold.iloc[0]
-    chosen = np.arange(count) % len(validation)
-    poses = sample_perturbations(np.random.default_rng(3).random((count, 4)), RANGES)
-    moving = np.stack([warp(validation.ct[i], pose) for i, pose in zip(chosen, poses, strict=True)])
-    ways = [Way(threshold, lookahead=True)]
-    (found,) = register(network, validation.mr[chosen], moving, ways, INFERENCE)
-    error = landmark_distance(found.pose, poses, validation.evaluation_points[chosen])
+    fixed, moving, poses, points = validation_cases(validation, count)
+    (found,) = register(network, fixed, moving, [Way(threshold, lookahead=True)], INFERENCE)
+    error = landmark_distance(found.pose, poses, points)
     return float(np.median(error)), float(error.mean())
+
+
+def train_until(
+    train: Pairs, validation: Pairs, settings: ReinforcementAgent, device: torch.device, goal_px: float = 1.0
+) -> tuple[AgentNetwork, pd.DataFrame]:
+    """Train one worker until the validation median is ``goal_px``; return the network and the curve.
+
+    The curve has steps, seconds without those of the validation, and median and mean TRE in px.
+    """
+    shared, make_worker = start_training(train, RANGES, settings, 1, settings.environments, device)
+    worker = make_worker(0)
+    rows, seconds, median = [], 0.0, np.inf
+    every = max(EVERY, settings.steps // 12)
+    while shared.steps.value < settings.steps and median > goal_px:
+        started, goal = time.perf_counter(), shared.steps.value + every
+        while shared.steps.value < min(goal, settings.steps):
+            worker.update()
+        seconds += time.perf_counter() - started
+        median, mean = validate(shared.current_network(), train, validation)
+        rows.append((shared.steps.value, seconds, median, mean))
+        print(f"{rows[-1][0]} steps, {seconds:.0f} s: median {median:.2f} px, mean {mean:.2f} px", flush=True)
+    return shared.current_network(), pd.DataFrame(rows, columns=["steps", "seconds", "median_px", "mean_px"])
 
 
 def main() -> None:
@@ -63,20 +90,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     train, validation = read(arguments.run)
-    settings = ReinforcementAgent(learner="reinforcement", steps=arguments.steps)
     device = choose_device()
-    shared, make_worker = start_training(train, RANGES, settings, 1, settings.environments, device)
-    worker = make_worker(0)
-    rows, seconds, median = [], 0.0, np.inf
-    while shared.steps.value < settings.steps and median > 1.0:
-        started, goal = time.perf_counter(), shared.steps.value + EVERY
-        while shared.steps.value < min(goal, settings.steps):
-            worker.update()
-        seconds += time.perf_counter() - started
-        median, mean = validate(shared.current_network(), train, validation)
-        rows.append((shared.steps.value, seconds, median, mean))
-        print(f"{rows[-1][0]} steps, {seconds:.0f} s: median {median:.2f} px, mean {mean:.2f} px", flush=True)
-    table = pd.DataFrame(rows, columns=["steps", "seconds", "median_px", "mean_px"])
+    settings = ReinforcementAgent(learner="reinforcement", steps=arguments.steps)
+    settings = settings if device.type == "cpu" else settings.on_accelerator()
+    _, table = train_until(train, validation, settings, device)
     write_table(table.assign(device=device.type), "results/benchmarks/time_to_accuracy.csv")
 
 

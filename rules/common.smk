@@ -11,6 +11,7 @@ from regagent.methods import (
     FINE,
     LOOKAHEAD,
     MEMORYLESS,
+    NETWORKS,
     PROPOSED,
     REFINED,
     UNREGISTERED,

@@ -53,14 +53,40 @@ rule perturb_volumes:
         "../workflow_scripts/perturb_volumes.py"
 
 
+VOLUMES = {
+    "perturbations": results("perturbations/volumes/{motions}.csv"),
+    "mr": expand(results("volumes/{patient}/mr.nii.gz"), patient=PATIENTS),
+    "ct": expand(results("volumes/{patient}/ct.nii.gz"), patient=PATIENTS),
+    "truth": expand(results("preregistered/{patient}/transform.tfm"), patient=PATIENTS),
+}
+
+
+def volume_settings(*keys):
+    """Return the input function of some of the settings of volumes, and of the set's range."""
+    return lambda wildcards: SETTINGS.volumes.model_dump(
+        mode="json", include={"cubes", wildcards.motions, *keys}
+    )
+
+
+def volume_start(wildcards):
+    """Return the registrations that a refined row goes on from, nothing for another row."""
+    row = wildcards.method.removesuffix(REFINED)
+    start = results(f"registrations/volumes/{row}/{wildcards.motions}.csv")
+    return [] if row == wildcards.method else start
+
+
+def volume_map(wildcards):
+    """Return the parameter map of a row that runs Elastix."""
+    if wildcards.method.endswith(REFINED):
+        return map_file("refine3d")
+    return map_file("rigid3d") if wildcards.method == "Elastix" else []
+
+
 rule register_volumes:
     input:
-        perturbations=results("perturbations/volumes/{motions}.csv"),
-        mr=expand(results("volumes/{patient}/mr.nii.gz"), patient=PATIENTS),
-        ct=expand(results("volumes/{patient}/ct.nii.gz"), patient=PATIENTS),
-        truth=expand(results("preregistered/{patient}/transform.tfm"), patient=PATIENTS),
-        models=lambda wildcards: PLAN.volume_models(wildcards.method),
-        maps=[map_file("rigid3d"), map_file("refine3d")],
+        **VOLUMES,
+        start=volume_start,
+        parameter_map=volume_map,
     output:
         registrations=results("registrations/volumes/{method}/{motions}.csv"),
     log:
@@ -69,7 +95,33 @@ rule register_volumes:
         results("benchmarks/register_volumes/{method}-{motions}.tsv")
     wildcard_constraints:
         motions=any_of(MOTIONS),
-        method=any_of(SETTINGS.volumes.methods),
+        method=any_of(PLAN.volume_rows - {NETWORKS}),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+    params:
+        code=code("register_volumes"),
+        settings=volume_settings(),
+    message:
+        "{wildcards.motions}: registering volumes by {wildcards.method}"
+    script:
+        "../workflow_scripts/register_volumes.py"
+
+
+rule register_volumes_by_networks:
+    input:
+        **VOLUMES,
+        models=PLAN.volume_models,
+    output:
+        registrations=results(f"registrations/volumes/{NETWORKS}/{{motions}}.csv"),
+    log:
+        results("logs/register_volumes_by_networks/{motions}.log"),
+    benchmark:
+        results("benchmarks/register_volumes_by_networks/{motions}.tsv")
+    wildcard_constraints:
+        motions=any_of(MOTIONS),
     conda:
         "../envs/regagent.yaml"
     threads: 1
@@ -77,12 +129,12 @@ rule register_volumes:
         mem_mb=3000,
         gpu=GPU,
     params:
-        code=code("register_volumes"),
-        settings=SETTINGS.volumes.model_dump(mode="json"),
+        code=code("register_volumes_by_networks"),
+        settings=volume_settings("networks", "looks", "kept"),
     message:
-        "{wildcards.motions}: registering volumes by {wildcards.method}"
+        f"{{wildcards.motions}}: registering volumes by {NETWORKS}"
     script:
-        "../workflow_scripts/register_volumes.py"
+        "../workflow_scripts/register_volumes_by_networks.py"
 
 
 rule make_volume_table:
@@ -104,6 +156,7 @@ rule make_volume_table:
         mem_mb=1000,
     params:
         code=code("make_volume_table"),
+        motions=SETTINGS.volumes.model_dump(mode="json", include={*MOTIONS}),
     message:
         "making the table of volumes"
     script:

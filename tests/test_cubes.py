@@ -9,16 +9,18 @@ from heads import head
 
 from regagent.agent import cube_regressor, regression
 from regagent.agent.checkpoints import load_model, save_model
-from regagent.agent.cube_registration import register_volumes, to_transform
+from regagent.agent.cube_registration import by_networks, register_volumes, to_transform
 from regagent.agent.cube_regressor import CubeResiduals, rest_pose, settle, to_rest
 from regagent.agent.networks import CubeNetwork
-from regagent.conventional.volume_registration import register_volume_cases
+from regagent.conventional.volume_registration import conventional, refined
+from regagent.evaluation.volume_registrations import register_volume_cases
 from regagent.evaluation.volume_table import make_volume_table
 from regagent.files import UserError, parameter_map, read_table
 from regagent.pairs.cube_augmentation import augment_cubes, move_cubes
 from regagent.pairs.cubes import ct_cube, ct_middle, cut_cube, middle_of, mr_cube
 from regagent.pairs.training_pairs import CubePairs, Pool, read_cubes
 from regagent.pairs.volume_cases import (
+    POSE,
     cases_of_patient,
     cut_off,
     moved_by,
@@ -299,31 +301,45 @@ def test_every_case_is_registered_and_measured(patient, tmp_path):
     }
     maps = {name: parameter_map(name) for name in ("rigid3d", "refine3d")}
     tables = {}
-    for method in ("Initial", "Centres", "Networks", "Centres+Elastix"):
+    methods = {
+        "Initial": lambda: conventional("Initial", None),
+        "Centres": lambda: conventional("Centres", None),
+        "Networks": lambda: by_networks([tmp_path / "model.pt"], settings),
+        "Centres+Elastix": lambda: refined(tmp_path / "Centres/V1.csv", maps["refine3d"]),
+    }
+    for method, make in methods.items():
         output = tmp_path / method / "V1.csv"
         output.parent.mkdir()
-        register_volume_cases(
-            tmp_path / "V1.csv", volumes, method, 0.0, settings, [tmp_path / "model.pt"], maps, output
-        )
+        register_volume_cases(tmp_path / "V1.csv", volumes, 0.0, SMALL, make(), output)
         tables[method] = read_table(output)
     initial = tables["Initial"]
     assert np.allclose(initial.initial_mm, initial.tre_mm) and (initial.tre_mm > 2).all()
     assert (tables["Centres"].tre_mm < initial.tre_mm).all()
     assert tables["Networks"].expected_mm.notna().all() and tables["Centres"].expected_mm.isna().all()
-    refined = tables["Centres+Elastix"]
-    assert (refined.status == "registered").all() and (refined.tre_mm < tables["Centres"].tre_mm).all()
+    finished = tables["Centres+Elastix"]
+    assert (finished.status == "registered").all() and (finished.tre_mm < tables["Centres"].tre_mm).all()
+    assert (finished.seconds > tables["Centres"].seconds).all()
+    # The table's poses are the transforms whose errors it has.
+    files = patient / "mr.nii.gz", patient / "ct.nii.gz", patient / "truth.tfm"
+    cases = cases_of_patient(read_table(tmp_path / "V1.csv"), *files, SMALL, 0.0)
+    for row, case in zip(finished.itertuples(), cases, strict=True):
+        there = to_itk(np.array([getattr(row, name) for name in POSE]), np.zeros(3))
+        assert registration_error(there, case) == pytest.approx(row.tre_mm, abs=1e-3)
     make_volume_table(
         {(method, "V1"): tmp_path / method / "V1.csv" for method in tables},
+        {"V1": settings.V1, "V3": settings.V3},
         tmp_path / "t.csv",
         tmp_path / "t.md",
     )
     table = read_table(tmp_path / "t.csv")
     assert table.method.tolist() == list(tables) and (table["n"] == 2).all()
     assert table["mean"][0] == pytest.approx(initial.tre_mm.mean())
-    assert "V1: 2 cases" in (tmp_path / "t.md").read_text()
+    text = (tmp_path / "t.md").read_text()
+    assert "V1: 2 cases" in text and "V1: shifts of up to 40 mm along each axis, turns of up to 40°" in text
+    assert "33% of the head cut off one volume" in text
 
 
-def test_a_pair_without_a_head_fails_and_keeps_its_error(patient, tmp_path):
+def test_a_pair_without_a_head_fails_and_keeps_its_error(patient, tmp_path, caplog):
     empty = tmp_path / "ct.nii.gz"
     noise = np.random.default_rng(0).normal(-1000, 5, (20, 20, 20)).astype(np.int16)
     sitk.WriteImage(sitk.GetImageFromArray(noise), str(empty))
@@ -331,7 +347,12 @@ def test_a_pair_without_a_head_fails_and_keeps_its_error(patient, tmp_path):
     perturb_volumes(patient.parent / "split.tsv", tmp_path / "V1.csv", settings, "V1")
     files = {"mr": patient / "mr.nii.gz", "ct": empty, "truth": patient / "truth.tfm"}
     register_volume_cases(
-        tmp_path / "V1.csv", {"P001": files}, "Centres", 0.0, settings, [], {}, tmp_path / "out.csv"
+        tmp_path / "V1.csv", {"P001": files}, 0.0, SMALL, conventional("Centres", None), tmp_path / "out.csv"
     )
     (row,) = read_table(tmp_path / "out.csv").itertuples(index=False)
     assert row.status == "failed" and row.tre_mm == row.initial_mm
+    assert "patient P001, case 0: nothing in it stands out from its background" in caplog.text
+    with pytest.raises(UserError, match="patient P001: nothing in it stands out"):
+        perturb_volumes(patient.parent / "split.tsv", tmp_path / "V3.csv", settings, "V3")
+        cut = read_table(tmp_path / "V3.csv").assign(cut="ct 2 +")
+        list(cases_of_patient(cut, *files.values(), SMALL, 1 / 3))

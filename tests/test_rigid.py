@@ -10,6 +10,7 @@ from regagent.rigid import (
     compose,
     covering,
     displacement,
+    from_itk,
     from_motion,
     invert,
     mean_pose,
@@ -92,3 +93,5 @@ def test_itk_maps_points_alike():
         point = [12.0, 7, -40]
         expected = transform(pose, (np.array(point) - centre)[None])[0] + centre
         assert np.allclose(rigid.TransformPoint(point), expected, atol=1e-6)
+        again = to_itk(from_itk(rigid), np.zeros(3))
+        assert np.allclose(again.TransformPoint(point), expected, atol=1e-6)

@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
 
 from regagent.geometry import Array, arrays
 
@@ -136,3 +137,11 @@ def to_itk(pose: ArrayLike, centre: ArrayLike) -> sitk.VersorRigid3DTransform:
     rigid.SetRotation([sign * qx, sign * qy, sign * qz, sign * qw])
     rigid.SetTranslation([x, y, z])
     return rigid
+
+
+def from_itk(transform: sitk.Transform) -> NDArray[np.float64]:
+    """Return the pose (7,) about the origin of a rigid map of points in mm: ``to_itk``'s inverse there."""
+    ends = np.array([transform.TransformPoint(end) for end in (100 * np.eye(3)).tolist()])
+    shift = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    x, y, z, w = Rotation.from_matrix((ends - shift).T / 100).as_quat()
+    return np.array([*shift, w, x, y, z])

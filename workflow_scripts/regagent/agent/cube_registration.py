@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 
+from regagent.agent.checkpoints import load_model
 from regagent.agent.cube_regressor import look, look_closely, settle
-from regagent.agent.networks import CubeNetwork
+from regagent.agent.networks import CubeNetwork, choose_device
+from regagent.evaluation.volume_registrations import Method
 from regagent.pairs.cube_augmentation import shrunk
 from regagent.pairs.cubes import ct_cube, ct_middle, middle_of, mr_cube
 from regagent.rigid import invert, to_itk
@@ -27,7 +30,7 @@ class Found:
 def register_volumes(
     mr: sitk.Image, ct: sitk.Image, networks: Sequence[CubeNetwork], settings: Volumes
 ) -> Found:
-    """Register two volumes, wherever they lie. Raises ``ValueError`` where one of them shows no head."""
+    """Register two volumes, wherever they lie. Raises ``NoHead`` where one of them shows none."""
     cubes = settings.cubes
     fixed_middle, moving_middle = middle_of(mr), ct_middle(ct)
     device = networks[0].least.device
@@ -50,6 +53,18 @@ def register_volumes(
     assert pose is not None
     best = int(distance.argmin())
     return Found(to_transform(pose[best], fixed_middle, moving_middle), float(distance[best]))
+
+
+def by_networks(models: Sequence[str | Path], settings: Volumes) -> Method:
+    """Return the method of the networks in these model files, in their order."""
+    torch.set_num_threads(1)
+    networks: list[CubeNetwork] = [load_model(path, "cubes")[0].to(choose_device()) for path in models]
+
+    def method(number: int, mr: sitk.Image, ct: sitk.Image) -> tuple[sitk.Transform, float, float]:
+        found = register_volumes(mr, ct, networks, settings)
+        return found.transform, found.distance_mm, 0.0
+
+    return method
 
 
 def to_transform(pose: NDArray, fixed_middle: NDArray, moving_middle: NDArray) -> sitk.Transform:

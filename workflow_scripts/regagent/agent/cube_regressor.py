@@ -15,7 +15,7 @@ from torch import Tensor
 
 from regagent.agent.distance import FARTHEST, distance_loss, expected_distance
 from regagent.agent.networks import CubeNetwork
-from regagent.agent.residual import DISTANCE_POWER, DISTANCE_WEIGHT, STARTS_PER_PAIR, linear_schedule
+from regagent.agent.residual import DISTANCE_WEIGHT, STARTS_PER_PAIR, linear_schedule, many_looks
 from regagent.pairs.cube_augmentation import augment_cubes, move_cubes, random_rotation, shrunk
 from regagent.pairs.draws import Draw
 from regagent.pairs.training_pairs import CubePairs, Pool
@@ -104,7 +104,7 @@ class CubeResiduals:
         fixed, moving, points = augmented
         like = torch.ones(pairs, dtype=torch.bool, device=device)
         if settings.unlike:
-            fixed, like = self._broken(fixed, moving)
+            fixed, like = self._broken(fixed, moving, drawn)
         fixed, moving, points, like = (
             part.repeat_interleave(STARTS_PER_PAIR, 0)[:count] for part in (fixed, moving, points, like)
         )
@@ -116,15 +116,18 @@ class CubeResiduals:
         error = from_motion(part * torch.cat([shift, turn[:, 3:]], -1))
         return CubeStarts(fixed, moving, points, error, like)
 
-    def _broken(self, fixed: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the fixed cubes (B, N, N, N), some of which fit at no pose, and whether each fits (B,)."""
+    def _broken(self, fixed: Tensor, moving: Tensor, heads: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the fixed cubes (B, N, N, N), some of which fit at no pose, and whether each fits (B,).
+
+        ``heads`` (B,) are the numbers of their pairs: a cube of the same head, augmented otherwise, stays.
+        """
         draw = Draw(self.generator, len(fixed))
         noise = torch.rand(fixed.shape, generator=self.generator, device=fixed.device)
         others = torch.stack([fixed.roll(1, 0), fixed.flip(-1), moving, noise * draw.amount3(0, 1)])
         kind = torch.bucketize(
             draw.between(0, 1).float(), torch.tensor(UNLIKE, device=fixed.device).cumsum(0)[:-1]
         )
-        same = (fixed == fixed.roll(1, 0)).flatten(1).all(1) & (kind == 0)
+        same = (heads == heads.roll(1)) & (kind == 0)
         like = ~draw.share(self.settings.unlike) | same
         broken = others[kind, torch.arange(len(fixed), device=fixed.device)]
         return torch.where(like[:, None, None, None], fixed, broken), like
@@ -170,20 +173,16 @@ def look(
 def look_closely(
     network: CubeNetwork, fixed: Tensor, moving: Tensor, pose: Array, looks: int, spacing_mm: float
 ) -> tuple[Array, Array]:
-    """Return where the truth is seen in so many looks, each from where the last one saw it, and the lowest D.
+    """Return what ``many_looks`` gives of pairs of cubes. They are those of ``look``."""
 
-    Every second look is at the mirrored pair. The pose (B, 7) is the mean of where each look saw it; a look
-    from half the predicted D weighs sixteen times as much. Images are those of ``look``.
-    """
-    poses, distances = [], []
-    for number in range(looks):
-        if number:
-            fixed, moving, pose = fixed.flip(-1), moving.flip(-1), pose * MIRROR
-        pose, distance = look(network, fixed, moving, pose, spacing_mm)
-        poses.append(pose * MIRROR if number % 2 else pose)
-        distances.append(distance)
-    weights = np.stack(distances, 1) ** DISTANCE_POWER
-    return mean_pose(np.stack(poses, 1), weights), np.min(distances, axis=0)
+    def mirrored(fixed: Tensor, moving: Tensor, pose: Array) -> tuple[Tensor, Tensor, Array]:
+        return fixed.flip(-1), moving.flip(-1), pose * MIRROR
+
+    def at(fixed: Tensor, moving: Tensor, pose: Array) -> tuple[Array, Array]:
+        return look(network, fixed, moving, pose, spacing_mm)
+
+    poses, weights, distance = many_looks(at, mirrored, MIRROR, fixed, moving, pose, looks)
+    return mean_pose(poses, weights), distance
 
 
 def settle(

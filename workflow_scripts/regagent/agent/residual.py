@@ -5,6 +5,7 @@ the D that it predicts stays high, it does so from other starts; the lowest D wi
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -175,21 +176,36 @@ def look(network: ResidualNetwork, fixed: Tensor, moving: Tensor, pose: Array) -
 def look_closely(
     network: ResidualNetwork, fixed: Tensor, moving: Tensor, pose: Array, looks: int
 ) -> tuple[Array, Array]:
-    """Return where the truth is seen in so many looks, each from where the last one saw it, and the lowest D.
+    """Return what ``many_looks`` gives of pairs of slices. Images are those of ``look``."""
+    poses, weights, distance = many_looks(
+        partial(look, network), mirrored, MIRROR, fixed, moving, pose, looks
+    )
+    return mean_pose(poses, weights), distance
 
-    Every second look is at the mirrored pair: so the errors of two looks differ. The pose (B, 4) is the mean
-    of where each look saw it; a look from half the predicted D weighs sixteen times as much. Images are those
-    of ``look``.
+
+def many_looks(
+    look: Callable[[Tensor, Tensor, Array], tuple[Array, Array]],
+    mirrored: Callable[[Tensor, Tensor, Array], tuple[Tensor, Tensor, Array]],
+    mirror: Array,
+    fixed: Tensor,
+    moving: Tensor,
+    pose: Array,
+    looks: int,
+) -> tuple[Array, Array, Array]:
+    """Return where the truth is seen in so many looks, each from where the last one saw it.
+
+    Every second look is at the ``mirrored`` pair, where a pose times ``mirror`` (P,) does the same: so the
+    errors of two looks differ. The poses (B, looks, P) come with weights (B, looks) for their mean, a look
+    from half the predicted D weighs sixteen times as much, and the lowest D (B,).
     """
     poses, distances = [], []
     for number in range(looks):
         if number:
             fixed, moving, pose = mirrored(fixed, moving, pose)
-        pose, distance = look(network, fixed, moving, pose)
-        poses.append(pose * MIRROR if number % 2 else pose)
+        pose, distance = look(fixed, moving, pose)
+        poses.append(pose * mirror if number % 2 else pose)
         distances.append(distance)
-    weights = np.stack(distances, 1) ** DISTANCE_POWER
-    return mean_pose(np.stack(poses, 1), weights), np.min(distances, axis=0)
+    return np.stack(poses, 1), np.stack(distances, 1) ** DISTANCE_POWER, np.min(distances, axis=0)
 
 
 def distance_at(network: ResidualNetwork, fixed: Tensor, moving: Tensor, pose: Array) -> Array:

@@ -1,110 +1,51 @@
-"""The job that registers every test case in space by one method, and the methods without a network."""
+"""The rows of the table of volumes without a network, and the local Elastix that finishes any row."""
 
-from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import SimpleITK as sitk
-import torch
-from tqdm import tqdm
 
-from regagent.agent.checkpoints import load_model
-from regagent.agent.cube_registration import register_volumes
-from regagent.agent.networks import CubeNetwork, choose_device
 from regagent.elastix import RegistrationFailed, elastix
-from regagent.files import read_table, write_table
-from regagent.jobs import clock
-from regagent.methods import NETWORKS, REFINED, UNREGISTERED
+from regagent.evaluation.volume_registrations import Method
+from regagent.files import read_table
+from regagent.methods import UNREGISTERED
 from regagent.pairs.cubes import ct_middle, middle_of
-from regagent.pairs.volume_cases import cases_of_patient, moved_by, registration_error
-from regagent.settings import Volumes
-
-#: Registers an MR and a CT: the transform from MR to CT points, and the error in mm to be expected, NaN if
-#: unknown.
-Method = Callable[[sitk.Image, sitk.Image], tuple[sitk.Transform, float]]
+from regagent.pairs.volume_cases import POSE, moved_by
+from regagent.rigid import to_itk
 
 
-def volume_method(
-    name: str, settings: Volumes, models: Sequence[str | Path], maps: Mapping[str, str | Path]
-) -> Method:
-    """Return the method of a row of the table of volumes.
-
-    ``models`` are those of the networks in their order, ``maps`` the files of the Elastix parameter maps
-    ``rigid3d`` and ``refine3d``. The method raises ``RegistrationFailed`` where it finds nothing.
-    """
-    if name.endswith(REFINED):
-        start = volume_method(name.removesuffix(REFINED), settings, models, maps)
-        refine = elastix(maps["refine3d"])
-
-        def refined(mr: sitk.Image, ct: sitk.Image) -> tuple[sitk.Transform, float]:
-            found, expected = start(mr, ct)
-            try:
-                rest = refine(mr, moved_by(ct, found.GetInverse()))
-            except RegistrationFailed:  # as in the plane, the other method's result stays
-                return found, expected
-            return sitk.CompositeTransform([found, rest]), expected
-
-        return refined
+def conventional(name: str, parameter_map: str | Path | None) -> Method:
+    """Return the method of a row: nothing, the middles of both heads on each other, or 3D Elastix."""
     if name == UNREGISTERED:
-        return lambda mr, ct: (sitk.Transform(3, sitk.sitkIdentity), np.nan)
+        return lambda number, mr, ct: (sitk.Transform(3, sitk.sitkIdentity), np.nan, 0.0)
     if name == "Centres":
         return _on_each_other
-    if name == NETWORKS:
-        torch.set_num_threads(1)
-        networks: list[CubeNetwork] = [load_model(path, "cubes")[0].to(choose_device()) for path in models]
-
-        def by_networks(mr: sitk.Image, ct: sitk.Image) -> tuple[sitk.Transform, float]:
-            found = register_volumes(mr, ct, networks, settings)
-            return found.transform, found.distance_mm
-
-        return by_networks
-    register = elastix(maps["rigid3d"])
-    return lambda mr, ct: (register(mr, ct), np.nan)
+    assert parameter_map is not None  # the rule gives Elastix one
+    register = elastix(parameter_map)
+    return lambda number, mr, ct: (register(mr, ct), np.nan, 0.0)
 
 
-def _on_each_other(mr: sitk.Image, ct: sitk.Image) -> tuple[sitk.Transform, float]:
+def _on_each_other(number: int, mr: sitk.Image, ct: sitk.Image) -> tuple[sitk.Transform, float, float]:
     shift = sitk.TranslationTransform(3)
     shift.SetOffset((ct_middle(ct) - middle_of(mr)).tolist())
-    return shift, np.nan
+    return shift, np.nan, 0.0
 
 
-def register_volume_cases(
-    perturbations: str | Path,
-    volumes: Mapping[str, Mapping[str, str | Path]],
-    method: str,
-    part: float,
-    settings: Volumes,
-    models: Sequence[str | Path],
-    maps: Mapping[str, str | Path],
-    output: str | Path,
-) -> None:
-    """Register every case of a set by a method and write the table of registrations.
+def refined(start: str | Path, parameter_map: str | Path) -> Method:
+    """Return the method that goes on by Elastix from where another row's table of registrations ends.
 
-    ``volumes`` has the files ``mr``, ``ct`` and ``truth`` (.tfm, from MR to CT points) of each patient,
-    ``part`` is how much of the head is cut off where a case says so. Where the method fails, its case keeps
-    the error of the start.
+    As in the plane, the other method's result stays where Elastix finds nothing.
     """
-    cases, register, rows = read_table(perturbations), volume_method(method, settings, models, maps), []
-    progress = tqdm(total=len(cases), mininterval=15.0, ascii=True)
-    for patient, own in cases.groupby("patient", sort=False):
-        pairs = cases_of_patient(own, **volumes[str(patient)], cubes=settings.cubes, part=part)
-        for row, case in zip(own.itertuples(index=False), pairs, strict=True):
-            begun, status = clock(), "registered"
-            try:
-                found, expected = register(case.mr, case.ct)
-            except (RegistrationFailed, ValueError):
-                found, expected, status = sitk.Transform(3, sitk.sitkIdentity), np.nan, "failed"
-            rows.append(
-                {
-                    "case": row.case,
-                    "patient": patient,
-                    "initial_mm": registration_error(sitk.Transform(3, sitk.sitkIdentity), case),
-                    "tre_mm": registration_error(found, case),
-                    "expected_mm": expected,
-                    "seconds": clock() - begun,
-                    "status": status,
-                }
-            )
-            progress.update()
-    write_table(pd.DataFrame(rows), output)
+    table, refine = read_table(start).set_index("case"), elastix(parameter_map)
+
+    def method(number: int, mr: sitk.Image, ct: sitk.Image) -> tuple[sitk.Transform, float, float]:
+        row = table.loc[number]
+        if row.status == "failed":
+            raise RegistrationFailed("there is nothing to refine")
+        found: sitk.Transform = to_itk(row[POSE].to_numpy(float), np.zeros(3))
+        with suppress(RegistrationFailed):
+            found = sitk.CompositeTransform([found, refine(mr, moved_by(ct, found.GetInverse()))])
+        return found, row.expected_mm, row.seconds
+
+    return method

@@ -7,22 +7,27 @@ import pandas as pd
 
 from regagent.evaluation.printing import Table, number, percentage, to_markdown, with_spread
 from regagent.files import read_table, write_table, write_text
+from regagent.settings import Motion
 
 #: A case within so many mm counts as a success, and as found.
 SUCCESS_MM, FOUND_MM = 2.0, 4.0
 
 NOTE = (
-    "TRE in mm over points in the head. V1: shifts of up to 40 mm along each axis and turns of up to 40°"
-    " about any axis; V2: 80 mm and 180°; V3: V1, where one volume shows only two thirds of the head."
-    " Failed cases count with the error of their start. The CT is moved by its header: nothing is"
-    " interpolated before a method does so."
+    "TRE in mm over points in the head. The CT is moved by its header: nothing is interpolated before a"
+    " method does so. Failed cases count with the error of their start. {}"
 )
 
 
 def make_volume_table(
-    registrations: Mapping[tuple[str, str], str | Path], csv: str | Path, markdown: str | Path
+    registrations: Mapping[tuple[str, str], str | Path],
+    motions: Mapping[str, Motion],
+    csv: str | Path,
+    markdown: str | Path,
 ) -> None:
-    """Write the table of volumes from the registrations of each method and set, as CSV and Markdown."""
+    """Write the table of volumes from the registrations of each method and set, as CSV and Markdown.
+
+    ``motions`` are the ranges of each set.
+    """
     rows = []
     for (method, name), path in registrations.items():
         cases = read_table(path)
@@ -45,7 +50,15 @@ def make_volume_table(
         )
     table = pd.DataFrame(rows)
     write_table(table, csv)
-    write_text(to_markdown(printed(table), NOTE), markdown)
+    ranges = "; ".join(f"{name}: {described(motion)}" for name, motion in motions.items())
+    write_text(to_markdown(printed(table), NOTE.format(f"{ranges}.")), markdown)
+
+
+def described(motion: Motion) -> str:
+    """Return in words how far the CT is moved."""
+    words = f"shifts of up to {motion.translation_mm:g} mm along each axis, turns of up to"
+    words += f" {motion.rotation_deg:g}° about any axis"
+    return words + (f", {motion.cut:.0%} of the head cut off one volume" if motion.cut else "")
 
 
 def printed(table: pd.DataFrame) -> Sequence[Table]:

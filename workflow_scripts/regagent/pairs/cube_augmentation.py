@@ -65,7 +65,9 @@ def move_cubes(cubes: Tensor, pose: Tensor, spacing_mm: float) -> Tensor:
 def _affine(settings: CubeAugmentation, draw: Draw) -> tuple[Tensor, Tensor]:
     """Return backward maps: linear parts (B, 3, 3) and shifts (B, 3) in mm."""
     turn = rotation(random_rotation(settings.rotation_deg, draw))
-    axes = rotation(random_rotation(180.0, draw))
+    quaternion = draw.normal(torch.empty(len(turn), 4, dtype=turn.dtype, device=turn.device))
+    still = torch.zeros(len(turn), 3, dtype=turn.dtype, device=turn.device)
+    axes = rotation(torch.cat([still, F.normalize(quaternion)], -1))
     stretch = draw.between(-1, 1, 1) * settings.scale + draw.between(-1, 1, 3) * settings.anisotropy
     linear = turn @ axes @ torch.diag_embed(torch.exp(stretch)) @ axes.mT
     mirror = torch.where(draw.share(settings.mirror), -1.0, 1.0).to(linear)

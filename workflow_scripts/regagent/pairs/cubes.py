@@ -24,10 +24,14 @@ logger = logging.getLogger("regagent")
 COARSE_MM = 6.0
 
 
+class NoHead(ValueError):
+    """A volume shows no head; the message says what it shows instead."""
+
+
 def middle_of(image: sitk.Image, above: float | None = None) -> NDArray[np.float64]:
     """Return the middle (3,) in mm of what a volume shows, of its largest part brighter than ``above``.
 
-    Without ``above``, Otsu's threshold counts. Raises ``ValueError`` where nothing is brighter.
+    Without ``above``, Otsu's threshold counts. Raises ``NoHead`` where nothing is brighter.
     """
     factors = [max(1, round(COARSE_MM / step)) for step in image.GetSpacing()]
     small = sitk.BinShrink(sitk.Cast(image, sitk.sitkFloat32), factors)
@@ -35,7 +39,7 @@ def middle_of(image: sitk.Image, above: float | None = None) -> NDArray[np.float
     parts = sitk.RelabelComponent(sitk.ConnectedComponent(bright))
     largest = np.argwhere(sitk.GetArrayFromImage(parts) == 1)
     if not len(largest):
-        raise ValueError("nothing in it stands out from its background")
+        raise NoHead("nothing in it stands out from its background")
     centre = largest.mean(0)[::-1]
     return np.array(small.TransformContinuousIndexToPhysicalPoint(centre.tolist()))
 
@@ -77,10 +81,10 @@ def smoothed(image: sitk.Image, spacing_mm: float) -> sitk.Image:
 
 
 def mr_cube(image: sitk.Image, centre: NDArray, settings: Cubes) -> NDArray[np.float32]:
-    """Return the cube of an MR in [0, 1]. Raises ``ValueError`` if it has no contrast."""
+    """Return the cube of an MR in [0, 1]. Raises ``NoHead`` if it has no contrast."""
     low, high = np.percentile(sitk.GetArrayViewFromImage(image), settings.mr_percentiles)
     if not high > low:
-        raise ValueError(f"the MR's percentiles {settings.mr_percentiles} are both {low:g}: no contrast")
+        raise NoHead(f"the MR's percentiles {settings.mr_percentiles} are both {low:g}: no contrast")
     return normalise(cube_of(image, centre, float(low), settings), low, high)
 
 
@@ -155,5 +159,5 @@ def cut_cube(
 
 
 def ct_middle(image: sitk.Image) -> NDArray[np.float64]:
-    """Return the middle (3,) in mm of the body in a CT. Raises ``ValueError`` where there is none."""
+    """Return the middle (3,) in mm of the body in a CT. Raises ``NoHead`` where there is none."""
     return middle_of(image, SKIN_HU)

@@ -15,10 +15,11 @@ NOISE = 0.03
 
 def simulated_pairs(count: int = 1, seed: int = 2018) -> Pairs:
     """Return six aligned pairs of each of ``count`` simulated heads, which take some seconds each."""
-    return joined([_pairs(number, seed) for number in range(count)])
+    return joined([simulated_head(number, seed) for number in range(count)])
 
 
-def _pairs(number: int, seed: int) -> SlicePairs:
+def simulated_head(number: int, seed: int = 2018) -> SlicePairs:
+    """Return the pairs of the simulated head of a number and a seed."""
     rng = np.random.default_rng([seed, number])
     canvas = build_head(rng, 1.0, metal=False)
     head = np.stack([binary_fill_holes(layer != LABELS[AIR]) for layer in canvas.tissue])

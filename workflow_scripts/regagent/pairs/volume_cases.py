@@ -13,8 +13,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.anatomy import SKIN_HU
-from regagent.files import read_table, write_table
-from regagent.pairs.cubes import head_points, middle_of
+from regagent.files import UserError, read_table, write_table
+from regagent.pairs.cubes import NoHead, head_points, middle_of
 from regagent.pairs.perturbations import stream_seed
 from regagent.rigid import from_motion, to_itk
 from regagent.settings import Cubes, Motion, Volumes
@@ -65,12 +65,27 @@ def cases_of_patient(
 ) -> Iterable[VolumeCase]:
     """Yield the pairs of the rows of a patient's cases; ``truth`` maps MR to CT points (.tfm).
 
-    ``part`` of the head is cut off where the case says so.
+    ``part`` of the head is cut off where the case says so. Raises ``UserError`` where a volume shows no head.
     """
     patient = str(cases.patient.iloc[0])
     fixed, moving, known = read_volume(mr, patient), read_volume(ct, patient), sitk.ReadTransform(str(truth))
-    middle = middle_of(fixed)
-    points = head_points(fixed, middle, cubes) + middle
+    try:
+        middle = middle_of(fixed)
+        points = head_points(fixed, middle, cubes) + middle
+        yield from _cases(cases, fixed, moving, known, middle, points, part)
+    except ValueError as error:
+        raise UserError(f"patient {patient}: {error} ({mr}, {ct})") from error
+
+
+def _cases(
+    cases: pd.DataFrame,
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    known: sitk.Transform,
+    middle: NDArray,
+    points: NDArray,
+    part: float,
+) -> Iterable[VolumeCase]:
     for row in cases.itertuples(index=False):
         motion = to_itk(np.array([getattr(row, name) for name in POSE]), middle)
         still, moved = fixed, moved_by(moving, sitk.CompositeTransform([motion, known.GetInverse()]))
@@ -98,12 +113,15 @@ def moved_by(image: sitk.Image, motion: sitk.Transform) -> sitk.Image:
 def cut_off(image: sitk.Image, above: float | None, axis: int, side: str, part: float) -> sitk.Image:
     """Return the volume without that part of its head's extent along an axis, on a side, '-' or '+'.
 
-    The head is what is brighter than ``above``, or than Otsu's threshold.
+    The head is what is brighter than ``above``, or than a fifth of what nearly all of the volume is below.
+    Raises ``NoHead`` where nothing is.
     """
     values = sitk.GetArrayViewFromImage(image)
     level = above if above is not None else float(np.percentile(values, 99.5)) / 5
     along = 2 - axis  # the array's axes are the other way round
     shown = np.flatnonzero((values > level).mean(axis=tuple({0, 1, 2} - {along})) > 0.01)
+    if not len(shown):
+        raise NoHead("nothing in it stands out from its background")
     low, high = int(shown[0]), int(shown[-1]) + 1
     gone = round(part * (high - low))
     start, stop = (low + gone, image.GetSize()[axis]) if side == "-" else (0, high - gone)

@@ -8,7 +8,6 @@ from regagent.methods import (
     FIGURE5_PANELS,
     FINE,
     LOOKAHEAD,
-    NETWORKS,
     NO_AGENT,
     PROPOSED,
     REFINED,
@@ -103,11 +102,16 @@ class Plan:
         name = "trusted" if variant in self.finishers else "model"
         return self.results(f"models/{variant}/seed{seed}/{name}.pt")
 
-    def volume_models(self, method: str) -> list[str]:
-        """Return the models of the networks by which a row of the table of volumes registers, if by any."""
-        by_networks = method.removesuffix(REFINED) == NETWORKS
-        seed = self.settings.seeds[0]
-        names = self.settings.volumes.networks if by_networks else []
+    @property
+    def volume_rows(self) -> set[str]:
+        """The rows of the table of volumes, and those that refined ones go on from."""
+        rows = set(self.settings.volumes.methods)
+        return rows | {row.removesuffix(REFINED) for row in rows}
+
+    @property
+    def volume_models(self) -> list[str]:
+        """The models of the networks that register volumes, in their order, of the first seed."""
+        names, seed = self.settings.volumes.networks, self.settings.seeds[0]
         return [self.results(f"models/{name}/seed{seed}/model.pt") for name in names]
 
     def is_finished(self, variant: str) -> bool:
@@ -171,6 +175,8 @@ class Plan:
             *(f"claims.{kind}" for kind in ("csv", "md", "html")),
             *("cases.csv", "results.md", "preregistration.csv", "summary.rst"),
         ]
+        if self.settings.volumes.methods:
+            tables += ["volumes.csv", "volumes.md"]
         animated = ["figures/episode.gif"] if shown["episode"] else []
         return [
             self.results(path)

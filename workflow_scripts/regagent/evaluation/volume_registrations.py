@@ -1,0 +1,59 @@
+"""The registrations of volumes in space: every case of a set by one method, and its error."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+from tqdm import tqdm
+
+from regagent.elastix import RegistrationFailed
+from regagent.files import read_table, write_table
+from regagent.jobs import clock
+from regagent.pairs.cubes import NoHead
+from regagent.pairs.volume_cases import POSE, cases_of_patient, registration_error
+from regagent.rigid import from_itk
+from regagent.settings import Cubes
+
+logger = logging.getLogger("regagent")
+
+#: Registers the case of a number, an MR and a CT: the transform from MR to CT points, the error in mm to be
+#: expected (NaN if unknown), and the seconds that earlier methods took on the way. Raises
+#: ``RegistrationFailed`` or ``NoHead`` where it finds nothing.
+Method = Callable[[int, sitk.Image, sitk.Image], tuple[sitk.Transform, float, float]]
+#: The files ``mr``, ``ct`` and ``truth`` (.tfm, from MR to CT points) of each patient.
+Volumes = Mapping[str, Mapping[str, str | Path]]
+
+
+def register_volume_cases(
+    perturbations: str | Path,
+    volumes: Volumes,
+    part: float,
+    cubes: Cubes,
+    register: Method,
+    output: str | Path,
+) -> None:
+    """Register every case of a set by a method and write the table of registrations.
+
+    ``part`` is how much of the head is cut off where a case says so. The table has the map from MR to CT
+    points as a pose about the origin. Where the method fails, its case keeps the error of the start.
+    """
+    cases, rows, still = read_table(perturbations), [], sitk.Transform(3, sitk.sitkIdentity)
+    progress = tqdm(total=len(cases), mininterval=15.0, ascii=True)
+    for patient, own in cases.groupby("patient", sort=False):
+        pairs = cases_of_patient(own, **volumes[str(patient)], cubes=cubes, part=part)
+        for row, case in zip(own.itertuples(index=False), pairs, strict=True):
+            begun = clock()
+            try:
+                (found, expected, earlier), status = register(int(row.case), case.mr, case.ct), "registered"
+            except (RegistrationFailed, NoHead) as error:
+                logger.warning("patient %s, case %d: %s", patient, row.case, error)
+                found, expected, earlier, status = still, np.nan, 0.0, "failed"
+            seconds = clock() - begun + earlier
+            errors = registration_error(still, case), registration_error(found, case)
+            rows.append((row.case, patient, *from_itk(found), *errors, expected, seconds, status))
+            progress.update()
+    columns = ["case", "patient", *POSE, "initial_mm", "tre_mm", "expected_mm", "seconds", "status"]
+    write_table(pd.DataFrame(rows, columns=columns), output)
