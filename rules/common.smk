@@ -48,6 +48,14 @@ else:
     PATIENTS = list(ROWS)
 
 SLICES = expand(results("slices/{patient}.npz"), patient=PATIENTS)
+CUBES = expand(results("cubes/{patient}.npz"), patient=PATIENTS)
+MOTIONS = ["V1", "V2", "V3"]
+VOLUMES = {
+    "perturbations": results("perturbations/volumes/{motions}.csv"),
+    "mr": expand(results("volumes/{patient}/mr.nii.gz"), patient=PATIENTS),
+    "ct": expand(results("volumes/{patient}/ct.nii.gz"), patient=PATIENTS),
+    "truth": expand(results("preregistered/{patient}/transform.tfm"), patient=PATIENTS),
+}
 
 
 def code(script):
@@ -74,3 +82,24 @@ def map_file(name):
 def any_of(names):
     """Return a wildcard constraint that matches one of the names; without names it matches nothing."""
     return "|".join(re.escape(name) for name in names) or "(?!)"
+
+
+def volume_settings(*keys):
+    """Return the input function of some of the settings of volumes, and of the set's range."""
+    return lambda wildcards: SETTINGS.volumes.model_dump(
+        mode="json", include={"cubes", wildcards.motions, *keys}
+    )
+
+
+def volume_start(wildcards):
+    """Return the registrations that a refined row goes on from, nothing for another row."""
+    row = wildcards.method.removesuffix(REFINED)
+    start = results(f"registrations/volumes/{row}/{wildcards.motions}.csv")
+    return [] if row == wildcards.method else start
+
+
+def volume_map(wildcards):
+    """Return the parameter map of a row that runs Elastix."""
+    if wildcards.method.endswith(REFINED):
+        return map_file("refine3d")
+    return map_file("rigid3d") if wildcards.method == "Elastix" else []

@@ -1,8 +1,5 @@
 # Whole volumes in space: cubes for the networks, motions of the CT, their registration, the table. Not in the paper.
 
-CUBES = expand(results("cubes/{patient}.npz"), patient=PATIENTS)
-MOTIONS = ["V1", "V2", "V3"]
-
 
 rule cut_cube:
     input:
@@ -51,35 +48,6 @@ rule perturb_volumes:
         "{wildcards.motions}: drawing the motions of the test patients' volumes"
     script:
         "../workflow_scripts/perturb_volumes.py"
-
-
-VOLUMES = {
-    "perturbations": results("perturbations/volumes/{motions}.csv"),
-    "mr": expand(results("volumes/{patient}/mr.nii.gz"), patient=PATIENTS),
-    "ct": expand(results("volumes/{patient}/ct.nii.gz"), patient=PATIENTS),
-    "truth": expand(results("preregistered/{patient}/transform.tfm"), patient=PATIENTS),
-}
-
-
-def volume_settings(*keys):
-    """Return the input function of some of the settings of volumes, and of the set's range."""
-    return lambda wildcards: SETTINGS.volumes.model_dump(
-        mode="json", include={"cubes", wildcards.motions, *keys}
-    )
-
-
-def volume_start(wildcards):
-    """Return the registrations that a refined row goes on from, nothing for another row."""
-    row = wildcards.method.removesuffix(REFINED)
-    start = results(f"registrations/volumes/{row}/{wildcards.motions}.csv")
-    return [] if row == wildcards.method else start
-
-
-def volume_map(wildcards):
-    """Return the parameter map of a row that runs Elastix."""
-    if wildcards.method.endswith(REFINED):
-        return map_file("refine3d")
-    return map_file("rigid3d") if wildcards.method == "Elastix" else []
 
 
 rule register_volumes:

@@ -72,5 +72,5 @@ class Volumes(Model):
     """Number of the best results of the first network that the others finish. The lowest D wins."""
 
     methods: list[str] = []
-    """Rows of the table of volumes: `Initial`, `Centres` (the middles of both heads on each other), `Elastix`,
-    `Networks`, and a name with `+Elastix`, where Elastix goes on from there."""
+    """Rows of the table of volumes: `Initial`, `Centres` (the middle of one head on that of the other),
+    `Elastix`, `Networks`, and a name with `+Elastix`, where Elastix goes on from there."""
