@@ -9,7 +9,7 @@ from pathlib import Path
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
     "--host-resolver-rules=MAP * ~NOTFOUND",  # a report must open offline
 )
@@ -91,14 +91,23 @@ def visit(page: Path, folder: Path) -> tuple[list[str], int]:
     A fault is an error of a script or of the console, a picture or file that does not load, or a result of a
     Snakemake report without a caption. Raises ``AssertionError`` when the browser does not come to its end.
     """
+    told = told_by(page, folder, VISIT, "--disable-gpu")
+    return told["faults"], told["pictures"]
+
+
+def told_by(page: Path, folder: Path, script: str, *flags: str) -> dict:
+    """Open a copy of an HTML page, with a script that ends it, in an empty folder; return what that tells.
+
+    The script's last act is to put an element ``told`` with JSON in place of the page.
+    """
     text = page.read_text(encoding="utf-8")
     head = re.search(r"<head[^>]*>", text)
     at = head.end() if head else 0
     copy = folder / "page.html"
-    copy.write_text(f"{text[:at]}{LISTEN}{text[at:]}{VISIT}", encoding="utf-8")
+    copy.write_text(f"{text[:at]}{LISTEN}{text[at:]}{script}", encoding="utf-8")
     profile = folder / "profile"
     profile.mkdir()
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom"]
+    command = [CHROMIUM, *FLAGS, *flags, f"--user-data-dir={profile}", "--dump-dom"]
     command += [f"--timeout={1000 * TIMEOUT_SECONDS}", f"--virtual-time-budget={1000 * TIMEOUT_SECONDS}"]
     done = subprocess.run(
         [*command, copy.as_uri()], capture_output=True, text=True, timeout=2 * TIMEOUT_SECONDS
@@ -107,5 +116,4 @@ def visit(page: Path, folder: Path) -> tuple[list[str], int]:
     assert told, (
         f"the browser did not come to the end of {page}:\n{done.stdout[-500:]}\n{done.stderr[-2000:]}"
     )
-    told = json.loads(unescape(told[1]))
-    return told["faults"], told["pictures"]
+    return json.loads(unescape(told[1]))

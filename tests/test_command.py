@@ -199,7 +199,7 @@ def test_force_writes_it_and_says_so_all_the_same(pair, model, capsys):
         (1, ["--slice", "99"], "slice 99: the MR has 10 axial slices, 0 to 9"),
         (2, ["--transform-out", "t.json"], "t.json: expected a name that ends in .tfm, .txt"),
         (2, ["--warped-out", "w.png"], "w.png: expected a name that ends in .nii, .nii.gz, .mha, .nrrd"),
-        (2, ["--report", "r.doc"], "r.doc: expected a name that ends in .png"),
+        (2, ["--report", "r.doc"], "r.doc: expected a name that ends in .png, .pdf, .svg, .html"),
         (2, ["--warped-out", "{ct}"], "ct.nii.gz: is named twice"),
         (1, ["--report", "{ct}/r.png"], "ct.nii.gz is a file, expected a folder"),
     ],
@@ -210,6 +210,16 @@ def test_a_fault_is_one_line(pair, model, capsys, code, more, message):
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and said[0].startswith("error: ") and message in said[0]
     assert written(pair) == set()
+
+
+def test_the_report_may_be_a_page_of_volumes(pair, model, monkeypatch, capsys):
+    monkeypatch.setattr(registration, "register", perfect_register)
+    assert register(pair, model, "--report", str(pair / "out/overlay.html"), "--scale", "free") == 0
+    page = (pair / "out/overlay.html").read_text()
+    assert "ct.nii.gz (CT) onto mr.nii.gz (MR)" in page and "Success estimate of a slice: 67%" in page
+    capsys.readouterr()
+    assert register(pair, model, "--report", str(pair / "out/o.html"), suffix="mha") == 2
+    assert "a page shows volumes, found 2D images" in capsys.readouterr().err
 
 
 def no_room(*arguments, **keys):

@@ -132,8 +132,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--report",
-        metavar="PNG",
-        help="the file for a picture: the MR under the CT's lines, before and after",
+        metavar="FILE",
+        help="the file for a picture: the MR under the CT's lines, before and after (.png, .pdf, .svg); of"
+        " volumes also for a page to look around in, with any browser (.html)",
     )
     add(
         "--json",

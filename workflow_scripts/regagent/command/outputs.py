@@ -11,6 +11,7 @@ from regagent.volumes.fingerprint import scan_files
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd")
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
+PAGE_SUFFIX = ".html"
 TABLE_SUFFIXES = (".csv", ".tsv")
 JSON_SUFFIXES = (".json",)
 
