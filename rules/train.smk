@@ -52,7 +52,9 @@ rule train_regressor:
     priority: 30
     conda:
         "../envs/regagent.yaml"
-    threads: 1
+    threads: lambda wildcards: getattr(
+        SETTINGS.variants[wildcards.variant], "threads", 1
+    )
     resources:
         mem_mb=4000,
         gpu=GPU,

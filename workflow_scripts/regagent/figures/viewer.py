@@ -1,6 +1,7 @@
 """One page that shows a registered pair of volumes in three planes, in any browser, without a network."""
 
 import base64
+import gzip
 import json
 import tempfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from markupsafe import Markup
 from regagent.anatomy import AIR_HU, BONE_HU, SKIN_HU
 from regagent.files import write_text
 
+NIIVUE = Path(__file__).parents[1] / "data/niivue.umd.js.gz"
 #: The page's voxels are at least so wide in mm, or it would weigh too much.
 SPACING_MM = 1.5
 #: The CT's values in HU that become black and white.
@@ -51,7 +53,7 @@ def write_viewer(
         title=title,
         words=words,
         refusal=refusal,
-        niivue=Markup((Path(__file__).parents[1] / "data/niivue.umd.js").read_text(encoding="utf-8")),
+        niivue=Markup(gzip.decompress(NIIVUE.read_bytes()).decode("utf-8")),
         volumes=Markup(json.dumps({name: _encoded(volume) for name, volume in volumes.items()})),
     )
     write_text(page, output)

@@ -5,7 +5,7 @@ contrasts that it never saw (SynthMorph, Hoffmann et al. 2022; SynthSeg, Billot 
 """
 
 import math
-from functools import cache
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -150,9 +150,13 @@ def _soft_tissue_moved(ct: Tensor, tissue: Tensor, settings: Augmentation, draw:
     The displacement is smooth, differs from pair to pair, and fades out towards bone and brain, where it is
     0. Pairs without labels stay as they are.
     """
-    size, window = ct.shape[-1], (FADE_PX, 1, FADE_PX // 2)
-    firm = (shows(tissue, FIRM) | (tissue == UNKNOWN)).float()[:, None]
-    free = 1 - F.avg_pool2d(F.max_pool2d(firm, *window), *window, count_include_pad=False)
+    size, firm = ct.shape[-1], (shows(tissue, FIRM) | (tissue == UNKNOWN)).float()[:, None]
+    # Along one axis after the other, which is quicker.
+    windows = [((FADE_PX, 1), 1, (FADE_PX // 2, 0)), ((1, FADE_PX), 1, (0, FADE_PX // 2))]
+    for pool in (F.max_pool2d, partial(F.avg_pool2d, count_include_pad=False)):
+        for window in windows:
+            firm = pool(firm, *window)
+    free = 1 - firm
     most = settings.soft_px * draw.between(0, 1, 1, 1, 1).float()
     moved = free * most * draw.fields(2, size)
     half = (size - 1) / 2
@@ -163,12 +167,13 @@ def _soft_tissue_moved(ct: Tensor, tissue: Tensor, settings: Augmentation, draw:
 
 def shows(tissue: Tensor, names: tuple[str, ...]) -> Tensor:
     """Tell where labels (B, H, H) are those of the tissues of these names."""
-    return torch.isin(tissue, _labels(names, tissue.device))
+    return _are(names, tissue.device)[tissue.long()]
 
 
 @cache
-def _labels(names: tuple[str, ...], device: torch.device) -> Tensor:
-    return torch.tensor([LABELS[name] for name in names], dtype=torch.uint8, device=device)
+def _are(names: tuple[str, ...], device: torch.device) -> Tensor:
+    """Return for each of the numbers 0..255 of a label whether its tissue is one of these names."""
+    return torch.isin(torch.arange(256), torch.tensor([LABELS[name] for name in names])).to(device)
 
 
 def _with_ghost(mr: Tensor, draw: Draw) -> Tensor:

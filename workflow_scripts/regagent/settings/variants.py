@@ -249,6 +249,9 @@ class ResidualRegressor(Model):
     looks: Positive = 4
     """Number of looks from each start, each from where the last one saw the truth."""
 
+    threads: Positive = 1
+    """Number of cores that its training takes."""
+
     width: Positive = 2
     """Layers 1 to 3 have so many times the channels of Table 1."""
 
