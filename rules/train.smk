@@ -52,9 +52,7 @@ rule train_regressor:
     priority: 30
     conda:
         "../envs/regagent.yaml"
-    threads: lambda wildcards: getattr(
-        SETTINGS.variants[wildcards.variant], "threads", 1
-    )
+    threads: lambda wildcards: PLAN.threads(wildcards.variant)
     resources:
         mem_mb=4000,
         gpu=GPU,

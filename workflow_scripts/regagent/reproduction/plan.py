@@ -97,6 +97,10 @@ class Plan:
             return self.results(f"models/{variant}/seed{seed}/finisher.pt")
         return self.regressor(self.finishers[0], seed)
 
+    def threads(self, regressor: str) -> int:
+        """Return the number of cores that the training of a regressor takes."""
+        return getattr(self.settings.variants[regressor], "threads", 1)
+
     def regressor(self, variant: str, seed: int) -> str:
         """Return the model by which a regressor registers: a residual one knows what its D is worth."""
         name = "trusted" if variant in self.finishers else "model"
