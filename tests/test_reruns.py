@@ -22,6 +22,7 @@ TABLES = {
 }
 WIDE = {"draw_rotation_range"}
 EPISODE = {"walk_episode", "draw_episode", "animate_episode"}
+VOLUMES = {"register_volumes", "register_volumes_by_networks", "make_volume_table"}
 TRAININGS = {"train_agent", "train_regressor"}
 REGISTRATIONS = {
     *(f"register_{name}" for name in ("initial", "sift", "elastix", "regressor", "agent", "fine")),
@@ -137,11 +138,12 @@ def test_one_patients_volume_reruns_the_patient_and_what_learns_from_it(run):
         volume.write_bytes(b"")
         os.utime(volume, ns=(before.st_atime_ns, before.st_mtime_ns))
     jobs = counted_jobs(output)
-    one_patient = {"preregister_patient": 1, "select_slices": 1}
+    one_patient = {"preregister_patient": 1, "select_slices": 1, "cut_cube": 1}
     assert {rule: jobs[rule] for rule in one_patient} == one_patient
     assert {job for job in announced_jobs(output) if job.startswith("P0")} == {
         "P002: aligning the CT with the MR in 3D",
         "P002: cutting slice pairs",
+        "P002: cutting cubes",
     }
     assert set(jobs) == {
         *one_patient,
@@ -150,6 +152,7 @@ def test_one_patients_volume_reruns_the_patient_and_what_learns_from_it(run):
         *EPISODE,
         *TABLES,
         *WIDE,
+        *VOLUMES,
         *("export_agent", "perturb_slices", "first_perturbations", "calibrate_threshold", "calibrate_trust"),
         *("summarise_preregistration", "draw_cohort", "draw_figure5", "draw_training", "draw_calibration"),
         "draw_training_pairs",
