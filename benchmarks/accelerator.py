@@ -13,10 +13,9 @@ from collections.abc import Callable
 
 import pandas as pd
 import torch
-from time_to_accuracy import CALIBRATION, INFERENCE, RANGES, train_until, validation_cases
+from time_to_accuracy import INFERENCE, RANGES, lookahead_threshold, train_until, validation_cases
 
 from regagent.agent.a3c import start_training
-from regagent.agent.calibration import try_thresholds
 from regagent.agent.inference import Way, register
 from regagent.agent.networks import AgentNetwork, choose_device, precision, to_blocks, to_states
 from regagent.files import write_table
@@ -49,9 +48,9 @@ def _now(device: torch.device) -> float:
 
 def training(pairs: Pairs, episodes: int, device: torch.device) -> Callable[[], int]:
     """Return an update of a training with so many episodes; it tells its environment steps."""
-    worker = start_training(pairs, RANGES, AGENT.model_copy(update={"steps": 10**9}), 1, episodes, device)[1](
-        0
-    )
+    endless = AGENT.model_copy(update={"steps": 10**9})
+    _, make_worker = start_training(pairs, RANGES, endless, 1, episodes, device)
+    worker = make_worker(0)
 
     def step() -> int:
         worker.update()
@@ -136,8 +135,7 @@ def main() -> None:
     what = "to a validation median of 1 px" if last.median_px <= 1 else "training, 1 px not reached"
     for value, unit in ((last.seconds, "s"), (last.steps, "steps"), (last.median_px, "px")):
         tell(what, value, unit)
-    table = try_thresholds(network, train, RANGES, CALIBRATION, INFERENCE)
-    threshold = table[table.chosen & table.lookahead].threshold.iloc[0]
+    threshold = lookahead_threshold(network, train)
     there = registration(network, threshold, validation, arguments.cases, device)
     tell(f"registering {arguments.cases} cases with look-ahead, {device.type}", there, "s")
     if device.type == "cuda":

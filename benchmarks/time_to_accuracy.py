@@ -50,10 +50,15 @@ def validation_cases(validation: Pairs, count: int) -> tuple[np.ndarray, np.ndar
     return validation.mr[chosen], moving, poses, validation.evaluation_points[chosen]
 
 
+def lookahead_threshold(network: AgentNetwork, train: Pairs) -> float:
+    """Return the value at which the look-ahead begins, found on pairs that the agent was trained on."""
+    table = try_thresholds(network, train, RANGES, CALIBRATION, INFERENCE)
+    return float(table[table.chosen & table.lookahead].threshold.iloc[0])
+
+
 def validate(network: AgentNetwork, train: Pairs, validation: Pairs, count: int = 96) -> tuple[float, float]:
     """Return median and mean TRE (px) of fresh cases of the validation patients."""
-    table = try_thresholds(network, train, RANGES, CALIBRATION, INFERENCE)
-    threshold = table[table.chosen & table.lookahead].threshold.iloc[0]
+    threshold = lookahead_threshold(network, train)
     fixed, moving, poses, points = validation_cases(validation, count)
     (found,) = register(network, fixed, moving, [Way(threshold, lookahead=True)], INFERENCE)
     error = landmark_distance(found.pose, poses, points)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import torch
 
+from regagent.agent import a3c, regression
 from regagent.agent.agent_file import export_agent
 from regagent.agent.checkpoints import save_model
 from regagent.agent.networks import AgentNetwork, ResidualNetwork, to_blocks, to_states
@@ -32,6 +33,14 @@ def make_pairs(count: int = 3, size: int = 168, seed: int = 0) -> Pairs:
     landmarks[0, 15:] = np.nan
     points = rng.uniform(-0.25 * size, 0.25 * size, (count, 15, 2))
     return Pairs(mr, ct, landmarks, points, np.zeros(mr.shape, np.uint8))
+
+
+def give_pairs(monkeypatch) -> Pairs:
+    """Give the trainings small pairs instead of slice files; return them."""
+    made = make_pairs()
+    for module in (a3c, regression):
+        monkeypatch.setattr(module, "read_pairs", lambda slices, split, subset: made)
+    return made
 
 
 def random_states(count: int, size: int = 168) -> torch.Tensor:

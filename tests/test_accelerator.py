@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
-from agents import PLAIN, RANGES, make_pairs, reinforcement, supervised
+from agents import PLAIN, RANGES, give_pairs, reinforcement, supervised
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from regagent.agent import a3c, environment, regression
@@ -36,10 +36,7 @@ class Operators(TorchDispatchMode):
 
 @pytest.fixture
 def pairs(monkeypatch):
-    made = make_pairs()
-    for module in (a3c, regression):
-        monkeypatch.setattr(module, "read_pairs", lambda slices, split, subset: made)
-    return made
+    return give_pairs(monkeypatch)
 
 
 def test_an_update_dispatches_six_tenths_of_the_operators_that_it_once_did(pairs, monkeypatch):

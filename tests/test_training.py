@@ -10,7 +10,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from agents import RANGES, make_pairs, reinforcement, supervised
+from agents import RANGES, give_pairs, make_pairs, reinforcement, supervised
 
 from regagent.agent import a3c, calibration, losses, regression, shared_learner
 from regagent.agent.a3c import train_agent
@@ -29,11 +29,7 @@ COLUMNS = ["worker", "episode", "env_step", "seconds", "steps", "reward", "dista
 
 @pytest.fixture
 def pairs(monkeypatch):
-    """Give the trainings small pairs instead of slice files."""
-    made = make_pairs()
-    for module in (a3c, regression):
-        monkeypatch.setattr(module, "read_pairs", lambda slices, split, subset: made)
-    return made
+    return give_pairs(monkeypatch)
 
 
 def train(folder, settings, seed=1, ranges=RANGES, version="1"):
