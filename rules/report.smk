@@ -107,6 +107,7 @@ rule make_claims:
         mem_mb=1000,
     params:
         code=code("make_claims"),
+        inference=section("inference"),
     message:
         "testing the paper's claims on this run"
     script:

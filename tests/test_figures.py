@@ -316,17 +316,28 @@ def test_wilson_interval_of_known_counts():
 
 def test_capture_range_counts_two_pixels_as_success():
     results = pd.DataFrame(
-        {"method": "A", "initial_px": [1.0, 2.0, 15.0, 99.0], "tre_px": [2.0, 2.1, 0.5, 50.0]}
+        {
+            "method": "A",
+            "set": "E1",
+            "case": range(4),
+            "initial_px": [1.0, 2.0, 15.0, 99.0],
+            "tre_px": [2.0, 2.1, 0.5, 50.0],
+        }
     )
     table = capture_range(results)
-    assert table["n"].tolist() == [2, 1, 1] and table["successes"].tolist() == [1, 1, 0]
+    assert table["n"].tolist() == [2, 1, 1] and table["share"].tolist() == [0.5, 1, 0]
+    # Another training of the same method has no other cases.
+    again = capture_range(pd.concat([results, results.assign(tre_px=0.0)]))
+    assert again["n"].tolist() == [2, 1, 1] and again["share"].tolist() == [0.75, 1, 0.5]
 
 
 def test_the_capture_range_over_rotations_does_not_tell_left_from_right():
     perturbations = pd.DataFrame({"case": [0, 1, 2, 3], "angle": [-10.0, 12.0, -40.0, 90.0]})
-    results = pd.DataFrame({"method": "A", "case": [3, 2, 1, 0], "tre_px": [9.0, 1.0, 2.0, 2.1]})
+    results = pd.DataFrame(
+        {"method": "A", "set": "wide", "case": [3, 2, 1, 0], "tre_px": [9.0, 1.0, 2.0, 2.1]}
+    )
     table = rotation_range(results, perturbations)
-    assert table["n"].tolist() == [2, 1, 1] and table["successes"].tolist() == [1, 1, 0]
+    assert table["n"].tolist() == [2, 1, 1] and table["share"].tolist() == [0.5, 1, 0]
     assert table["rotation_deg"].tolist() == [11.0, 40.0, 90.0]
 
 

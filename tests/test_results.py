@@ -15,6 +15,7 @@ from regagent.evaluation.results_page import write_results
 from regagent.evaluation.table2 import make_table2
 from regagent.evaluation.table2_statistics import make_table2_statistics
 from regagent.files import UserError
+from regagent.settings import Inference
 
 METHODS = {
     "Initial": [20.0, 20.0, 20.0, 20.0],
@@ -38,7 +39,7 @@ def run(tmp_path):
     of = {name: [tables / f"{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")] for name in NAMES}
     make_table2(paths, REFERENCE, list(METHODS), *of["table2"])
     make_table2_statistics(paths, REFERENCE, list(METHODS), *of["table2_statistics"])
-    make_claims(paths, [], of["claims"][0], of["claims"][1], of["claims"][3])
+    make_claims(paths, [], of["claims"][0], of["claims"][1], of["claims"][3], Inference())
     write_results(
         "tiny", of["table2"][:2], of["table2_statistics"][:2], of["claims"][0], tables / "results.md"
     )
@@ -79,7 +80,7 @@ def test_the_page_of_an_own_run_without_the_papers_methods(tmp_path):
     of = {name: [tmp_path / f"{name}.{suffix}" for suffix in ("csv", "md", "tex", "html")] for name in NAMES}
     make_table2(paths, REFERENCE, ["mine"], *of["table2"])
     make_table2_statistics(paths, REFERENCE, ["mine"], *of["table2_statistics"])
-    make_claims(paths, [], of["claims"][0], of["claims"][1], of["claims"][3])
+    make_claims(paths, [], of["claims"][0], of["claims"][1], of["claims"][3], Inference())
     page = tmp_path / "results.md"
     write_results("own", of["table2"][:2], of["table2_statistics"][:2], of["claims"][0], page)
     text = page.read_text(encoding="utf-8")

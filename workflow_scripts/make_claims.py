@@ -1,11 +1,12 @@
 """Test the paper's claims about its methods (§4, §5) on this run.
 
-Input: registrations (registrations/{method}/seed{n}/{set}.csv, any number), trainings
-(models/{variant}/seed{n}/training.csv of Figure 5's variants). Output: csv, markdown, html.
+Settings: ``inference``. Input: registrations (registrations/{method}/seed{n}/{set}.csv, any number),
+trainings (models/{variant}/seed{n}/training.csv of Figure 5's variants). Output: csv, markdown, html.
 """
 
 from regagent.evaluation.claims import make_claims
 from regagent.jobs import logged
+from regagent.settings import Inference
 
 with logged(snakemake.log[0]):
     make_claims(
@@ -14,4 +15,5 @@ with logged(snakemake.log[0]):
         csv=snakemake.output.csv,
         markdown=snakemake.output.markdown,
         html=snakemake.output.html,
+        inference=Inference(**snakemake.params.inference),
     )

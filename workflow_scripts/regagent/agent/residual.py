@@ -224,8 +224,9 @@ def settle(
 ) -> tuple[Array, Array, NDArray]:
     """Return poses (N, 4), predicted D (N,) in px and steps (N,) of pairs, approached and looked at closely.
 
-    The pairs are registered as they are and shrunk or enlarged by each of the ``zooms``, from where the looks
-    go on at the pair as it is. The lowest D at the end counts. Images are those of ``look``.
+    The steps are those of all starts. The pairs are registered as they are and shrunk or enlarged by each of
+    the ``zooms``, from where the looks go on at the pair as it is. The lowest D at the end counts. Images are
+    those of ``look``.
     """
     best = _settle_once(network, fixed, moving, approach, settings)
     for zoom in settings.zooms:
@@ -234,10 +235,11 @@ def settle(
         pose, _, steps = _settle_once(network, *images, approach, settings)
         pose[:, :2] /= zoom
         pose, _ = look_closely(network, fixed, moving, pose, settings.looks)
-        found = pose, distance_at(network, fixed, moving, pose), steps + settings.looks
+        found = pose, distance_at(network, fixed, moving, pose)
         better = found[1] < best[1]
-        for column, new in zip(best, found, strict=True):
+        for column, new in zip(best, found, strict=False):
             column[better] = new[better]
+        best[2][:] += steps + settings.looks
     return best
 
 
@@ -263,7 +265,7 @@ def _settle_once(
         nearer = nearest < distance[lost]
         chosen = lost[nearer]
         pose[chosen], distance[chosen] = seen[nearer], nearest[nearer]
-        steps[chosen] = count[nearer] + settings.looks
+        steps[lost] += count + settings.looks
     return pose, distance_at(network, fixed, moving, pose), steps
 
 

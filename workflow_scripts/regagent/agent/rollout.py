@@ -22,7 +22,7 @@ class Rollout:
     candidates: Tensor  # (T, B, A) D after each action that could have been taken
     best: Tensor  # (T, B) the action of the lowest such D
     after: Tensor  # (T, B) D after the action
-    terminated: Tensor  # (T, B) true where D fell below the terminal distance
+    terminated: Tensor  # (T, B) true where D fell below the terminal distance, or an expert was stuck
     truncated: Tensor  # (T, B) true where the step limit cut the episode
     truncation_values: Tensor  # (T, B, V) values of the state at which an episode was truncated, else 0
     final_values: Tensor  # (B, V) values of the state after the last step
@@ -83,7 +83,9 @@ class Actor:
             step = episodes.step(chosen)
             self.steps = self.steps + 1
             self.reward = self.reward + paper_reward(
-                step.distance, step.terminated, episodes.settings.terminal_reward
+                step.distance,
+                step.terminated & (step.distance < episodes.settings.terminal_distance),
+                episodes.settings.terminal_reward,
             )
             counts.append((self.steps, self.reward))
             rows, cut = rows_where(step.truncated)
@@ -136,7 +138,8 @@ class Actor:
     def _record(self, rollout: Rollout, steps: Tensor, reward: Tensor) -> None:
         """Keep what is known of the episodes that ended; counts and rewards (T, B) are running sums."""
         ended = rollout.ended
-        columns = steps[ended], reward[ended], rollout.after[ended], rollout.terminated[ended].long()
+        success = rollout.terminated & (rollout.after < self.episodes.settings.terminal_distance)
+        columns = steps[ended], reward[ended], rollout.after[ended], success[ended].long()
         names = "steps", "reward", "distance", "success"
         for row in zip(*(column.tolist() for column in columns), strict=True):
             self.finished.append(dict(zip(names, row, strict=True)))

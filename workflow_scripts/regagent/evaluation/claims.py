@@ -17,6 +17,7 @@ from regagent.evaluation.trainings import TRAINING, Trainings
 from regagent.files import write_table, write_text
 from regagent.jobs import logger
 from regagent.methods import LOOKAHEAD, label_of
+from regagent.settings import Inference
 
 SUPPORTED, NOT_SUPPORTED, NOT_TESTABLE = "supported", "not supported", "not testable here"
 FOR, AGAINST, OPEN = "for", "against", "open"
@@ -31,10 +32,6 @@ COLUMNS = (
     *("margin", "difference", "low", "high", "seeds", "shows"),
 )
 LABELS = {"p50": "50th", "p90": "90th", "worst30": "worst 30 %"}
-GUARD = (
-    "hangs on the guard in Eq. 5, as SL's look-ahead is compared, which ends far off in some cases without "
-    "the guard"
-)
 NOTE = (
     "Difference: the second method minus the first, a mean over the seeds, in px of TRE or in what the "
     "statistic names, and its 95 % interval: from a bootstrap that draws the patients and the seeds of each "
@@ -51,7 +48,10 @@ NOTE = (
 
 
 def judge(
-    registrations: pd.DataFrame, trainings: Iterable[str | Path] = (), claims: Iterable[Claim] = CLAIMS
+    registrations: pd.DataFrame,
+    trainings: Iterable[str | Path] = (),
+    claims: Iterable[Claim] = CLAIMS,
+    lookahead: str = "",
 ) -> pd.DataFrame:
     """Return one row per comparison, with the verdict on its claim on E1, on E2, or on the trainings.
 
@@ -61,16 +61,21 @@ def judge(
     least number of seeds of a training in it. ``shows`` says whether a comparison is for its claim, against
     it, or open; ``NOTE`` gives the rule.
 
+    ``lookahead`` says how the run's look-ahead differs from the paper's, to readers of what compares it.
     A comparison is left out where the run lacks one of its methods, and the remark names what is lacking.
     Where this leaves none, and for a claim without comparisons, there is one row without methods. Bounds are
     NaN, and the claim is not testable, with fewer than two patients or ``SEEDS`` seeds.
     """
     sources = CaseErrors(registrations), Trainings(trainings)
-    table = pd.DataFrame([row for claim in claims for row in _judge_one(claim, *sources)], columns=COLUMNS)
+    table = pd.DataFrame(
+        [row for claim in claims for row in _judge_one(claim, lookahead, *sources)], columns=COLUMNS
+    )
     return table.astype({"seeds": "Int64"}).round(4)
 
 
-def _judge_one(claim: Claim, errors: CaseErrors, trainings: Trainings) -> Iterator[dict[str, Any]]:
+def _judge_one(
+    claim: Claim, lookahead: str, errors: CaseErrors, trainings: Trainings
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of one claim."""
     found: dict[str, list[dict[str, Any]]] = {}
     lacking: dict[str, None] = {}  # its keys, in their order
@@ -86,7 +91,8 @@ def _judge_one(claim: Claim, errors: CaseErrors, trainings: Trainings) -> Iterat
             names = {"better": better, "worse": worse, "set": set_name, "statistic": name}
             rows.append(names | vars(compared) | {"shows": _shows(compared, claim)})
     about = {"section": claim.section, "claim": claim.says, "margin": claim.margin}
-    about["remark"] = "; ".join(_remarks(claim, [row for rows in found.values() for row in rows], lacking))
+    rows = [row for rows in found.values() for row in rows]
+    about["remark"] = "; ".join(_remarks(claim, rows, lacking, lookahead))
     for place, rows in found.items() or [(OTHERWISE, [])]:
         about |= {"tested_on": place, "verdict": _verdict(rows, claim.some)}
         yield from (about | row for row in rows or [{}])
@@ -98,7 +104,19 @@ def _tested_on(set_name: str) -> str:
     return sets[0] if len(sets) == 1 else OTHERWISE
 
 
-def _remarks(claim: Claim, found: list[dict[str, Any]], lacking: Iterable[str]) -> Iterator[str]:
+def differences_of_lookahead(settings: Inference) -> str:
+    """Return how the look-ahead of a run differs from the paper's, '' where it does not."""
+    found = []
+    if settings.rounds > 1:
+        found.append(f"goes on for {settings.rounds} rounds, the paper's for one")
+    if settings.weights == "guarded":
+        found.append("averages by Eq. 5 with a guard against weights that cancel")
+    return f"the look-ahead here {' and '.join(found)}" if found else ""
+
+
+def _remarks(
+    claim: Claim, found: list[dict[str, Any]], lacking: Iterable[str], lookahead: str
+) -> Iterator[str]:
     """Yield how a claim is tested, what the run lacks for that, and what its verdict hangs on."""
     if claim.remark:
         yield claim.remark
@@ -111,8 +129,8 @@ def _remarks(claim: Claim, found: list[dict[str, Any]], lacking: Iterable[str]) 
     if len(untested) > len(few):
         yield "an interval needs two test patients"
     names = {name for row in found for side in ("better", "worse") for name in row[side].split(MINUS)}
-    if any(name.startswith("SL-") and name.endswith(LOOKAHEAD) for name in names):
-        yield GUARD
+    if lookahead and any(name.endswith(LOOKAHEAD) for name in names):
+        yield lookahead
 
 
 def _shows(found: Comparison, claim: Claim) -> str:
@@ -184,12 +202,14 @@ def make_claims(
     csv: str | Path,
     markdown: str | Path,
     html: str | Path,
+    inference: Inference,
 ) -> None:
     """Write what ``judge`` returns as numbers (``csv``) and for readers (``markdown``, ``html``).
 
     Raises ``UserError`` when a table of a registration or of a training is faulty.
     """
-    found = judge(read_registrations(registrations), trainings)
+    differs = differences_of_lookahead(inference)
+    found = judge(read_registrations(registrations), trainings, lookahead=differs)
     write_table(found, csv)
     tables = _printed(found)
     write_text(to_markdown(tables, NOTE), markdown)

@@ -143,7 +143,7 @@ CLAIMS = (
         "In Table 2 the landmark error is not significantly better than the matrix distance.",
         LANDMARKS,
         relation="not lower",
-        remark="the matrix distance here weighs scale so that every action counts alike",
+        remark="the paper leaves open how the matrix distance weighs rotation and scale",
     ),
     Claim(
         "5.2",

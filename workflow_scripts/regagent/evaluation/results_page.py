@@ -17,6 +17,7 @@ from regagent.evaluation.claims import (
     OPEN,
     OTHERWISE,
     PLACES,
+    SEEDS,
     SUPPORTED,
 )
 from regagent.evaluation.claims import NOTE as CLAIMS_NOTE
@@ -61,8 +62,11 @@ def describe_table2(table: pd.DataFrame) -> Iterator[str]:
         yield text
 
 
-def describe_statistics(table: pd.DataFrame) -> Iterator[str]:
-    """Yield one paragraph per set on the statistics beside Table 2 (tables/table2_statistics.csv)."""
+def describe_statistics(table: pd.DataFrame, seeds: int) -> Iterator[str]:
+    """Yield one paragraph per set on the statistics beside Table 2 (tables/table2_statistics.csv).
+
+    ``seeds`` is the number of trainings of each variant.
+    """
     for set_name, frame in table.groupby("set"):
         for row in frame[frame["method"] == PROPOSED].itertuples():
             tested = frame.dropna(subset="p_cases")
@@ -79,6 +83,8 @@ def describe_statistics(table: pd.DataFrame) -> Iterator[str]:
                 text += (
                     f" and higher than those of {_names(higher)} (p < {ALPHA:g}, of {len(tested)} methods)."
                 )
+            if seeds < SEEDS:
+                text += " How another training of the same settings would end, that does not tell."
             yield text
 
 
@@ -167,16 +173,16 @@ def write_results(
             printed.append(Path(markdown).read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(f"{markdown}: not a readable table ({error})") from error
-    judged = read_table(claims)
+    judged, errors = read_table(claims), read_table(table2[0])
     parts = [
         "# What was found",
         f"The run `{run}` against the paper, point by point. The pipeline wrote this page, numbers and all. "
         "Errors are target registration errors (TRE) in px; [ ] are 95 % intervals.",
         "## Table 2",
-        *describe_table2(read_table(table2[0])),
+        *describe_table2(errors),
         printed[0].strip(),
         "## How sure that is",
-        *describe_statistics(read_table(statistics[0])),
+        *describe_statistics(read_table(statistics[0]), int(errors["seeds"].max())),
         printed[1].strip(),
         "## What the paper says, and what this run says to it",
         CLAIMS_NOTE,

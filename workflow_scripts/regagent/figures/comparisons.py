@@ -56,9 +56,9 @@ def wilson_interval(successes: NDArray, trials: NDArray) -> tuple[NDArray, NDArr
 def capture_range(results: pd.DataFrame) -> pd.DataFrame:
     """Return, for each method and bin of the initial error, the share of cases with TRE ≤ 2 px.
 
-    Columns: method, initial_px (mean of the bin), n, successes, share, low, high. ``low`` and ``high`` are
-    the bounds of Wilson's 95 % interval of the share. Bins are 10 px wide, the last is open. All sets and
-    seeds are pooled.
+    Columns: method, initial_px (mean of the bin), n, share, low, high. ``low`` and ``high`` are the bounds of
+    Wilson's 95 % interval of the share of n cases. Bins are 10 px wide, the last is open. All sets are
+    pooled, and a case counts by its mean over the seeds.
     """
     edges = [*np.arange(0, CAPTURE_LAST_BIN_PX + 1e-9, CAPTURE_BIN_PX), np.inf]
     return _success(results, "initial_px", edges)
@@ -69,7 +69,7 @@ def rotation_range(results: pd.DataFrame, perturbations: pd.DataFrame) -> pd.Dat
 
     ``perturbations`` has the columns case and angle (degrees), clockwise and counter-clockwise being one.
     Columns are those of ``capture_range``, with rotation_deg (mean of the bin) in place of initial_px. Bins
-    are 15° wide. All seeds are pooled.
+    are 15° wide.
     """
     rotation = perturbations.set_index("case")["angle"].abs()
     edges = np.arange(0, rotation.max() + ROTATION_BIN_DEG, ROTATION_BIN_DEG)
@@ -81,11 +81,12 @@ def _success(results: pd.DataFrame, along: str, edges: Sequence[float] | NDArray
         bin=pd.cut(results[along], edges, labels=False, include_lowest=True),
         success=results["tre_px"] <= SUCCESS_PX,
     )
-    table = binned.groupby(["method", "bin"], as_index=False).agg(
-        **{along: (along, "mean"), "n": ("success", "size"), "successes": ("success", "sum")}
+    cases = binned.groupby(["method", "bin", "set", "case"], as_index=False)[[along, "success"]].mean()
+    table = cases.groupby(["method", "bin"], as_index=False).agg(
+        **{along: (along, "mean"), "n": ("success", "size"), "share": ("success", "mean")}
     )
-    table["share"] = table["successes"] / table["n"]
-    table["low"], table["high"] = wilson_interval(table["successes"].to_numpy(), table["n"].to_numpy())
+    successes = (table["share"] * table["n"]).round().astype(int)
+    table["low"], table["high"] = wilson_interval(successes.to_numpy(), table["n"].to_numpy())
     return table
 
 
