@@ -44,8 +44,8 @@ def paper_reward(after: Tensor, terminated: Tensor, terminal_reward: float) -> T
 def potential_reward(before: Tensor, after: Tensor, terminated: Tensor, terminal_reward: float) -> Tensor:
     """Return the fall of D in this step, plus the terminal reward where the episode ended.
 
-    It is the reward -D shaped by the potential -D/(1-γ) (Ng et al., 1999), times 1-γ. The best way to the
-    truth stays the same, and an action's worth is no longer drowned by the thousands that -D adds up to.
-    The terminal reward weighs more beside it than beside -D: 1/(1-γ) times.
+    It is the reward -D shaped by the potential -D/(1-γ) (Ng et al., 1999), times 1-γ, but for the terminal
+    reward, which weighs more beside it than beside -D: 1/(1-γ) times. An action's worth is no longer
+    drowned by the thousands that -D adds up to.
     """
     return before - after + terminal_reward * terminated

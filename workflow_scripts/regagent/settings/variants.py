@@ -160,8 +160,8 @@ class ReinforcementAgent(Agent):
     """`reinforcement` trains an agent by A3C (§3.4)."""
 
     reward: Literal["potential", "paper"] = "potential"
-    """`paper`: −D after each step. `potential`: D before the step minus D after it. The best way to the truth
-    is the same with both, and `potential` is learned far sooner."""
+    """`paper`: −D after each step. `potential`: D before the step minus D after it, which is learned far
+    sooner."""
 
     reward_scale: PositiveFloat = 0.3
     """Factor on the potential reward."""
