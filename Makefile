@@ -7,8 +7,8 @@ SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help reproduce report check_report archive tables docs settings full accuracy ablations literal \
-	few_patients repeats volumes agent trust smoke test test_gpu sheet_check faults lint benchmark accelerator memory cost time_to_accuracy \
-	real_heads clean
+	few_patients repeats volumes agent trust smoke test test_gpu sheet_check faults cluster_check lint \
+	benchmark accelerator memory cost time_to_accuracy real_heads clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -76,6 +76,9 @@ sheet_check: $(INSTALLED) ## sample sheets from files to Table 2: four formats a
 
 faults: $(INSTALLED) ## the smoke run killed at thirty random moments, against one left alone
 	PYTHONPATH=workflow_scripts python tests/kill_check.py
+
+cluster_check: $(INSTALLED) ## a run on a real SLURM of this one machine, disturbed, against one without; as root on Debian
+	PYTHONPATH=workflow_scripts python tests/cluster_check.py
 
 lint: $(INSTALLED) ## formats, lints and types of Python and Snakemake files
 	ruff check .

@@ -66,6 +66,7 @@ def expected_jobs(patients, seeds):
         "register_regressor": 4 * seeds,
         "register_agent": 12 * seeds,
         "register_fine": 2 * seeds,
+        "register_memoryless": 2 * seeds,
         "export_agent": 6 * seeds,
         "refine_registrations": 2 * seeds + 2,
     }
