@@ -15,8 +15,8 @@ import torch
 from tqdm import tqdm
 
 from regagent.agent.checkpoints import load_model
-from regagent.agent.inference import Way, register
-from regagent.agent.networks import AgentNetwork
+from regagent.agent.inference import Way, register, register_finely
+from regagent.agent.networks import AgentNetwork, ResidualNetwork
 from regagent.agent.stopping import Thresholds
 from regagent.conventional.sift import sift_pose
 from regagent.conventional.slice_registration import itk_pose
@@ -49,6 +49,8 @@ def main() -> None:
     fixed, moving = (images[:] for images in perturbed_pairs(cases, cohort))
     network, _ = load_model(folder / "models/RL-LME/seed1/model.pt", "agent")
     assert isinstance(network, AgentNetwork)
+    finisher, _ = load_model(folder / "models/pure-SL-iterated/seed1/trusted.pt", "residual")
+    assert isinstance(finisher, ResidualNetwork)
     thresholds = Thresholds.read(folder / "models/RL-LME/seed1/threshold.json")
     ways = {"greedy": Way(thresholds.greedy), "look-ahead": Way(thresholds.lookahead, lookahead=True)}
     baselines, count = Baselines(), len(fixed)
@@ -72,6 +74,10 @@ def main() -> None:
 
         return work
 
+    def fine(images: list[tuple[Image, Image]]) -> None:
+        one, other = map(np.stack, zip(*images, strict=True))
+        register_finely(network, finisher, one, other, thresholds.greedy, Inference(batch=count))
+
     def each(method: Callable[[Image, Image], object]) -> Work:
         return lambda images: [method(*pair) for pair in images]
 
@@ -84,6 +90,7 @@ def main() -> None:
         for name in ways:
             measure(f"agent, {name}, one by one", agent(name, 1))
             measure(f"agent, {name}, in a batch of {count}", agent(name, count), slice(None))
+        measure(f"agent, finished (RL-LME-fine), in a batch of {count}", fine, slice(None))
     seconds = np.array([list(row.values()) for row in rounds])
     table = pd.DataFrame(np.median(seconds, 0), columns=["cpu_seconds", "seconds"])
     table.insert(0, "what", list(rounds[0]))

@@ -38,6 +38,9 @@ ROTATION_BIN_DEG = 15.0
 #: A method that takes less time is drawn here; the clock does not resolve less.
 SHORTEST_SECONDS = 1e-4
 
+#: The height in inches of a line of a legend below the panels.
+LEGEND_LINE = 0.17
+
 #: One marker per family of methods, and the number of colours in the style's cycle.
 MARKERS = "os^Dv"
 COLOURS = 7
@@ -146,8 +149,9 @@ def draw_capture_range(
     """
     table = capture_range(read_registrations(registrations))
     groups, styles = by_family(families), looks(families)
+    lines = max(map(len, groups.values()), default=0)
     with styled(style):
-        figure = Figure(figsize=(FULL_WIDTH, 3.6))
+        figure = Figure(figsize=(FULL_WIDTH, 2.4 + LEGEND_LINE * lines))
         panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
         for axes, (family, members) in zip(panels, groups.items(), strict=True):
             for method in members:
@@ -212,9 +216,10 @@ def draw_error_distribution(
     """
     results = read_registrations(registrations)
     groups, styles = by_family(families), looks(families)
+    lines = max(map(len, groups.values()), default=0) + 1
     sets = sorted(results["set"].unique())
     with styled(style):
-        figure = Figure(figsize=(FULL_WIDTH, 2.1 * len(sets) + 1.2))
+        figure = Figure(figsize=(FULL_WIDTH, 2.1 * len(sets) + LEGEND_LINE * lines))
         grid = figure.subplots(len(sets), len(groups), sharex=True, sharey=True, squeeze=False)
         for row, set_name in zip(grid, sets, strict=True):
             errors = dict(list(results[results["set"] == set_name].groupby("method")["tre_px"]))
