@@ -25,7 +25,10 @@ EPISODE = {"walk_episode", "draw_episode", "animate_episode"}
 VOLUMES = {"register_volumes", "register_volumes_by_networks", "make_volume_table"}
 TRAININGS = {"train_agent", "train_regressor"}
 REGISTRATIONS = {
-    *(f"register_{name}" for name in ("initial", "sift", "elastix", "regressor", "agent", "fine")),
+    *(
+        f"register_{name}"
+        for name in ("initial", "sift", "elastix", "regressor", "agent", "memoryless", "fine")
+    ),
     *(f"register_{name}" for name in ("multistart", "search", "simpleitk")),
     "refine_registrations",
 }
