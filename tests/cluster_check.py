@@ -1,4 +1,4 @@
-"""The smoke run on a real SLURM: `make cluster_check`, as root on Debian, some fifteen minutes.
+"""The smoke run on a real SLURM: `make cluster_check`, as root on Debian, ten to twenty minutes.
 
 It installs Debian's ``slurm-wlm`` and ``munge`` if there is no SLURM, starts a cluster of this one machine,
 and stops it in the end. A run with ``config/profiles/slurm`` is held against one without a cluster: SLURM
