@@ -24,7 +24,7 @@ from regagent.anatomy import AIR_HU
 from regagent.phantom.canvas import Labels
 from regagent.phantom.scanners import like
 from regagent.phantom.tissues import AIR, LABELS, TISSUES
-from regagent.transforms import write_transform
+from regagent.volumes.transforms import write_transform
 from regagent.volumes.writing import write_image
 
 PACKAGES = ("invesalius-examples", "mricron-data")

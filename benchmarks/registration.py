@@ -35,6 +35,12 @@ ALONE = 24
 Work = Callable[[list[tuple[Image, Image]]], object]
 
 
+def stacked(images: list[tuple[Image, Image]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the fixed and the moving images of pairs, each as one array."""
+    fixed, moving = zip(*images, strict=True)
+    return np.stack(fixed), np.stack(moving)
+
+
 def main() -> None:
     """Measure, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -69,14 +75,12 @@ def main() -> None:
         settings = Inference(batch=batch)
 
         def work(images: list[tuple[Image, Image]]) -> None:
-            one, other = map(np.stack, zip(*images, strict=True))
-            register(network, one, other, [ways[name]], settings)
+            register(network, *stacked(images), [ways[name]], settings)
 
         return work
 
     def fine(images: list[tuple[Image, Image]]) -> None:
-        one, other = map(np.stack, zip(*images, strict=True))
-        register_finely(network, finisher, one, other, thresholds.greedy, Inference(batch=count))
+        register_finely(network, finisher, *stacked(images), thresholds.greedy, Inference(batch=count))
 
     def each(method: Callable[[Image, Image], object]) -> Work:
         return lambda images: [method(*pair) for pair in images]

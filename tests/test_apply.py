@@ -20,7 +20,7 @@ from scans import write_series
 from regagent.command.main import main
 from regagent.files import UserError
 from regagent.process import silent_stderr
-from regagent.transforms import read_transform
+from regagent.volumes.transforms import read_transform
 
 #: Of a voxel (i, j, k): 2, 3 and 4 mm to the patient's left, back and head, from (10, 20, 30) mm on.
 TO_RAS = np.array([[-2.0, 0, 0, -10], [0, -3.0, 0, -20], [0, 0, 4.0, 30], [0, 0, 0, 1]])

@@ -18,6 +18,16 @@ from regagent.evaluation.volume_table import make_volume_table
 from regagent.files import UserError, parameter_map, read_table
 from regagent.pairs.cube_augmentation import augment_cubes, move_cubes
 from regagent.pairs.cubes import ct_cube, ct_middle, cut_cube, middle_of, mr_cube
+from regagent.pairs.rigid import (
+    IDENTITY,
+    compose,
+    covering,
+    displacement,
+    from_motion,
+    invert,
+    to_itk,
+    transform,
+)
 from regagent.pairs.training_pairs import CubePairs, Pool, read_cubes
 from regagent.pairs.volume_cases import (
     POSE,
@@ -28,7 +38,6 @@ from regagent.pairs.volume_cases import (
     registration_error,
 )
 from regagent.phantom.tissues import UNKNOWN
-from regagent.rigid import IDENTITY, compose, covering, displacement, from_motion, invert, to_itk, transform
 from regagent.settings import CubeAugmentation, CubeRegressor, Cubes, Volumes
 
 SMALL = Cubes(size=28, spacing_mm=8.0)

@@ -30,7 +30,7 @@ from regagent.files import (
     write_whole,
 )
 from regagent.jobs import told
-from regagent.transforms import WRITTEN_SUFFIXES, read_transform, write_transform
+from regagent.volumes.transforms import WRITTEN_SUFFIXES, read_transform, write_transform
 from regagent.volumes.writing import write_image, write_png
 
 NOISE = np.random.default_rng(0).integers(0, 255, (20, 20, 20), np.uint8)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from regagent.rigid import (
+from regagent.pairs.rigid import (
     IDENTITY,
     MIRROR,
     compose,

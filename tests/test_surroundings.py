@@ -16,7 +16,7 @@ from regagent.command import apply
 from regagent.command.main import main
 from regagent.elastix import elastix
 from regagent.files import UserError, write_text
-from regagent.transforms import write_transform
+from regagent.volumes.transforms import write_transform
 from regagent.volumes.writing import write_image
 
 #: Python reads the names of files as ASCII, as it reads them as Latin-1 in a locale of that.

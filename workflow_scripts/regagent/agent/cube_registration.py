@@ -15,7 +15,7 @@ from regagent.agent.networks import CubeNetwork, choose_device
 from regagent.evaluation.volume_registrations import Method
 from regagent.pairs.cube_augmentation import shrunk
 from regagent.pairs.cubes import ct_cube, ct_middle, middle_of, mr_cube
-from regagent.rigid import invert, to_itk
+from regagent.pairs.rigid import invert, to_itk
 from regagent.settings import Volumes
 
 

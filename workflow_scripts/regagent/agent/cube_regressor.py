@@ -18,8 +18,7 @@ from regagent.agent.networks import CubeNetwork
 from regagent.agent.residual import DISTANCE_WEIGHT, STARTS_PER_PAIR, linear_schedule, many_looks
 from regagent.pairs.cube_augmentation import augment_cubes, move_cubes, random_rotation, shrunk
 from regagent.pairs.draws import Draw
-from regagent.pairs.training_pairs import CubePairs, Pool
-from regagent.rigid import (
+from regagent.pairs.rigid import (
     MIRROR,
     compose,
     covering,
@@ -29,6 +28,7 @@ from regagent.rigid import (
     mean_pose,
     motion,
 )
+from regagent.pairs.training_pairs import CubePairs, Pool
 from regagent.settings import CubeRegressor
 
 Array = NDArray[np.float64]

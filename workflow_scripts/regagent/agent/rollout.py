@@ -82,12 +82,11 @@ class Actor:
             chosen = choose(said.logits)
             step = episodes.step(chosen)
             self.steps = self.steps + 1
+            success = step.terminated & (step.distance < episodes.settings.terminal_distance)
             self.reward = self.reward + paper_reward(
-                step.distance,
-                step.terminated & (step.distance < episodes.settings.terminal_distance),
-                episodes.settings.terminal_reward,
+                step.distance, success, episodes.settings.terminal_reward
             )
-            counts.append((self.steps, self.reward))
+            counts.append((self.steps, self.reward, success))
             rows, cut = rows_where(step.truncated)
             if len(rows):
                 place = rows + number * len(self.states)
@@ -135,10 +134,9 @@ class Actor:
     def _look(self, states: Tensor, memory: Tensor) -> Tensor:
         return self.network(states, memory).values
 
-    def _record(self, rollout: Rollout, steps: Tensor, reward: Tensor) -> None:
+    def _record(self, rollout: Rollout, steps: Tensor, reward: Tensor, success: Tensor) -> None:
         """Keep what is known of the episodes that ended; counts and rewards (T, B) are running sums."""
         ended = rollout.ended
-        success = rollout.terminated & (rollout.after < self.episodes.settings.terminal_distance)
         columns = steps[ended], reward[ended], rollout.after[ended], success[ended].long()
         names = "steps", "reward", "distance", "success"
         for row in zip(*(column.tolist() for column in columns), strict=True):

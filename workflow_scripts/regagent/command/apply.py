@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from regagent.command.outputs import IMAGE_SUFFIXES, TABLE_SUFFIXES, UsageError, check_outputs
 from regagent.command.points import map_points, own_suffix
 from regagent.files import UserError, naming
-from regagent.transforms import count_beyond_fields, read_transform
 from regagent.volumes.reading import read_grid, read_image
+from regagent.volumes.transforms import count_beyond_fields, read_transform
 from regagent.volumes.writing import write_image
 
 logger = logging.getLogger("regagent")

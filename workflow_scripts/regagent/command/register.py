@@ -25,7 +25,7 @@ from regagent.figures.viewer import write_viewer
 from regagent.files import STYLE, parameter_map, write_json
 from regagent.patients.preregistration import resample
 from regagent.settings import Baselines
-from regagent.transforms import WRITTEN_SUFFIXES, write_transform
+from regagent.volumes.transforms import WRITTEN_SUFFIXES, write_transform
 from regagent.volumes.writing import write_image
 
 

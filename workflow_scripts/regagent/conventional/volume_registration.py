@@ -11,8 +11,8 @@ from regagent.evaluation.volume_registrations import Method
 from regagent.files import read_table
 from regagent.methods import UNREGISTERED
 from regagent.pairs.cubes import ct_middle, middle_of
+from regagent.pairs.rigid import to_itk
 from regagent.pairs.volume_cases import POSE, moved_by
-from regagent.rigid import to_itk
 
 
 def conventional(name: str, parameter_map: str | Path | None) -> Method:

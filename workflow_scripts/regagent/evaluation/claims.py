@@ -91,8 +91,8 @@ def _judge_one(
             names = {"better": better, "worse": worse, "set": set_name, "statistic": name}
             rows.append(names | vars(compared) | {"shows": _shows(compared, claim)})
     about = {"section": claim.section, "claim": claim.says, "margin": claim.margin}
-    rows = [row for rows in found.values() for row in rows]
-    about["remark"] = "; ".join(_remarks(claim, rows, lacking, lookahead))
+    every = [row for rows in found.values() for row in rows]
+    about["remark"] = "; ".join(_remarks(claim, every, lacking, lookahead))
     for place, rows in found.items() or [(OTHERWISE, [])]:
         about |= {"tested_on": place, "verdict": _verdict(rows, claim.some)}
         yield from (about | row for row in rows or [{}])

@@ -13,8 +13,8 @@ from regagent.elastix import RegistrationFailed
 from regagent.files import read_table, write_table
 from regagent.jobs import clock
 from regagent.pairs.cubes import NoHead
+from regagent.pairs.rigid import from_itk
 from regagent.pairs.volume_cases import POSE, cases_of_patient, registration_error
-from regagent.rigid import from_itk
 from regagent.settings import Cubes
 
 logger = logging.getLogger("regagent")

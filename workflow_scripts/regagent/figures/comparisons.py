@@ -132,6 +132,11 @@ def by_family(families: Mapping[str, str]) -> dict[str, list[str]]:
     return members
 
 
+def _legend_height(groups: Mapping[str, Sequence[str]]) -> float:
+    """Return the height in inches of the longest legend below panels of these groups of methods."""
+    return LEGEND_LINE * max(map(len, groups.values()), default=0)
+
+
 def _legend(axes: Axes, below: float) -> None:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -below), handlelength=3.0)
 
@@ -149,9 +154,8 @@ def draw_capture_range(
     """
     table = capture_range(read_registrations(registrations))
     groups, styles = by_family(families), looks(families)
-    lines = max(map(len, groups.values()), default=0)
     with styled(style):
-        figure = Figure(figsize=(FULL_WIDTH, 2.4 + LEGEND_LINE * lines))
+        figure = Figure(figsize=(FULL_WIDTH, 2.4 + _legend_height(groups)))
         panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
         for axes, (family, members) in zip(panels, groups.items(), strict=True):
             for method in members:
@@ -216,10 +220,9 @@ def draw_error_distribution(
     """
     results = read_registrations(registrations)
     groups, styles = by_family(families), looks(families)
-    lines = max(map(len, groups.values()), default=0) + 1
     sets = sorted(results["set"].unique())
     with styled(style):
-        figure = Figure(figsize=(FULL_WIDTH, 2.1 * len(sets) + LEGEND_LINE * lines))
+        figure = Figure(figsize=(FULL_WIDTH, 2.1 * len(sets) + LEGEND_LINE + _legend_height(groups)))
         grid = figure.subplots(len(sets), len(groups), sharex=True, sharey=True, squeeze=False)
         for row, set_name in zip(grid, sets, strict=True):
             errors = dict(list(results[results["set"] == set_name].groupby("method")["tre_px"]))

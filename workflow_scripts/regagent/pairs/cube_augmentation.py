@@ -9,9 +9,9 @@ from torch import Tensor
 
 from regagent.pairs.contrasts import painted, windowed
 from regagent.pairs.draws import Draw
+from regagent.pairs.rigid import from_motion, rotation
 from regagent.pairs.training_pairs import Pool
 from regagent.phantom.tissues import UNKNOWN
-from regagent.rigid import from_motion, rotation
 from regagent.settings import CubeAugmentation
 
 #: At least this part of a cube's width is left between its centre and the plane at which it is cut.

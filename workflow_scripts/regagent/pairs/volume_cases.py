@@ -16,7 +16,7 @@ from regagent.anatomy import SKIN_HU
 from regagent.files import UserError, read_table, write_table
 from regagent.pairs.cubes import NoHead, head_points, middle_of
 from regagent.pairs.perturbations import stream_seed
-from regagent.rigid import from_motion, to_itk
+from regagent.pairs.rigid import from_motion, to_itk
 from regagent.settings import Cubes, Motion, Volumes
 from regagent.volumes.reading import read_volume
 

@@ -12,8 +12,8 @@ from regagent.files import UserError, write_json
 from regagent.patients.quality import better_places, overlay, quality
 from regagent.patients.sheet import naming_row
 from regagent.settings import Preregistration
-from regagent.transforms import read_transform, write_transform
 from regagent.volumes.reading import read_volume
+from regagent.volumes.transforms import read_transform, write_transform
 from regagent.volumes.writing import write_image, write_png
 
 logger = logging.getLogger("regagent")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from regagent.anatomy import AIR_HU, BONE_HU, SKIN_HU, head_mask
 from regagent.images import normalise, square, to_uint8
 from regagent.mutual_information import mutual_information
-from regagent.transforms import read_transform
+from regagent.volumes.transforms import read_transform
 
 #: Stands for the value of a CT where it has no voxel.
 OUTSIDE = -1e6

@@ -19,7 +19,7 @@ from regagent.phantom.head import build_head
 from regagent.phantom.tissues import AIR, LABELS
 from regagent.phantom.variety import Variety
 from regagent.settings import Phantom
-from regagent.transforms import write_transform
+from regagent.volumes.transforms import write_transform
 from regagent.volumes.writing import write_image
 
 MR_FIELD_OF_VIEW_MM = (240.0, 240.0, 190.0)
