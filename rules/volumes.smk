@@ -72,6 +72,7 @@ rule register_volumes:
     params:
         code=code("register_volumes"),
         settings=volume_settings(),
+        per_patient=lambda wildcards: PLAN.volumes_per_patient(wildcards.method),
     message:
         "{wildcards.motions}: registering volumes by {wildcards.method}"
     script:
@@ -99,6 +100,7 @@ rule register_volumes_by_networks:
     params:
         code=code("register_volumes_by_networks"),
         settings=volume_settings("networks", "looks", "kept"),
+        per_patient=PLAN.volumes_per_patient(NETWORKS),
     message:
         f"{{wildcards.motions}}: registering volumes by {NETWORKS}"
     script:

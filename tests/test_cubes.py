@@ -302,12 +302,7 @@ def test_every_case_is_registered_and_measured(patient, tmp_path):
     perturb_volumes(patient.parent / "split.tsv", tmp_path / "V1.csv", settings, "V1")
     torch.manual_seed(0)
     save_model(CubeNetwork(14, (4, 8)), tmp_path / "model.pt")
-    volumes = {
-        "P001": {
-            name: patient / file
-            for name, file in (("mr", "mr.nii.gz"), ("ct", "ct.nii.gz"), ("truth", "truth.tfm"))
-        }
-    }
+    files = [tuple(patient / file for file in ("mr.nii.gz", "ct.nii.gz", "truth.tfm"))]
     maps = {name: parameter_map(name) for name in ("rigid3d", "refine3d")}
     tables = {}
     methods = {
@@ -319,7 +314,7 @@ def test_every_case_is_registered_and_measured(patient, tmp_path):
     for method, make in methods.items():
         output = tmp_path / method / "V1.csv"
         output.parent.mkdir()
-        register_volume_cases(tmp_path / "V1.csv", volumes, 0.0, SMALL, make(), output)
+        register_volume_cases(tmp_path / "V1.csv", files, 2, 0.0, SMALL, make(), output)
         tables[method] = read_table(output)
     initial = tables["Initial"]
     assert np.allclose(initial.initial_mm, initial.tre_mm) and (initial.tre_mm > 2).all()
@@ -348,15 +343,29 @@ def test_every_case_is_registered_and_measured(patient, tmp_path):
     assert "33% of the head cut off one volume" in text
 
 
+def test_other_tools_find_a_head_that_was_moved(patient, tmp_path):
+    """Each brings the first case of the patient near, from a start that is far off."""
+    for package in ("picsl_greedy", "neuroreg"):
+        pytest.importorskip(package)
+    settings = Volumes(per_patient=2, cubes=SMALL, V1={"translation_mm": 20, "rotation_deg": 25})
+    perturb_volumes(patient.parent / "split.tsv", tmp_path / "V1.csv", settings, "V1")
+    files = [tuple(patient / file for file in ("mr.nii.gz", "ct.nii.gz", "truth.tfm"))]
+    for method in ("Multistart-SimpleITK", "Greedy", "NeuroReg"):
+        output = tmp_path / f"{method}.csv"
+        register_volume_cases(tmp_path / "V1.csv", files, 1, 0.0, SMALL, conventional(method, None), output)
+        (row,) = read_table(output).itertuples(index=False)
+        assert row.status == "registered" and row.initial_mm > 8 and row.tre_mm < 4, method
+
+
 def test_a_pair_without_a_head_fails_and_keeps_its_error(patient, tmp_path, caplog):
     empty = tmp_path / "ct.nii.gz"
     noise = np.random.default_rng(0).normal(-1000, 5, (20, 20, 20)).astype(np.int16)
     sitk.WriteImage(sitk.GetImageFromArray(noise), str(empty))
     settings = Volumes(per_patient=1, cubes=SMALL)
     perturb_volumes(patient.parent / "split.tsv", tmp_path / "V1.csv", settings, "V1")
-    files = {"mr": patient / "mr.nii.gz", "ct": empty, "truth": patient / "truth.tfm"}
+    files = patient / "mr.nii.gz", empty, patient / "truth.tfm"
     register_volume_cases(
-        tmp_path / "V1.csv", {"P001": files}, 0.0, SMALL, conventional("Centres", None), tmp_path / "out.csv"
+        tmp_path / "V1.csv", [files], 1, 0.0, SMALL, conventional("Centres", None), tmp_path / "out.csv"
     )
     (row,) = read_table(tmp_path / "out.csv").itertuples(index=False)
     assert row.status == "failed" and row.tre_mm == row.initial_mm
@@ -364,4 +373,4 @@ def test_a_pair_without_a_head_fails_and_keeps_its_error(patient, tmp_path, capl
     with pytest.raises(UserError, match="patient P001: nothing in it stands out"):
         perturb_volumes(patient.parent / "split.tsv", tmp_path / "V3.csv", settings, "V3")
         cut = read_table(tmp_path / "V3.csv").assign(cut="ct 2 +")
-        list(cases_of_patient(cut, *files.values(), SMALL, 1 / 3))
+        list(cases_of_patient(cut, *files, SMALL, 1 / 3))

@@ -1,10 +1,9 @@
 """Register every test case in space by the networks of cubes.
 
-Settings: ``volumes``. Wildcard: ``motions``. Inputs: ``perturbations``, the volumes ``mr``, ``ct`` and their
-``truth`` of every patient, the ``models`` of the networks in their order. Output: ``registrations``.
+Settings: ``volumes``, and ``per_patient`` cases of each. Wildcard: ``motions``. Inputs: ``perturbations``,
+the volumes ``mr``, ``ct`` and their ``truth`` of every patient, the ``models`` of the networks in their
+order. Output: ``registrations``.
 """
-
-from pathlib import Path
 
 from regagent.agent.cube_registration import by_networks
 from regagent.evaluation.volume_registrations import register_volume_cases
@@ -13,10 +12,10 @@ from regagent.settings import Volumes
 
 with logged(snakemake.log[0]):
     given, settings = snakemake.input, Volumes(**snakemake.params.settings)
-    files = zip(given.mr, given.ct, given.truth, strict=True)
     register_volume_cases(
         perturbations=given.perturbations,
-        volumes={Path(mr).parent.name: {"mr": mr, "ct": ct, "truth": truth} for mr, ct, truth in files},
+        files=zip(given.mr, given.ct, given.truth, strict=True),
+        per_patient=snakemake.params.per_patient,
         part=getattr(settings, snakemake.wildcards.motions).cut,
         cubes=settings.cubes,
         register=by_networks(given.models, settings),

@@ -19,9 +19,11 @@ REFINED = "+Elastix"
 PROPOSED = "RL-LME-MC"
 
 #: The rows of the table of volumes: without registration, the middles of both heads on each other, 3D
-#: Elastix, and the networks of space. Each may be refined.
+#: Elastix, SimpleITK from all sides, two other tools, and the networks of space. Each may be refined.
 NETWORKS = "Networks"
-VOLUME_METHODS = (UNREGISTERED, "Centres", "Elastix", NETWORKS)
+VOLUME_METHODS = (
+    UNREGISTERED, "Centres", "Elastix", "Multistart-SimpleITK", "Greedy", "NeuroReg", NETWORKS
+)  # fmt: skip
 
 #: The family of the methods that are no agents. Figures of all methods have one panel for each family.
 NO_AGENT = "without an agent"

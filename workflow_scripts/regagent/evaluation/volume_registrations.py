@@ -1,7 +1,7 @@
 """The registrations of volumes in space: every case of a set by one method, and its error."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -23,27 +23,30 @@ logger = logging.getLogger("regagent")
 #: expected (NaN if unknown), and the seconds that earlier methods took on the way. Raises
 #: ``RegistrationFailed`` or ``NoHead`` where it finds nothing.
 Method = Callable[[int, sitk.Image, sitk.Image], tuple[sitk.Transform, float, float]]
-#: The files ``mr``, ``ct`` and ``truth`` (.tfm, from MR to CT points) of each patient.
-Volumes = Mapping[str, Mapping[str, str | Path]]
+#: The files of a patient, in a folder of the patient's name: MR, CT and truth (.tfm, from MR to CT points).
+Files = tuple[str | Path, str | Path, str | Path]
 
 
 def register_volume_cases(
     perturbations: str | Path,
-    volumes: Volumes,
+    files: Iterable[Files],
+    per_patient: int,
     part: float,
     cubes: Cubes,
     register: Method,
     output: str | Path,
 ) -> None:
-    """Register every case of a set by a method and write the table of registrations.
+    """Register the first ``per_patient`` cases of each patient of a set and write the table of registrations.
 
     ``part`` is how much of the head is cut off where a case says so. The table has the map from MR to CT
     points as a pose about the origin. Where the method fails, its case keeps the error of the start.
     """
     cases, rows, still = read_table(perturbations), [], sitk.Transform(3, sitk.sitkIdentity)
+    cases = cases.groupby("patient", sort=False).head(per_patient)
+    files_of = {Path(mr).parent.name: (mr, ct, truth) for mr, ct, truth in files}
     progress = tqdm(total=len(cases), mininterval=15.0, ascii=True)
     for patient, own in cases.groupby("patient", sort=False):
-        pairs = cases_of_patient(own, **volumes[str(patient)], cubes=cubes, part=part)
+        pairs = cases_of_patient(own, *files_of[str(patient)], cubes, part)
         for row, case in zip(own.itertuples(index=False), pairs, strict=True):
             begun = clock()
             try:

@@ -51,7 +51,10 @@ def make_volume_table(
     table = pd.DataFrame(rows)
     write_table(table, csv)
     ranges = "; ".join(f"{name}: {described(motion)}" for name, motion in motions.items())
-    write_text(to_markdown(printed(table), NOTE.format(f"{ranges}.")), markdown)
+    note = NOTE.format(f"{ranges}.")
+    if table.groupby("set").n.nunique().max() > 1:
+        note += " n: number of cases; slow methods registered the first of each patient."
+    write_text(to_markdown(printed(table), note), markdown)
 
 
 def described(motion: Motion) -> str:
@@ -77,7 +80,8 @@ def printed(table: pd.DataFrame) -> Sequence[Table]:
                 "s/case": rows.seconds.map(number),
             }
         )
+        if rows.n.nunique() > 1:
+            cells.insert(0, "n", rows.n.map(str))
         cells.index = pd.Index(rows.method, name="Method")
-        count = rows["n"].iloc[0]
-        parts.append(Table(f"{name}: {count} cases", cells))
+        parts.append(Table(f"{name}: {rows.n.max()} cases", cells))
     return parts

@@ -33,8 +33,7 @@ def middle_of(image: sitk.Image, above: float | None = None) -> NDArray[np.float
 
     Without ``above``, Otsu's threshold counts. Raises ``NoHead`` where nothing is brighter.
     """
-    factors = [max(1, round(COARSE_MM / step)) for step in image.GetSpacing()]
-    small = sitk.BinShrink(sitk.Cast(image, sitk.sitkFloat32), factors)
+    small = shrunk_to(image, COARSE_MM)
     bright = sitk.OtsuThreshold(small, 0, 1) if above is None else small > above
     parts = sitk.RelabelComponent(sitk.ConnectedComponent(bright))
     largest = np.argwhere(sitk.GetArrayFromImage(parts) == 1)
@@ -42,6 +41,12 @@ def middle_of(image: sitk.Image, above: float | None = None) -> NDArray[np.float
         raise NoHead("nothing in it stands out from its background")
     centre = largest.mean(0)[::-1]
     return np.array(small.TransformContinuousIndexToPhysicalPoint(centre.tolist()))
+
+
+def shrunk_to(image: sitk.Image, width_mm: float) -> sitk.Image:
+    """Return a volume whose voxels are means over blocks of about so many mm, in float32."""
+    factors = [max(1, round(width_mm / step)) for step in image.GetSpacing()]
+    return sitk.BinShrink(sitk.Cast(image, sitk.sitkFloat32), factors)
 
 
 def cube_of(

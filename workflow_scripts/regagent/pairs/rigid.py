@@ -143,5 +143,18 @@ def from_itk(transform: sitk.Transform) -> NDArray[np.float64]:
     """Return the pose (7,) about the origin of a rigid map of points in mm: ``to_itk``'s inverse there."""
     ends = np.array([transform.TransformPoint(end) for end in (100 * np.eye(3)).tolist()])
     shift = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
-    x, y, z, w = Rotation.from_matrix((ends - shift).T / 100).as_quat()
+    return _pose((ends - shift).T / 100, shift)
+
+
+def rigid_of(matrix: ArrayLike) -> sitk.VersorRigid3DTransform:
+    """Return the rigid map of points in mm next to a (4, 4) matrix that is one but for rounding.
+
+    Raises ``ValueError`` where it is not finite or mirrors.
+    """
+    matrix = np.asarray(matrix, float)
+    return to_itk(_pose(matrix[:3, :3], matrix[:3, 3]), np.zeros(3))
+
+
+def _pose(linear: NDArray, shift: NDArray) -> NDArray[np.float64]:
+    x, y, z, w = Rotation.from_matrix(linear).as_quat()
     return np.array([*shift, w, x, y, z])

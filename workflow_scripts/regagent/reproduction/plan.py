@@ -112,6 +112,12 @@ class Plan:
         rows = set(self.settings.volumes.methods)
         return rows | {row.removesuffix(REFINED) for row in rows}
 
+    def volumes_per_patient(self, row: str) -> int:
+        """Return how many cases a patient, the first ones, a row of the table of volumes registers."""
+        volumes = self.settings.volumes
+        slow = row.removesuffix(REFINED) in volumes.slow_methods
+        return min(volumes.slow_per_patient, volumes.per_patient) if slow else volumes.per_patient
+
     @property
     def volume_models(self) -> list[str]:
         """The models of the networks that register volumes, in their order, of the first seed."""

@@ -179,6 +179,12 @@ class Settings(Model):
                 )
             if start == NETWORKS and not self.volumes.networks:
                 raise ValueError(f"volumes.methods: {method!r} needs volumes.networks")
+        for method in self.volumes.slow_methods:
+            if method not in VOLUME_METHODS:
+                raise ValueError(
+                    f"volumes.slow_methods: unknown {method!r}; known are {', '.join(VOLUME_METHODS)}; what"
+                    " goes on from them is slow too"
+                )
         return self
 
     @model_validator(mode="after")

@@ -73,4 +73,11 @@ class Volumes(Model):
 
     methods: list[str] = []
     """Rows of the table of volumes: `Initial`, `Centres` (the middle of one head on that of the other),
-    `Elastix`, `Networks`, and a name with `+Elastix`, where Elastix goes on from there."""
+    `Elastix`, `Multistart-SimpleITK` (mutual information from 24 rotations), `Greedy` and `NeuroReg` (two
+    other tools), `Networks`, and a name with `+Elastix`, where Elastix goes on from there."""
+
+    slow_methods: list[str] = []
+    """Rows that register only the first `slow_per_patient` cases of a patient, refined ones with them."""
+
+    slow_per_patient: Positive = 2
+    """Number of cases a patient for the `slow_methods`."""
