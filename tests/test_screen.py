@@ -172,3 +172,12 @@ def test_a_run_says_each_job_once_and_its_jobs_write_to_their_logs(tmp_path):
     assert lines[row + 1] == "warning: look" and "from C" not in result.stdout
     log = (folder / "results/smoke/logs/split_patients.log").read_text()
     assert log.startswith("from C\nwarning: look\n") and sys.executable not in log
+
+
+def test_snakemake_looks_for_new_jobs_only_when_one_has_ended(tmp_path):
+    """Its limiter would look for them every second, and once more a second after each job."""
+    folder = copy_workflow(tmp_path / "watched")
+    told = 'include: "Snakefile"\nonsuccess:\n    print("limiter:", workflow.scheduler.job_rate_limiter)\n'
+    (folder / "watched.smk").write_text(told)
+    result = snakemake(folder, "results/default/split.tsv", "--snakefile", "watched.smk")
+    assert result.returncode == 0 and "limiter: None" in result.stdout, result.stdout
