@@ -50,7 +50,8 @@ full accuracy ablations literal few_patients repeats: $(INSTALLED) ## longer exp
 	snakemake --configfile config/$@.yaml
 
 volumes: $(INSTALLED) ## whole heads in space, from any start: networks against 3D Elastix
-	snakemake --configfile config/volumes.yaml -- results/volumes/tables/volumes.md
+	snakemake --configfile config/volumes.yaml -- $(addprefix results/volumes/,tables/volumes.md \
+		figures/volume_range.png figures/volume_episode.png)
 
 OWN_AGENT = workflow_scripts/regagent/data/agent.pt
 

@@ -50,8 +50,7 @@ else:
 SLICES = expand(results("slices/{patient}.npz"), patient=PATIENTS)
 CUBES = expand(results("cubes/{patient}.npz"), patient=PATIENTS)
 MOTIONS = ["V1", "V2", "V3"]
-VOLUMES = {
-    "perturbations": results("perturbations/volumes/{motions}.csv"),
+SCANS = {
     "mr": expand(results("volumes/{patient}/mr.nii.gz"), patient=PATIENTS),
     "ct": expand(results("volumes/{patient}/ct.nii.gz"), patient=PATIENTS),
     "truth": expand(results("preregistered/{patient}/transform.tfm"), patient=PATIENTS),

@@ -52,7 +52,8 @@ rule perturb_volumes:
 
 rule register_volumes:
     input:
-        **VOLUMES,
+        **SCANS,
+        perturbations=results("perturbations/volumes/{motions}.csv"),
         start=volume_start,
         parameter_map=volume_map,
     output:
@@ -81,7 +82,8 @@ rule register_volumes:
 
 rule register_volumes_by_networks:
     input:
-        **VOLUMES,
+        **SCANS,
+        perturbations=results("perturbations/volumes/{motions}.csv"),
         models=PLAN.volume_models,
     output:
         registrations=results(f"registrations/volumes/{NETWORKS}/{{motions}}.csv"),
@@ -131,3 +133,76 @@ rule make_volume_table:
         "making the table of volumes"
     script:
         "../workflow_scripts/make_volume_table.py"
+
+
+rule draw_volume_range:
+    input:
+        registrations=expand(
+            results("registrations/volumes/{method}/{motions}.csv"),
+            motions=MOTIONS,
+            method=SETTINGS.volumes.methods,
+        ),
+        perturbations=expand(
+            results("perturbations/volumes/{motions}.csv"), motions=MOTIONS
+        ),
+        style=STYLE,
+    output:
+        pdf=results("figures/volume_range.pdf"),
+        png=report(
+            results("figures/volume_range.png"),
+            caption="captions/volume_range.rst",
+            category="Volumes",
+            labels={
+                "result": "capture range in space",
+                "shows": "success against the start",
+            },
+        ),
+    log:
+        results("logs/draw_volume_range.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=code("draw_volume_range"),
+    message:
+        "drawing the capture range in space"
+    script:
+        "../workflow_scripts/draw_volume_range.py"
+
+
+rule draw_volume_episode:
+    input:
+        **SCANS,
+        perturbations=results("perturbations/volumes/V2.csv"),
+        models=PLAN.volume_models,
+        style=STYLE,
+    output:
+        pdf=results("figures/volume_episode.pdf"),
+        png=report(
+            results("figures/volume_episode.png"),
+            caption="captions/volume_episode.rst",
+            category="Volumes",
+            labels={
+                "result": "a registration in space",
+                "shows": "what the networks see, look by look",
+            },
+        ),
+    log:
+        results("logs/draw_volume_episode.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        gpu=GPU,
+    params:
+        code=code("draw_volume_episode"),
+        settings=SETTINGS.volumes.model_dump(
+            mode="json", include={"cubes", "networks", "looks", "kept"}
+        ),
+    message:
+        "drawing a registration in space"
+    script:
+        "../workflow_scripts/draw_volume_episode.py"

@@ -1,6 +1,7 @@
 """Heads in space: cubes, motions and cases, the regressor that learns of them, registration by it."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
@@ -15,7 +16,8 @@ from regagent.agent.networks import CubeNetwork
 from regagent.conventional.volume_registration import conventional, refined
 from regagent.evaluation.volume_registrations import register_volume_cases
 from regagent.evaluation.volume_table import make_volume_table
-from regagent.files import UserError, parameter_map, read_table
+from regagent.figures.volumes import draw_volume_episode, draw_volume_range, started
+from regagent.files import STYLE, UserError, parameter_map, read_table, write_table
 from regagent.pairs.cube_augmentation import augment_cubes, move_cubes
 from regagent.pairs.cubes import ct_cube, ct_middle, cut_cube, middle_of, mr_cube
 from regagent.pairs.rigid import (
@@ -254,8 +256,10 @@ def test_one_of_the_starts_leads_to_the_truth(monkeypatch):
         return np.where(far[:, None], pose, compose(rest, pose)), displacement(rest, points) + 0.01
 
     monkeypatch.setattr(cube_regressor, "look", look)
-    pose, distance = settle(None, torch.zeros(4, 4, 4), torch.zeros(4, 4, 4), 1, 2, 8.0)
+    pose, distance, path = settle(None, torch.zeros(4, 4, 4), torch.zeros(4, 4, 4), 1, 2, 8.0)
     assert pose.shape == (2, 7) and distance[0] < 0.1
+    assert path.shape == (2, 2, 7) and np.allclose(path[0, 1], pose[0])
+    assert (path[0, 0] == covering()).all(1).any()
     assert displacement(compose(pose[:1], invert(truth)), np.eye(3)[None] * 80) < 0.1
     assert np.allclose(covering()[0], IDENTITY)
 
@@ -293,7 +297,9 @@ def test_networks_register_volumes_one_after_the_other(volumes, monkeypatch):
     found = register_volumes(mr, moved, networks, Volumes(cubes=SMALL, looks=1, kept=3))
     assert found.distance_mm == 1.0 and [one[0] for one in asked] == [24, 24, 3, 3]
     assert [one[1:] for one in asked[::2]] == [(16.0, 14), (8.0, 28)]
+    assert len(found.path) == 4  # the start, a look of each network, the end
     for point in ([0.0, 0, 0], [50.0, -30, 20]):
+        assert np.allclose(found.path[-1].TransformPoint(point), found.transform.TransformPoint(point))
         assert np.allclose(found.transform.TransformPoint(point), truth.TransformPoint(point), atol=0.01)
 
 
@@ -341,6 +347,23 @@ def test_every_case_is_registered_and_measured(patient, tmp_path):
     text = (tmp_path / "t.md").read_text()
     assert "V1: 2 cases" in text and "V1: shifts of up to 40 mm along each axis, turns of up to 40°" in text
     assert "33% of the head cut off one volume" in text
+    drawn = [tmp_path / "range.png", tmp_path / "range.pdf"]
+    tables = {(method, "V1"): tmp_path / method / "V1.csv" for method in methods}
+    draw_volume_range(tables, {"V1": tmp_path / "V1.csv"}, STYLE, drawn)
+    drawn += [tmp_path / "episode.png", tmp_path / "episode.pdf"]
+    draw_volume_episode(tmp_path / "V1.csv", [files], [tmp_path / "model.pt"], settings, STYLE, drawn[2:])
+    assert all(path.stat().st_size > 5000 for path in drawn)
+
+
+def test_starts_are_told_by_rotation_and_shift(tmp_path):
+    pose = from_motion(np.array([[3.0, 4, 0, 0, 0, -150], [0, 0, 12, 20, 0, 0]]))
+    cases = pd.DataFrame(pose, columns=POSE).assign(case=[0, 1], cut=["whole", "ct 2 +"])
+    write_table(cases, tmp_path / "V9.csv")
+    write_table(pd.DataFrame({"case": [1, 0], "tre_mm": [1.0, 2.0]}), tmp_path / "out.csv")
+    table = started({("Elastix", "V9"): tmp_path / "out.csv"}, {"V9": tmp_path / "V9.csv"}).set_index("case")
+    assert table.rotation_deg.to_dict() == pytest.approx({0: 150, 1: 20})
+    assert table.shift_mm.to_dict() == pytest.approx({0: 5, 1: 12})
+    assert table.kind.to_dict() == {0: "whole heads", 1: "heads that are cut"}
 
 
 def test_other_tools_find_a_head_that_was_moved(patient, tmp_path):

@@ -87,6 +87,8 @@ FURTHER = {
     "register_volumes": 12,
     "register_volumes_by_networks": 3,
     "make_volume_table": 1,
+    "draw_volume_range": 1,
+    "draw_volume_episode": 1,
 }
 
 
@@ -150,7 +152,7 @@ def test_whole_volumes_can_be_planned(folder):
     jobs = planned(folder, "--configfile", "config/volumes.yaml", "--", target)
     assert jobs["train_regressor"] == jobs["make_volume_table"] == 1
     assert jobs["cut_cube"] == 60 and jobs["perturb_volumes"] == 3
-    assert jobs["register_volumes"] == 3 * 4 and jobs["register_volumes_by_networks"] == 3
+    assert jobs["register_volumes"] == 3 * 7 and jobs["register_volumes_by_networks"] == 3
 
 
 def test_real_heads_are_registered_without_a_training(folder, tmp_path):

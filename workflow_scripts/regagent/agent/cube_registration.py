@@ -25,6 +25,7 @@ class Found:
 
     transform: sitk.Transform  # from MR to CT points in mm
     distance_mm: float  # D as the last network predicts it
+    path: list[sitk.Transform]  # the start that led there, where the truth was seen in each look, the end
 
 
 def register_volumes(
@@ -38,33 +39,38 @@ def register_volumes(
         torch.from_numpy(cube).to(device)
         for cube in (mr_cube(mr, fixed_middle, cubes), ct_cube(ct, moving_middle, cubes))
     )
-    pose: NDArray | None = None
-    distance = np.zeros(1)
+    pose, distance, path = np.zeros((0, 7)), np.zeros(0), np.zeros((0, 0, 7))
     for network in networks:
         factor = cubes.size // network.size
         still, moved = (shrunk(cube[None], factor) for cube in (fixed, moving))
         width = cubes.spacing_mm * factor
-        if pose is None:
-            pose, distance = settle(network, still[0], moved[0], settings.looks, settings.kept, width)
+        if not len(pose):
+            pose, distance, path = settle(network, still[0], moved[0], settings.looks, settings.kept, width)
             continue
         still, moved = (cube.expand(len(pose), -1, -1, -1) for cube in (still, moved))
-        pose, _ = look_closely(network, still, moved, pose, settings.looks, width)
+        pose, _, seen = look_closely(network, still, moved, pose, settings.looks, width)
         _, distance = look(network, still, moved, pose, width)
-    assert pose is not None
+        path = np.concatenate([path, seen], 1)
     best = int(distance.argmin())
-    return Found(to_transform(pose[best], fixed_middle, moving_middle), float(distance[best]))
+    ways = [to_transform(one, fixed_middle, moving_middle) for one in (*path[best], pose[best])]
+    return Found(ways[-1], float(distance[best]), ways)
 
 
 def by_networks(models: Sequence[str | Path], settings: Volumes) -> Method:
     """Return the method of the networks in these model files, in their order."""
-    torch.set_num_threads(1)
-    networks: list[CubeNetwork] = [load_model(path, "cubes")[0].to(choose_device()) for path in models]
+    networks = ready_networks(models)
 
     def method(number: int, mr: sitk.Image, ct: sitk.Image) -> tuple[sitk.Transform, float, float]:
         found = register_volumes(mr, ct, networks, settings)
         return found.transform, found.distance_mm, 0.0
 
     return method
+
+
+def ready_networks(models: Sequence[str | Path]) -> list[CubeNetwork]:
+    """Return the networks in these model files on the device; on a CPU they use one thread."""
+    torch.set_num_threads(1)
+    return [load_model(path, "cubes")[0].to(choose_device()) for path in models]
 
 
 def to_transform(pose: NDArray, fixed_middle: NDArray, moving_middle: NDArray) -> sitk.Transform:

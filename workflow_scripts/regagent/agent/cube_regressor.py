@@ -172,8 +172,11 @@ def look(
 
 def look_closely(
     network: CubeNetwork, fixed: Tensor, moving: Tensor, pose: Array, looks: int, spacing_mm: float
-) -> tuple[Array, Array]:
-    """Return what ``many_looks`` gives of pairs of cubes. They are those of ``look``."""
+) -> tuple[Array, Array, Array]:
+    """Return the mean pose (B, 7), the lowest D (B,) in mm and the poses (B, looks, 7) of ``many_looks``.
+
+    The cubes are those of ``look``.
+    """
 
     def mirrored(fixed: Tensor, moving: Tensor, pose: Array) -> tuple[Tensor, Tensor, Array]:
         return fixed.flip(-1), moving.flip(-1), pose * MIRROR
@@ -182,15 +185,16 @@ def look_closely(
         return look(network, fixed, moving, pose, spacing_mm)
 
     poses, weights, distance = many_looks(at, mirrored, MIRROR, fixed, moving, pose, looks)
-    return mean_pose(poses, weights), distance
+    return mean_pose(poses, weights), distance, poses
 
 
 def settle(
     network: CubeNetwork, fixed: Tensor, moving: Tensor, looks: int, kept: int, spacing_mm: float
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, Array]:
     """Return the ``kept`` best poses (kept, 7) of one pair (N, N, N), the lowest D first, and their D in mm.
 
-    It looks from each of the rotations that cover all others.
+    It looks from each of the rotations that cover all others. The last (kept, 1 + looks, 7) are the starts
+    and what was seen from there.
     """
     starts = covering()
 
@@ -199,7 +203,7 @@ def settle(
 
     count = len(starts)
     cubes = repeated(fixed, count), repeated(moving, count)
-    pose, _ = look_closely(network, *cubes, starts, looks, spacing_mm)
+    pose, _, seen = look_closely(network, *cubes, starts, looks, spacing_mm)
     _, distance = look(network, *cubes, pose, spacing_mm)
     best = np.argsort(distance)[:kept]
-    return pose[best], distance[best]
+    return pose[best], distance[best], np.concatenate([starts[:, None], seen], 1)[best]

@@ -64,7 +64,7 @@ def capture_range(results: pd.DataFrame) -> pd.DataFrame:
     pooled, and a case counts by its mean over the seeds.
     """
     edges = [*np.arange(0, CAPTURE_LAST_BIN_PX + 1e-9, CAPTURE_BIN_PX), np.inf]
-    return _success(results, "initial_px", edges)
+    return success_along(results, "initial_px", edges)
 
 
 def rotation_range(results: pd.DataFrame, perturbations: pd.DataFrame) -> pd.DataFrame:
@@ -76,13 +76,20 @@ def rotation_range(results: pd.DataFrame, perturbations: pd.DataFrame) -> pd.Dat
     """
     rotation = perturbations.set_index("case")["angle"].abs()
     edges = np.arange(0, rotation.max() + ROTATION_BIN_DEG, ROTATION_BIN_DEG)
-    return _success(results.assign(rotation_deg=results["case"].map(rotation)), "rotation_deg", edges)
+    return success_along(results.assign(rotation_deg=results["case"].map(rotation)), "rotation_deg", edges)
 
 
-def _success(results: pd.DataFrame, along: str, edges: Sequence[float] | NDArray) -> pd.DataFrame:
+def success_along(
+    results: pd.DataFrame,
+    along: str,
+    edges: Sequence[float] | NDArray,
+    error: str = "tre_px",
+    most: float = SUCCESS_PX,
+) -> pd.DataFrame:
+    """Return, for each method and bin of a column ``along``, the share of cases whose ``error`` is at most so
+    much; columns as in ``capture_range``."""
     binned = results.assign(
-        bin=pd.cut(results[along], edges, labels=False, include_lowest=True),
-        success=results["tre_px"] <= SUCCESS_PX,
+        bin=pd.cut(results[along], edges, labels=False, include_lowest=True), success=results[error] <= most
     )
     cases = binned.groupby(["method", "bin", "set", "case"], as_index=False)[[along, "success"]].mean()
     table = cases.groupby(["method", "bin"], as_index=False).agg(
@@ -159,7 +166,7 @@ def draw_capture_range(
         panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
         for axes, (family, members) in zip(panels, groups.items(), strict=True):
             for method in members:
-                _plot_success(axes, table, "initial_px", method, styles[method])
+                plot_success(axes, table, "initial_px", method, styles[method])
             if PROPOSED in families and PROPOSED not in members:
                 frame = table[table["method"] == PROPOSED]
                 axes.plot(frame["initial_px"], frame["share"], ":", color=GREY, label=PROPOSED, zorder=1)
@@ -171,7 +178,8 @@ def draw_capture_range(
         save(figure, outputs)
 
 
-def _plot_success(axes: Axes, table: pd.DataFrame, along: str, method: str, look: dict[str, Any]) -> None:
+def plot_success(axes: Axes, table: pd.DataFrame, along: str, method: str, look: dict[str, Any]) -> None:
+    """Draw a method's line of ``success_along`` and its band."""
     frame = table[table["method"] == method]
     axes.plot(frame[along], frame["share"], **look, label=label_of(method))
     axes.fill_between(frame[along], frame["low"], frame["high"], color=look["color"], alpha=0.08, linewidth=0)
@@ -198,7 +206,7 @@ def draw_rotation_range(
         for method, look in styles.items():
             # In one panel, two families must not have one colour.
             look["color"] = f"C{variants.index(variant_of(method))}"
-            _plot_success(axes, table, "rotation_deg", method, look)
+            plot_success(axes, table, "rotation_deg", method, look)
         axes.set(xlabel="rotation of the start (°)", ylabel=f"cases with TRE ≤ {SUCCESS_PX:g} px")
         axes.set(xlim=(0, None), ylim=(-0.02, 1.02))
         axes.xaxis.set_major_locator(MultipleLocator(ROTATION_BIN_DEG))

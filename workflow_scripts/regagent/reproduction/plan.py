@@ -8,6 +8,7 @@ from regagent.methods import (
     FIGURE5_PANELS,
     FINE,
     LOOKAHEAD,
+    NETWORKS,
     NO_AGENT,
     PROPOSED,
     REFINED,
@@ -177,6 +178,8 @@ class Plan:
             "training_pairs": self.trained,
             "calibration": self.calibrated,
             "rotation_range": self.settings.wide_methods,
+            "volume_range": self.settings.volumes.methods,
+            "volume_episode": NETWORKS in self.volume_rows,
         }
         figures += [name for name, there in shown.items() if there]
         tables = [
