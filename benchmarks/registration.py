@@ -80,7 +80,7 @@ def main() -> None:
         return work
 
     def fine(images: list[tuple[Image, Image]]) -> None:
-        register_finely(network, finisher, *stacked(images), thresholds.greedy, Inference(batch=count))
+        register_finely(network, finisher, *stacked(images), thresholds.lookahead, Inference(batch=count))
 
     def each(method: Callable[[Image, Image], object]) -> Work:
         return lambda images: [method(*pair) for pair in images]
