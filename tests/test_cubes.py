@@ -207,10 +207,32 @@ def test_it_learns_the_rest_from_where_its_looks_lead(pairs, monkeypatch):
 
     monkeypatch.setattr(cube_regressor, "states_of", states_of)
     monkeypatch.setattr(cube_regressor, "distance_loss", lambda _, d: distances.append(d) or 0 * d)
-    task.network = lambda error: (torch.zeros(8, 24), (to_rest(invert(error)) / task.unit).float())
+
+    def network(pose):
+        rest = invert(compose(pose, invert(starts.place)))
+        return torch.zeros(8, 24), (to_rest(rest) / task.unit).float()
+
+    task.network = network
     assert task.loss().item() == pytest.approx(0, abs=1e-6)
-    assert torch.equal(seen[0], starts.error) and len(seen) == 3
-    assert displacement(seen[1], starts.points).max() < 1e-3 and distances[1].max() < 1e-3
+    assert torch.equal(seen[0], compose(starts.error, starts.place)) and len(seen) == 3
+    there = compose(seen[1], invert(starts.place))
+    assert displacement(there, starts.points).max() < 1e-3 and distances[1].max() < 1e-3
+
+
+def test_a_fixed_cube_lies_about_the_middle_of_what_it_shows(pairs):
+    """Where its field of view ends early, that is not the head's; the pair stays known."""
+    cut = pairs.mr.copy()
+    cut[:, :12] = 0
+    half = CubePairs(cut, pairs.ct, pairs.tissue, pairs.landmarks, pairs.spacing_mm)
+    task = CubeResiduals(half, regressor(batch=4), torch.Generator().manual_seed(0))
+    starts = task.draw()
+    assert starts.place[:, 2].max() < -10 and starts.place[:, :2].abs().max() < 8
+    assert cube_regressor.middles(starts.fixed, 8.0).abs().max() < 3
+    assert torch.allclose(starts.points, task.pool.points + starts.place[:, None, :3])
+    # At its place, the moving cube lies as the fixed one: both are the whole pair's, moved alike.
+    assert torch.allclose(starts.moving[0], task.pool.ct[0], atol=1e-4)
+    moved = move_cubes(task.pool.mr.expand(4, -1, -1, -1), starts.place, 8.0)
+    assert torch.allclose(starts.fixed, moved, atol=1e-4)
 
 
 def test_some_pairs_do_not_belong_together(pairs):
@@ -223,7 +245,9 @@ def test_some_pairs_do_not_belong_together(pairs):
     starts = task.draw()
     assert 0.3 < starts.like.double().mean() < 0.8
     assert (starts.like.view(-1, 4) == starts.like.view(-1, 4)[:, :1]).all()
-    own = [any(torch.allclose(fixed, mr, atol=1e-4) for mr in task.pool.mr) for fixed in starts.fixed]
+    back = move_cubes(starts.fixed, invert(starts.place), SMALL.spacing_mm)
+    inner = (slice(4, -4),) * 3  # moved there and back, the cubes are a little smoother
+    own = [any((fixed[inner] - mr[inner]).abs().mean() < 0.02 for mr in task.pool.mr) for fixed in back]
     assert all(one for one, like in zip(own, starts.like, strict=True) if like)
 
 
@@ -239,9 +263,10 @@ def test_a_training_brings_it_nearer(pairs, tmp_path, monkeypatch):
     starts = CubeResiduals(
         pairs, settings.model_copy(update={"batch": 64}), torch.Generator().manual_seed(9)
     ).draw()
-    pose, _ = cube_regressor.look(network, starts.fixed, starts.moving, starts.error.numpy(), 8.0)
-    points = starts.points.numpy()
-    before, after = displacement(starts.error.numpy(), points), displacement(pose, points)
+    place, points = starts.place.numpy(), starts.points.numpy()
+    begin = compose(starts.error.numpy(), place)
+    pose, _ = cube_regressor.look(network, starts.fixed, starts.moving, begin, 8.0)
+    before, after = (displacement(compose(one, invert(place)), points) for one in (begin, pose))
     assert after.mean() < 0.7 * before.mean()
 
 

@@ -39,6 +39,8 @@ LEVER_MM = 80.0
 UNIT = 0.3
 #: Errors of the rest count in proportion to D plus so many units: near the truth, parts of a voxel count.
 REST_OFFSET = 0.6
+#: What is brighter in an MR shows the head.
+SHOWN = 0.1
 #: States near the truth are off by at most this part of the largest error.
 NEAR = 0.15
 
@@ -53,7 +55,8 @@ class CubeStarts(NamedTuple):
     """B pairs of cubes, and how far each moving one is off."""
 
     fixed: Tensor  # (B, N, N, N)
-    moving: Tensor  # (B, N, N, N), aligned
+    moving: Tensor  # (B, N, N, N)
+    place: Tensor  # (B, 7) the pose at which the moving cube is aligned with the fixed one
     points: Tensor  # (B, K, 3) in mm
     error: Tensor  # (B, 7) the pose that moves the aligned cube to where it is seen
     like: Tensor  # (B,) False where the two cubes are none that belong together
@@ -62,6 +65,14 @@ class CubeStarts(NamedTuple):
 def states_of(fixed: Tensor, moving: Tensor, pose: Tensor, spacing_mm: float) -> Tensor:
     """Return the states (B, 2, N, N, N) of moving cubes (B, N, N, N) at the poses (B, 7)."""
     return torch.stack([fixed, move_cubes(moving, pose, spacing_mm)], 1)
+
+
+def middles(cubes: Tensor, spacing_mm: float) -> Tensor:
+    """Return the middles (B, 3) in mm of what cubes (B, N, N, N) show brighter than ``SHOWN``."""
+    ticks = (torch.arange(cubes.shape[-1], device=cubes.device) - (cubes.shape[-1] - 1) / 2) * spacing_mm
+    shown = (cubes > SHOWN).double()
+    across = [shown.sum(axes) @ ticks.double() for axes in ((1, 2), (1, 3), (2, 3))]
+    return torch.stack(across, -1) / shown.sum((1, 2, 3)).clamp(min=1)[:, None]
 
 
 def to_rest(pose: Tensor) -> Tensor:
@@ -101,12 +112,14 @@ class CubeResiduals:
         augmented = augment_cubes(
             self.pool.pick(drawn), self.spacing_mm, settings.augmentation, self.generator
         )
-        fixed, moving, points = augmented
+        fixed, place, points = self._centred(augmented[0], augmented[2])
+        moving = augmented[1]
         like = torch.ones(pairs, dtype=torch.bool, device=device)
         if settings.unlike:
             fixed, like = self._broken(fixed, moving, drawn)
-        fixed, moving, points, like = (
-            part.repeat_interleave(STARTS_PER_PAIR, 0)[:count] for part in (fixed, moving, points, like)
+        fixed, moving, place, points, like = (
+            part.repeat_interleave(STARTS_PER_PAIR, 0)[:count]
+            for part in (fixed, moving, place, points, like)
         )
         draw = Draw(self.generator, count)
         near = draw.share(settings.near)[:, None]
@@ -114,7 +127,17 @@ class CubeResiduals:
         turn = motion(random_rotation(settings.rotation_deg, draw))
         shift = draw.between(-1, 1, 3) * settings.translation_mm
         error = from_motion(part * torch.cat([shift, turn[:, 3:]], -1))
-        return CubeStarts(fixed, moving, points, error, like)
+        return CubeStarts(fixed, moving, place, points, error, like)
+
+    def _centred(self, fixed: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return fixed cubes (B, N, N, N) about the middle of what they show, the moves (B, 7), the points.
+
+        As ``middle_of`` finds it, a little off: where a field of view ends early, that is not the head's.
+        """
+        most = self.settings.augmentation.shift_mm
+        jitter = Draw(self.generator, len(fixed)).between(-1, 1, 3) * most
+        place = from_motion(torch.cat([jitter - middles(fixed, self.spacing_mm), 0 * jitter], -1))
+        return move_cubes(fixed, place, self.spacing_mm), place, points + place[:, None, :3]
 
     def _broken(self, fixed: Tensor, moving: Tensor, heads: Tensor) -> tuple[Tensor, Tensor]:
         """Return the fixed cubes (B, N, N, N), some of which fit at no pose, and whether each fits (B,).
@@ -140,7 +163,8 @@ class CubeResiduals:
         for _ in range(self.settings.looks):
             distance = displacement(error, starts.points) / self.unit
             distance = torch.where(starts.like, distance, farthest)
-            states = states_of(starts.fixed, starts.moving, error, self.spacing_mm)
+            seen = compose(error, starts.place)
+            states = states_of(starts.fixed, starts.moving, seen, self.spacing_mm)
             logits, predicted = self.network(states)
             target = (to_rest(invert(error)) / self.unit).to(predicted)
             off = (predicted - target) / (distance[:, None] + REST_OFFSET).to(predicted)
