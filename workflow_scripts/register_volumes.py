@@ -23,7 +23,7 @@ with logged(snakemake.log[0]):
         register=(
             refined(start, given.parameter_map)
             if start
-            else conventional(snakemake.wildcards.method, given.get("parameter_map"))
+            else conventional(snakemake.wildcards.method, given.get("parameter_map") or None)
         ),
         output=snakemake.output.registrations,
     )
