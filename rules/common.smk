@@ -50,6 +50,11 @@ else:
 SLICES = expand(results("slices/{patient}.npz"), patient=PATIENTS)
 CUBES = expand(results("cubes/{patient}.npz"), patient=PATIENTS)
 MOTIONS = ["V1", "V2", "V3"]
+VOLUME_REGISTRATIONS = expand(
+    results("registrations/volumes/{method}/{motions}.csv"),
+    motions=MOTIONS,
+    method=SETTINGS.volumes.methods,
+)
 SCANS = {
     "mr": expand(results("volumes/{patient}/mr.nii.gz"), patient=PATIENTS),
     "ct": expand(results("volumes/{patient}/ct.nii.gz"), patient=PATIENTS),

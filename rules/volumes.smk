@@ -111,11 +111,7 @@ rule register_volumes_by_networks:
 
 rule make_volume_table:
     input:
-        registrations=expand(
-            results("registrations/volumes/{method}/{motions}.csv"),
-            motions=MOTIONS,
-            method=SETTINGS.volumes.methods,
-        ),
+        registrations=VOLUME_REGISTRATIONS,
     output:
         csv=results("tables/volumes.csv"),
         markdown=results("tables/volumes.md"),
@@ -137,11 +133,7 @@ rule make_volume_table:
 
 rule draw_volume_range:
     input:
-        registrations=expand(
-            results("registrations/volumes/{method}/{motions}.csv"),
-            motions=MOTIONS,
-            method=SETTINGS.volumes.methods,
-        ),
+        registrations=VOLUME_REGISTRATIONS,
         perturbations=expand(
             results("perturbations/volumes/{motions}.csv"), motions=MOTIONS
         ),

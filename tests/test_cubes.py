@@ -245,9 +245,11 @@ def test_some_pairs_do_not_belong_together(pairs):
     starts = task.draw()
     assert 0.3 < starts.like.double().mean() < 0.8
     assert (starts.like.view(-1, 4) == starts.like.view(-1, 4)[:, :1]).all()
-    back = move_cubes(starts.fixed, invert(starts.place), SMALL.spacing_mm)
-    inner = (slice(4, -4),) * 3  # moved there and back, the cubes are a little smoother
-    own = [any((fixed[inner] - mr[inner]).abs().mean() < 0.02 for mr in task.pool.mr) for fixed in back]
+    at_place = [move_cubes(mr.expand_as(starts.fixed), starts.place, SMALL.spacing_mm) for mr in task.pool.mr]
+    own = [
+        any(torch.allclose(fixed, mr, atol=1e-4) for mr in moved)
+        for fixed, *moved in zip(starts.fixed, *at_place, strict=True)
+    ]
     assert all(one for one, like in zip(own, starts.like, strict=True) if like)
 
 

@@ -27,6 +27,11 @@ Method = Callable[[int, sitk.Image, sitk.Image], tuple[sitk.Transform, float, fl
 Files = tuple[str | Path, str | Path, str | Path]
 
 
+def by_patient(files: Iterable[Files]) -> dict[str, Files]:
+    """Return the files of each patient by the patient's name."""
+    return {Path(own[0]).parent.name: own for own in files}
+
+
 def register_volume_cases(
     perturbations: str | Path,
     files: Iterable[Files],
@@ -43,7 +48,7 @@ def register_volume_cases(
     """
     cases, rows, still = read_table(perturbations), [], sitk.Transform(3, sitk.sitkIdentity)
     cases = cases.groupby("patient", sort=False).head(per_patient)
-    files_of = {Path(mr).parent.name: (mr, ct, truth) for mr, ct, truth in files}
+    files_of = by_patient(files)
     progress = tqdm(total=len(cases), mininterval=15.0, ascii=True)
     for patient, own in cases.groupby("patient", sort=False):
         pairs = cases_of_patient(own, *files_of[str(patient)], cubes, part)

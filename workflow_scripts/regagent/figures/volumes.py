@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from regagent.agent.cube_registration import ready_networks, register_volumes
+from regagent.evaluation.volume_registrations import Files, by_patient
 from regagent.evaluation.volume_table import SUCCESS_MM
 from regagent.figures.comparisons import LEGEND_LINE, looks, plot_success, success_along
 from regagent.figures.overlays import DARKENED, annotate, outline, show, tissue_levels
@@ -19,9 +20,11 @@ from regagent.geometry import IDENTITY
 from regagent.methods import NO_AGENT
 from regagent.pairs.cubes import ct_cube, middle_of, mr_cube
 from regagent.pairs.rigid import motion
-from regagent.pairs.volume_cases import POSE, cases_of_patient, registration_error
+from regagent.pairs.volume_cases import POSE, WHOLE, cases_of_patient, registration_error
 from regagent.settings import Cubes, Volumes
 
+#: The two kinds of cases, which are drawn apart.
+UNCUT, SHORT = "whole heads", "heads that are cut"
 #: The widths of the bins of a start's rotation and shift.
 BINS = {"rotation_deg": 22.5, "shift_mm": 20.0}
 #: What a picture of a volume shows, and its voxels.
@@ -41,7 +44,7 @@ def draw_volume_range(
     """
     results = started(registrations, perturbations)
     styles = looks(dict.fromkeys(results["method"].unique(), NO_AGENT))
-    kinds = [kind for kind in ("whole heads", "heads that are cut") if (results["kind"] == kind).any()]
+    kinds = [kind for kind in (UNCUT, SHORT) if (results["kind"] == kind).any()]
     labels = {"rotation_deg": "rotation of the start (°)", "shift_mm": "shift of the start (mm)"}
     with styled(style):
         figure = Figure(figsize=(FULL_WIDTH, 2.3 * len(kinds) + LEGEND_LINE * (1 + len(styles) // 4)))
@@ -69,10 +72,9 @@ def started(
     for (method, name), path in registrations.items():
         cases = read_table(perturbations[name]).set_index("case")
         moved = motion(cases[POSE].to_numpy(float))
-        cases["shift_mm"], cases["rotation_deg"] = (
-            np.linalg.norm(moved[:, part], axis=1) for part in (slice(0, 3), slice(3, 6))
-        )
-        cases["kind"] = np.where(cases["cut"] == "whole", "whole heads", "heads that are cut")
+        cases["shift_mm"] = np.linalg.norm(moved[:, :3], axis=1)
+        cases["rotation_deg"] = np.linalg.norm(moved[:, 3:], axis=1)
+        cases["kind"] = np.where(cases["cut"] == WHOLE, UNCUT, SHORT)
         table = read_table(path).join(cases[["shift_mm", "rotation_deg", "kind"]], on="case")
         tables.append(table.assign(method=method, set=name))
     return pd.concat(tables, ignore_index=True)
@@ -80,7 +82,7 @@ def started(
 
 def draw_volume_episode(
     perturbations: str | Path,
-    files: Iterable[tuple[str | Path, str | Path, str | Path]],
+    files: Iterable[Files],
     models: Sequence[str | Path],
     settings: Volumes,
     style: str | Path,
@@ -92,8 +94,7 @@ def draw_volume_episode(
     start, each look of the start that led to the end, and the end; errors are TRE in mm.
     """
     cases = read_table(perturbations).head(1)
-    (own,) = (one for one in files if Path(one[0]).parent.name == str(cases["patient"][0]))
-    (case,) = cases_of_patient(cases, *own, settings.cubes, 0.0)
+    (case,) = cases_of_patient(cases, *by_patient(files)[str(cases["patient"][0])], settings.cubes, 0.0)
     found = register_volumes(case.mr, case.ct, ready_networks(models), settings)
     middle = middle_of(case.mr)
     still = planes(mr_cube(case.mr, middle, SHOWN))
