@@ -32,8 +32,9 @@ STARTS_PER_PAIR = 4
 NEAR = (3.0, 3.0, 3.0, 0.05)
 
 #: How often images that do not belong together are of another pair, mirrored left to right, upside down, two
-#: CTs, or a CT and noise.
+#: CTs, or a CT and noise: where a network is judged, and where it learns. It meets more of the hardest there.
 UNLIKE = (0.55, 0.15, 0.1, 0.1, 0.1)
+UNLIKE_LEARNED = (0.4, 0.3, 0.2, 0.05, 0.05)
 
 #: Weight of D's loss relative to that of the rest.
 DISTANCE_WEIGHT = 0.1
@@ -61,11 +62,17 @@ class Starts(NamedTuple):
 
 
 def draw_starts(
-    pool: Pool, settings: ResidualRegressor, count: int, per_pair: int, generator: torch.Generator
+    pool: Pool,
+    settings: ResidualRegressor,
+    count: int,
+    per_pair: int,
+    generator: torch.Generator,
+    kinds: tuple[float, ...] = UNLIKE,
 ) -> Starts:
     """Return freshly perturbed, augmented pairs, and poses near the truth and on the way to it.
 
-    Every ``per_pair`` of the ``count`` in a row are of one augmented pair.
+    Every ``per_pair`` of the ``count`` in a row are of one augmented pair. Of those that do not belong
+    together so many are of each of the ``kinds`` of ``UNLIKE``.
     """
 
     def uniform(width: int) -> Tensor:
@@ -80,13 +87,18 @@ def draw_starts(
     pose = torch.where(uniform(1) < settings.near, near, on_the_way)
     like = torch.ones(count, dtype=torch.bool, device=generator.device)
     if settings.unlike:
-        fixed, like = _break(fixed, aligned, settings.unlike, per_pair, generator)
+        fixed, like = _break(fixed, aligned, settings.unlike, kinds, per_pair, generator)
     moving = warp_images(aligned, perturbation)
     return Starts(to_blocks(fixed), moving, points, perturbation, pose, like)
 
 
 def _break(
-    fixed: Tensor, aligned: Tensor, unlike: float, per_pair: int, generator: torch.Generator
+    fixed: Tensor,
+    aligned: Tensor,
+    unlike: float,
+    kinds: tuple[float, ...],
+    per_pair: int,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Return the fixed images (B, H, H), some of which fit at no pose, and whether each fits (B,).
 
@@ -101,7 +113,7 @@ def _break(
 
     noise = torch.rand(fixed.shape, generator=generator, device=device) * uniform()[:, None, None]
     others = torch.stack([fixed.roll(per_pair, 0), fixed.flip(-1), fixed.flip(-2), aligned, noise])
-    kind = torch.bucketize(uniform(), torch.tensor(UNLIKE, device=device).cumsum(0)[:-1])
+    kind = torch.bucketize(uniform(), torch.tensor(kinds, device=device).cumsum(0)[:-1])
     same = (fixed == fixed.roll(per_pair, 0)).flatten(1).all(1) & (kind == 0)
     like = (uniform() >= unlike) | same
     broken = others[kind, torch.arange(len(fixed), device=device)]
@@ -135,7 +147,8 @@ class Residuals:
 
     def draw(self) -> Starts:
         """Return a batch of starts, near the truth and on the way to it."""
-        return draw_starts(self.pool, self.settings, self.settings.batch, STARTS_PER_PAIR, self.generator)
+        settings, generator = self.settings, self.generator
+        return draw_starts(self.pool, settings, settings.batch, STARTS_PER_PAIR, generator, UNLIKE_LEARNED)
 
     def loss(self) -> Tensor:
         """Return the mean over the looks: errors of the rests relative to D, and cross-entropy of D.
