@@ -9,7 +9,7 @@ from regagent.agent import inference, regression, residual
 from regagent.agent.checkpoints import load_model, save_model
 from regagent.agent.distance import FARTHEST, SCALE_STEP
 from regagent.agent.inference import register_finely
-from regagent.agent.networks import BLOCK, AgentNetwork, ResidualNetwork, from_blocks, to_blocks
+from regagent.agent.networks import BLOCK, AgentNetwork, ResidualNetwork, Seen, from_blocks, to_blocks
 from regagent.agent.residual import Residuals, look, look_closely, register_alone, settle
 from regagent.geometry import IDENTITY, MIRROR, compose, displacement, invert
 from regagent.images import warp
@@ -141,7 +141,8 @@ def test_it_learns_from_where_its_looks_lead(monkeypatch):
 
     def sighted(pose):
         rest = invert(compose(pose, starts.perturbation))
-        return torch.zeros(8, 24), torch.cat([rest[:, :3], (rest[:, 3:] - 1) / SCALE_STEP], 1).float()
+        rest = torch.cat([rest[:, :3], (rest[:, 3:] - 1) / SCALE_STEP], 1).float()
+        return Seen(torch.zeros(8, 24), rest)
 
     monkeypatch.setattr(residual, "observe", observe)
     task.network = sighted
@@ -166,7 +167,7 @@ def test_a_training_brings_it_nearer(monkeypatch, tmp_path):
         [], "", RANGES, settings, 1, "test", tmp_path / "state", "1", model, tmp_path / "training.csv"
     )
     network, facts = load_model(model, "residual")
-    assert network.arguments == {"size": 168, "width": 1} and facts["settings"]["near"] == 1.0
+    assert network.arguments == {"size": 168, "width": 1, "places": 0} and facts["settings"]["near"] == 1.0
     task = Residuals(pairs, settings.model_copy(update={"batch": 64}), torch.Generator().manual_seed(9))
     starts = task.draw()
     seen, _ = look_closely(network, starts.fixed, starts.moving, starts.pose.numpy(), 2)

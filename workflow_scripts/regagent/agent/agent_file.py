@@ -61,6 +61,7 @@ class Finisher(Fact):
 
     size: int
     width: int
+    places: int = 0
 
 
 class Evaluation(Fact):

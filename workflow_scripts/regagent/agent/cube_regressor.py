@@ -165,7 +165,7 @@ class CubeResiduals:
             distance = torch.where(starts.like, distance, farthest)
             seen = compose(error, starts.place)
             states = states_of(starts.fixed, starts.moving, seen, self.spacing_mm)
-            logits, predicted = self.network(states)
+            logits, predicted, _ = self.network(states)
             target = (to_rest(invert(error)) / self.unit).to(predicted)
             off = (predicted - target) / (distance[:, None] + REST_OFFSET).to(predicted)
             of_rest = F.smooth_l1_loss(off, torch.zeros_like(off), reduction="none").mean(-1)
@@ -187,7 +187,7 @@ def look(
     for first in range(0, len(pose), size := STATES_AT_ONCE[moving.device.type]):
         part = slice(first, first + size)
         there = torch.as_tensor(pose[part], device=moving.device)
-        logits, rest = network(states_of(fixed[part], moving[part], there, spacing_mm))
+        logits, rest, _ = network(states_of(fixed[part], moving[part], there, spacing_mm))
         rests.append(rest_pose(rest.double() * unit))
         distances.append(expected_distance(logits) * unit)
     rest, distance = (torch.cat(parts).double().cpu().numpy() for parts in (rests, distances))

@@ -48,6 +48,18 @@ def rest_pose(predicted: Tensor) -> Tensor:
     return torch.cat([predicted[..., :3], 1.0 + predicted[..., 3:] * SCALE_STEP], -1)
 
 
+#: What turns and scales is counted in px so far from the middle, where it is part of a least-squares fit.
+LEVER_PX = 60.0
+
+
+def linear_rest(fitted: Tensor) -> Tensor:
+    """Return as rests (..., 4) the maps z ↦ (1 + (p + iq) / lever) z + x + iy given by x, y, p, q in px."""
+    across, along = 1 + fitted[..., 2] / LEVER_PX, fitted[..., 3] / LEVER_PX
+    scale = (across**2 + along**2 + 1e-6).sqrt()
+    turn = torch.rad2deg(torch.atan2(along, across))
+    return torch.cat([fitted[..., :2], torch.stack([turn, (scale - 1) / SCALE_STEP], -1)], -1)
+
+
 def expected_distance(logits: Tensor) -> Tensor:
     """Return the predicted D (...): e to the mean of log D over the bins (..., K)."""
     return (torch.softmax(logits, -1) * _log_middles(logits)).sum(-1).exp()

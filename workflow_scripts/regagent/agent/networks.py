@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from regagent.agent.distance import BINS, FARTHEST, NEAREST
+from regagent.agent.displacements import DOUBTS, first_outputs, fit, outputs_of
+from regagent.agent.distance import BINS, FARTHEST, LEVER_PX, NEAREST, linear_rest
 from regagent.agent.returns import unscale
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.files import UserError
@@ -196,6 +197,14 @@ class RegressionNetwork(nn.Module):
 TRUST_KNOTS = np.geomspace(NEAREST, FARTHEST, 32)
 
 
+class Seen(NamedTuple):
+    """What a network that looks for the rest of the way says of B states."""
+
+    logits: Tensor  # (B, K) of D, see ``agent.distance``
+    rest: Tensor  # (B, P)
+    places: Tensor | None = None  # (B, K, S) what it says at each place, see ``agent.displacements``
+
+
 class RestNetwork(nn.Module):
     """Predicts how far a pose is from the truth, and the rest of the way: convolutions, and no memory.
 
@@ -204,10 +213,11 @@ class RestNetwork(nn.Module):
     likely to be a success than ``least`` is refused.
     """
 
+    features: nn.Sequential
     trust: Tensor
     least: Tensor  # ()
 
-    def __init__(self, features: nn.Module, parameters: int):
+    def __init__(self, features: nn.Sequential, parameters: int):
         super().__init__()
         self.features = features
         self.distance, self.rest = nn.Linear(256, BINS), nn.Linear(256, parameters)
@@ -215,18 +225,60 @@ class RestNetwork(nn.Module):
         self.register_buffer("trust", torch.tensor(at_its_word, dtype=torch.float32))
         self.register_buffer("least", torch.tensor(0.5))
 
-    def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits (B, K) of D and rests (B, P) of states; see ``agent.distance``."""
+    def forward(self, states: Tensor) -> Seen:
+        """Return what the network says of states."""
         features = self.features(states)
-        return self.distance(features), self.rest(features)
+        return Seen(self.distance(features), self.rest(features))
+
+
+#: The number of modules of ``convolutions`` up to layer 3, whose places lie so many px apart, and the middle
+#: of the first one, in px from the image's first pixel's.
+LOCAL, PLACES_PX, FIRST_PLACE_PX = 5, 8, 21.5
 
 
 class ResidualNetwork(RestNetwork):
-    """That of slices: Table 1's convolutions, wider, of states (B, 32, H/4, H/4); four parameters."""
+    """That of slices: Table 1's convolutions, wider, of states (B, 32, H/4, H/4); four parameters.
 
-    def __init__(self, size: int = IMAGE_SIZE, width: int = 2):
-        super().__init__(convolutions(size, width), 4)
-        self.arguments = {"size": size, "width": width}
+    With ``places``, the number of channels of two further convolutions, it also predicts how far off each
+    place of the image is, and the rest of the way is what fits them (see ``agent.displacements``).
+    """
+
+    where: Tensor  # (S, 2) the places in centred px
+    motions: Tensor  # (S, 2, 4)
+
+    def __init__(self, size: int = IMAGE_SIZE, width: int = 2, places: int = 0):
+        super().__init__(convolutions(size, width), 8 if places else 4)
+        self.arguments = {"size": size, "width": width, "places": places}
+        self.places = None
+        if not places:
+            return
+        self.distance = nn.Linear(256 + DOUBTS, BINS)
+        outputs = nn.Conv2d(places, outputs_of(2), 1)
+        layers = nn.Sequential(
+            nn.ELU(), nn.Conv2d(32 * width, places, 3, padding=1), nn.ELU(inplace=True), outputs
+        )
+        _orthogonal(layers)
+        nn.init.orthogonal_(outputs.weight, 0.1)
+        outputs.bias = nn.Parameter(first_outputs(2))
+        self.places = Features(*layers)
+        ticks = torch.arange(FIRST_PLACE_PX, size - FIRST_PLACE_PX + 1, PLACES_PX) - (size - 1) / 2
+        y, x = (ticks_of.flatten() for ticks_of in torch.meshgrid(ticks, ticks, indexing="ij"))
+        one, zero = torch.ones_like(x), torch.zeros_like(x)
+        along_x = torch.stack([one, zero, x / LEVER_PX, -y / LEVER_PX], -1)
+        along_y = torch.stack([zero, one, y / LEVER_PX, x / LEVER_PX], -1)
+        self.register_buffer("where", torch.stack([x, y], -1), persistent=False)
+        self.register_buffer("motions", torch.stack([along_x, along_y], 1), persistent=False)
+
+    def forward(self, states: Tensor) -> Seen:
+        """Return what the network says of states."""
+        if self.places is None:
+            return super().forward(states)
+        local = self.features[:LOCAL](states)
+        places, features = self.places(local).flatten(2), self.features[LOCAL:](local)
+        guess, sureness = self.rest(features).split(4, -1)
+        rest, doubts = fit(places, guess, sureness, self.motions)
+        logits = self.distance(torch.cat([features, doubts], -1))
+        return Seen(logits, linear_rest(rest), places)
 
 
 class CubeNetwork(RestNetwork):

@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from regagent.agent.displacements import displacement_loss
 from regagent.agent.distance import FARTHEST, distance_loss, expected_distance, rest_loss, rest_pose
 from regagent.agent.environment import mirrored, observe
 from regagent.agent.networks import ResidualNetwork, from_blocks, to_blocks
-from regagent.geometry import IDENTITY, MIRROR, compose, displacement, invert, mean_pose
+from regagent.geometry import IDENTITY, MIRROR, compose, displacement, invert, mean_pose, transform
 from regagent.images import Image, warp_images
 from regagent.pairs.augmentation import draw_pairs
 from regagent.pairs.perturbations import Images, poses_on_the_way, sample_perturbations
@@ -38,6 +39,9 @@ UNLIKE_LEARNED = (0.4, 0.3, 0.2, 0.05, 0.05)
 
 #: Weight of D's loss relative to that of the rest.
 DISTANCE_WEIGHT = 0.1
+
+#: Weight of the loss of the places' displacements relative to that of the rest.
+PLACES_WEIGHT = 0.1
 
 #: States that go through the convolutions at once: on a CPU as many as its cache holds.
 STATES_AT_ONCE = {"cpu": 32, "cuda": 1024}
@@ -141,7 +145,7 @@ class Residuals:
     def __init__(self, pairs: Pairs, settings: ResidualRegressor, generator: torch.Generator):
         self.settings, self.generator, self.clip = settings, generator, settings.gradient_clip
         self.pool = pairs.tensors(generator.device)
-        self.network = ResidualNetwork(pairs.size, settings.width).to(generator.device)
+        self.network = ResidualNetwork(pairs.size, settings.width, settings.places).to(generator.device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
         self.schedule = linear_schedule(self.optimiser, settings.steps, settings.warmup_fraction)
 
@@ -153,7 +157,7 @@ class Residuals:
     def loss(self) -> Tensor:
         """Return the mean over the looks: errors of the rests relative to D, and cross-entropy of D.
 
-        Images that do not belong together have no rest, and the largest D.
+        Where the network predicts displacements of places, their loss is added. Images that do not belong together have no rest, and the largest D.
         """
         starts, losses = self.draw(), []
         farthest = torch.tensor(FARTHEST, dtype=starts.points.dtype, device=starts.points.device)
@@ -161,11 +165,16 @@ class Residuals:
         for _ in range(self.settings.looks):
             error = compose(pose, starts.perturbation)
             distance = torch.where(starts.like, displacement(error, starts.points), farthest)
-            logits, predicted = self.network(observe(starts.fixed, starts.moving, pose))
-            of_distance = distance_loss(logits, distance).mean()
-            of_rest = torch.where(starts.like, rest_loss(predicted, invert(error), distance), 0.0).mean()
-            losses.append(of_rest + DISTANCE_WEIGHT * of_distance)
-            pose = compose(rest_pose(predicted.detach()).double(), pose)
+            seen = self.network(observe(starts.fixed, starts.moving, pose))
+            rest = invert(error)
+            of_rest = rest_loss(seen.rest, rest, distance)
+            if seen.places is not None:
+                where = self.network.where.to(rest)
+                true = (transform(rest, where) - where).to(seen.places)
+                of_rest = of_rest + PLACES_WEIGHT * displacement_loss(seen.places, true)
+            of_rest = torch.where(starts.like, of_rest, 0.0).mean()
+            losses.append(of_rest + DISTANCE_WEIGHT * distance_loss(seen.logits, distance).mean())
+            pose = compose(rest_pose(seen.rest.detach()).double(), pose)
         return torch.stack(losses).mean()
 
 
@@ -179,9 +188,9 @@ def look(network: ResidualNetwork, fixed: Tensor, moving: Tensor, pose: Array) -
     for first in range(0, len(pose), size := STATES_AT_ONCE[moving.device.type]):
         part = slice(first, first + size)
         there = torch.as_tensor(pose[part], device=moving.device)
-        logits, rest = network(observe(fixed[part], moving[part], there))
-        rests.append(rest_pose(rest))
-        distances.append(expected_distance(logits))
+        seen = network(observe(fixed[part], moving[part], there))
+        rests.append(rest_pose(seen.rest))
+        distances.append(expected_distance(seen.logits))
     rest, distance = (torch.cat(parts).double().cpu().numpy() for parts in (rests, distances))
     return compose(rest, pose), distance
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, FiniteFloat, TypeAdapter
+from pydantic import Field, FiniteFloat, NonNegativeInt, TypeAdapter
 
 from regagent.settings.base import Fraction, Model, NonNegative, Positive, PositiveFloat
 from regagent.settings.pairs import Augmentation, CubeAugmentation, PerturbationRange
@@ -254,6 +254,10 @@ class ResidualRegressor(Model):
 
     width: Positive = 2
     """Layers 1 to 3 have so many times the channels of Table 1."""
+
+    places: NonNegativeInt = 0
+    """Channels of the layers that predict how far off each place of the image is. The rest of the way is what
+    fits these displacements. With 0 the network takes the image as a whole alone."""
 
     near: Fraction = 0.6
     """Fraction of the starts within 3 px, 3° and 0.05 of scale of the truth."""
