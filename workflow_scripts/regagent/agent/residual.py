@@ -157,7 +157,8 @@ class Residuals:
     def loss(self) -> Tensor:
         """Return the mean over the looks: errors of the rests relative to D, and cross-entropy of D.
 
-        Where the network predicts displacements of places, their loss is added. Images that do not belong together have no rest, and the largest D.
+        Where the network predicts displacements of places, their loss is added. Images that do not belong
+        together have no rest, and the largest D.
         """
         starts, losses = self.draw(), []
         farthest = torch.tensor(FARTHEST, dtype=starts.points.dtype, device=starts.points.device)
