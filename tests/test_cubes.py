@@ -12,7 +12,7 @@ from regagent.agent import cube_regressor, regression
 from regagent.agent.checkpoints import load_model, save_model
 from regagent.agent.cube_registration import by_networks, register_volumes, to_transform
 from regagent.agent.cube_regressor import CubeResiduals, rest_pose, settle, to_rest
-from regagent.agent.networks import CubeNetwork
+from regagent.agent.networks import CubeNetwork, Seen
 from regagent.conventional.volume_registration import conventional, refined
 from regagent.evaluation.volume_registrations import register_volume_cases
 from regagent.evaluation.volume_table import make_volume_table
@@ -210,7 +210,7 @@ def test_it_learns_the_rest_from_where_its_looks_lead(pairs, monkeypatch):
 
     def network(pose):
         rest = invert(compose(pose, invert(starts.place)))
-        return torch.zeros(8, 24), (to_rest(rest) / task.unit).float()
+        return Seen(torch.zeros(8, 24), (to_rest(rest) / task.unit).float())
 
     task.network = network
     assert task.loss().item() == pytest.approx(0, abs=1e-6)

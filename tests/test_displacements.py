@@ -31,7 +31,7 @@ def said(network, rests=RESTS, sureness=0.0):
     return torch.cat([shift, roots], 1).float()
 
 
-def fitted(network, places, guess=0.0, sureness=-12.0):
+def fitted(network, places, guess=0.0, sureness=-30.0):
     count = len(places)
     found, doubts = fit(
         places, torch.full((count, 4), guess), torch.full((count, 4), sureness), network.motions

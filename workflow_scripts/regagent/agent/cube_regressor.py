@@ -13,9 +13,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from regagent.agent.displacements import displacement_loss
 from regagent.agent.distance import FARTHEST, distance_loss, expected_distance
-from regagent.agent.networks import CubeNetwork
-from regagent.agent.residual import DISTANCE_WEIGHT, STARTS_PER_PAIR, linear_schedule, many_looks
+from regagent.agent.networks import LEVER_MM, CubeNetwork
+from regagent.agent.residual import (
+    DISTANCE_WEIGHT,
+    PLACES_WEIGHT,
+    STARTS_PER_PAIR,
+    linear_schedule,
+    many_looks,
+)
 from regagent.pairs.cube_augmentation import augment_cubes, move_cubes, random_rotation, shrunk
 from regagent.pairs.draws import Draw
 from regagent.pairs.rigid import (
@@ -27,14 +34,13 @@ from regagent.pairs.rigid import (
     invert,
     mean_pose,
     motion,
+    transform,
 )
 from regagent.pairs.training_pairs import CubePairs, Pool
 from regagent.settings import CubeRegressor
 
 Array = NDArray[np.float64]
 
-#: A rotation counts by how far it moves what lies so many mm away.
-LEVER_MM = 80.0
 #: The D that a network predicts, and the errors that it counts, are in this part of a voxel's edge.
 UNIT = 0.3
 #: Errors of the rest count in proportion to D plus so many units: near the truth, parts of a voxel count.
@@ -96,7 +102,9 @@ class CubeResiduals:
         self.pool = Pool(mr, ct, whole.points, whole.tissue)
         self.spacing_mm = pairs.spacing_mm * settings.shrink
         self.unit = UNIT * self.spacing_mm
-        self.network = CubeNetwork(mr.shape[-1], tuple(settings.channels)).to(generator.device)
+        self.network = CubeNetwork(
+            mr.shape[-1], tuple(settings.channels), self.spacing_mm, settings.places
+        ).to(generator.device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
         self.schedule = linear_schedule(self.optimiser, settings.steps, settings.warmup_fraction)
 
@@ -163,16 +171,26 @@ class CubeResiduals:
         for _ in range(self.settings.looks):
             distance = displacement(error, starts.points) / self.unit
             distance = torch.where(starts.like, distance, farthest)
-            seen = compose(error, starts.place)
-            states = states_of(starts.fixed, starts.moving, seen, self.spacing_mm)
-            logits, predicted, _ = self.network(states)
-            target = (to_rest(invert(error)) / self.unit).to(predicted)
-            off = (predicted - target) / (distance[:, None] + REST_OFFSET).to(predicted)
-            of_rest = F.smooth_l1_loss(off, torch.zeros_like(off), reduction="none").mean(-1)
-            of_distance = distance_loss(logits, distance).mean()
-            losses.append(torch.where(starts.like, of_rest, 0.0).mean() + DISTANCE_WEIGHT * of_distance)
-            error = compose(rest_pose(predicted.detach().double() * self.unit), error)
+            pose = compose(error, starts.place)
+            states = states_of(starts.fixed, starts.moving, pose, self.spacing_mm)
+            seen = self.network(states)
+            rest = invert(error)
+            of_rest = self._rest_loss(seen.rest, rest, distance)
+            if seen.places is not None and seen.guess is not None:
+                of_rest = of_rest + self._rest_loss(seen.guess, rest, distance)
+                where = self.network.where.to(rest)
+                true = ((transform(rest, where) - where) / self.unit).to(seen.places)
+                of_rest = of_rest + PLACES_WEIGHT * displacement_loss(seen.places, true)
+            of_rest = torch.where(starts.like, of_rest, 0.0).mean()
+            losses.append(of_rest + DISTANCE_WEIGHT * distance_loss(seen.logits, distance).mean())
+            error = compose(rest_pose(seen.rest.detach().double() * self.unit), error)
         return torch.stack(losses).mean()
+
+    def _rest_loss(self, predicted: Tensor, pose: Tensor, distance: Tensor) -> Tensor:
+        """Return the error (B,) of predicted rests (B, 6) against poses (B, 7) at distances D (B,)."""
+        target = (to_rest(pose) / self.unit).to(predicted)
+        off = (predicted - target) / (distance[:, None] + REST_OFFSET).to(predicted)
+        return F.smooth_l1_loss(off, torch.zeros_like(off), reduction="none").mean(-1)
 
 
 @torch.no_grad()
@@ -187,9 +205,9 @@ def look(
     for first in range(0, len(pose), size := STATES_AT_ONCE[moving.device.type]):
         part = slice(first, first + size)
         there = torch.as_tensor(pose[part], device=moving.device)
-        logits, rest, _ = network(states_of(fixed[part], moving[part], there, spacing_mm))
-        rests.append(rest_pose(rest.double() * unit))
-        distances.append(expected_distance(logits) * unit)
+        seen = network(states_of(fixed[part], moving[part], there, spacing_mm))
+        rests.append(rest_pose(seen.rest.double() * unit))
+        distances.append(expected_distance(seen.logits) * unit)
     rest, distance = (torch.cat(parts).double().cpu().numpy() for parts in (rests, distances))
     return compose(rest, pose), distance
 

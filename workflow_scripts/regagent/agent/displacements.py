@@ -20,8 +20,8 @@ from torch import Tensor
 LARGEST_LOG = 3.0
 #: What is predicted at a place before anything is learned: an error of so many units.
 FIRST_ERROR = 4.5
-#: How sure a guess of the whole image is before anything is learned: errors of so many units.
-FIRST_GUESS = 50.0
+#: Neighbouring places err alike: all of an image count as so many.
+INDEPENDENT = 16
 #: The numbers that ``fit`` returns of a fit's doubts.
 DOUBTS = 3
 
@@ -52,8 +52,9 @@ def fit(places: Tensor, guess: Tensor, log_sureness: Tensor, motions: Tensor) ->
     rows = _whitened(places, motions[None].expand(len(places), -1, -1, -1)).flatten(1, 2)
     shifts = _whitened(places, places[:, :dimension].mT[..., None]).flatten(1, 2)
     sureness = torch.exp(8 * torch.tanh(log_sureness / 8))
-    normal = rows.mT @ rows + torch.diag_embed(sureness + 1e-6)
-    right = rows.mT @ shifts + (sureness * guess)[..., None]
+    part = INDEPENDENT / len(motions)
+    normal = part * rows.mT @ rows + torch.diag_embed(sureness + 1e-6)
+    right = part * rows.mT @ shifts + (sureness * guess)[..., None]
     unit = torch.eye(guess.shape[1]).to(right).expand(len(right), -1, -1)
     solved = torch.linalg.solve(normal, torch.cat([right, unit], -1))
     fitted, variance = solved[..., 0], solved[..., 1:].diagonal(dim1=-2, dim2=-1)

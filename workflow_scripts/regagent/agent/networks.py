@@ -202,11 +202,24 @@ class Seen(NamedTuple):
 
     logits: Tensor  # (B, K) of D, see ``agent.distance``
     rest: Tensor  # (B, P)
+    guess: Tensor | None = None  # (B, P) the rest as the whole image alone shows it
     places: Tensor | None = None  # (B, K, S) what it says at each place, see ``agent.displacements``
+
+
+class Places(NamedTuple):
+    """How a network predicts how far off each of S places is, and how a rest of the way moves them."""
+
+    layers: nn.Sequential  # from the features of so many of the network's modules
+    modules: int
+    where: Tensor  # (S, d) about the middle, in px or mm
+    motions: Tensor  # (S, d, P)
 
 
 class RestNetwork(nn.Module):
     """Predicts how far a pose is from the truth, and the rest of the way: convolutions, and no memory.
+
+    With ``places`` it also predicts how far off each place is, and the rest of the way is what fits them (see
+    ``agent.displacements``).
 
     ``trust`` (4, K) says what predicted D, the ``TRUST_KNOTS``, are worth: the probability of a success, the
     expected TRE and the ends of its interval. Until it is found, D is taken at its word. A case that is less
@@ -214,79 +227,134 @@ class RestNetwork(nn.Module):
     """
 
     features: nn.Sequential
+    where: Tensor
+    motions: Tensor
     trust: Tensor
     least: Tensor  # ()
 
-    def __init__(self, features: nn.Sequential, parameters: int):
+    def __init__(self, features: nn.Sequential, parameters: int, places: Places | None = None):
         super().__init__()
-        self.features = features
+        self.features, self.places = features, None
         self.distance, self.rest = nn.Linear(256, BINS), nn.Linear(256, parameters)
+        if places:
+            self.distance, self.rest = nn.Linear(256 + DOUBTS, BINS), nn.Linear(256, 2 * parameters)
+            self.places, self.modules_to_places = places.layers, places.modules
+            self.register_buffer("where", places.where, persistent=False)
+            self.register_buffer("motions", places.motions, persistent=False)
         at_its_word = np.stack([TRUST_KNOTS <= SUCCESS_PX, *3 * [TRUST_KNOTS]])
         self.register_buffer("trust", torch.tensor(at_its_word, dtype=torch.float32))
         self.register_buffer("least", torch.tensor(0.5))
 
     def forward(self, states: Tensor) -> Seen:
         """Return what the network says of states."""
-        features = self.features(states)
-        return Seen(self.distance(features), self.rest(features))
+        if self.places is None:
+            features = self.features(states)
+            return Seen(self.distance(features), self.rest(features))
+        local = self.features[: self.modules_to_places](states)
+        places, features = self.places(local).flatten(2), self.features[self.modules_to_places :](local)
+        guess, sureness = self.rest(features).chunk(2, -1)
+        fitted, doubts = fit(places, guess, sureness, self.motions)
+        logits = self.distance(torch.cat([features, doubts], -1))
+        return Seen(logits, self.as_rest(fitted), self.as_rest(guess), places)
+
+    def as_rest(self, fitted: Tensor) -> Tensor:
+        """Return transforms (B, P) that were fitted as rests."""
+        return fitted
+
+
+def _grid(ticks: Tensor, dimension: int) -> Tensor:
+    """Return the points (S, d) of a grid, x first, the last axis of an image."""
+    axes = torch.meshgrid(*[ticks] * dimension, indexing="ij")
+    return torch.stack([axis.flatten() for axis in reversed(axes)], -1)
+
+
+def _last_layers(layers: nn.Sequential, dimension: int) -> nn.Sequential:
+    """Return the layers of places at their random start: as if each were far off and nothing known."""
+    _orthogonal(layers)
+    outputs = layers[-1]
+    assert isinstance(outputs, nn.Conv2d | nn.Conv3d)
+    nn.init.orthogonal_(outputs.weight, 0.1)
+    outputs.bias = nn.Parameter(first_outputs(dimension))
+    return layers
 
 
 #: The number of modules of ``convolutions`` up to layer 3, whose places lie so many px apart, and the middle
 #: of the first one, in px from the image's first pixel's.
-LOCAL, PLACES_PX, FIRST_PLACE_PX = 5, 8, 21.5
+MODULES_TO_LAYER_3, PLACES_PX, FIRST_PLACE_PX = 5, 8, 21.5
 
 
 class ResidualNetwork(RestNetwork):
     """That of slices: Table 1's convolutions, wider, of states (B, 32, H/4, H/4); four parameters.
 
-    With ``places``, the number of channels of two further convolutions, it also predicts how far off each
-    place of the image is, and the rest of the way is what fits them (see ``agent.displacements``).
+    ``places`` is the number of channels of two further convolutions for the places, 0 without.
     """
 
-    where: Tensor  # (S, 2) the places in centred px
-    motions: Tensor  # (S, 2, 4)
-
     def __init__(self, size: int = IMAGE_SIZE, width: int = 2, places: int = 0):
-        super().__init__(convolutions(size, width), 8 if places else 4)
+        placed = _places_of_slices(size, width, places) if places else None
+        super().__init__(convolutions(size, width), 4, placed)
         self.arguments = {"size": size, "width": width, "places": places}
-        self.places = None
-        if not places:
-            return
-        self.distance = nn.Linear(256 + DOUBTS, BINS)
-        outputs = nn.Conv2d(places, outputs_of(2), 1)
-        layers = nn.Sequential(
-            nn.ELU(), nn.Conv2d(32 * width, places, 3, padding=1), nn.ELU(inplace=True), outputs
-        )
-        _orthogonal(layers)
-        nn.init.orthogonal_(outputs.weight, 0.1)
-        outputs.bias = nn.Parameter(first_outputs(2))
-        self.places = Features(*layers)
-        ticks = torch.arange(FIRST_PLACE_PX, size - FIRST_PLACE_PX + 1, PLACES_PX) - (size - 1) / 2
-        y, x = (ticks_of.flatten() for ticks_of in torch.meshgrid(ticks, ticks, indexing="ij"))
-        one, zero = torch.ones_like(x), torch.zeros_like(x)
-        along_x = torch.stack([one, zero, x / LEVER_PX, -y / LEVER_PX], -1)
-        along_y = torch.stack([zero, one, y / LEVER_PX, x / LEVER_PX], -1)
-        self.register_buffer("where", torch.stack([x, y], -1), persistent=False)
-        self.register_buffer("motions", torch.stack([along_x, along_y], 1), persistent=False)
 
-    def forward(self, states: Tensor) -> Seen:
-        """Return what the network says of states."""
-        if self.places is None:
-            return super().forward(states)
-        local = self.features[:LOCAL](states)
-        places, features = self.places(local).flatten(2), self.features[LOCAL:](local)
-        guess, sureness = self.rest(features).split(4, -1)
-        rest, doubts = fit(places, guess, sureness, self.motions)
-        logits = self.distance(torch.cat([features, doubts], -1))
-        return Seen(logits, linear_rest(rest), places)
+    def as_rest(self, fitted: Tensor) -> Tensor:
+        """Return transforms (B, 4) that were fitted as rests."""
+        return linear_rest(fitted)
+
+
+def _places_of_slices(size: int, width: int, channels: int) -> Places:
+    ticks = torch.arange(FIRST_PLACE_PX, size - FIRST_PLACE_PX + 1, PLACES_PX) - (size - 1) / 2
+    where = _grid(ticks, 2)
+    x, y = where.unbind(-1)
+    one, zero = torch.ones_like(x), torch.zeros_like(x)
+    along_x = torch.stack([one, zero, x / LEVER_PX, -y / LEVER_PX], -1)
+    along_y = torch.stack([zero, one, y / LEVER_PX, x / LEVER_PX], -1)
+    layers = Features(
+        nn.ELU(),
+        nn.Conv2d(32 * width, channels, 3, padding=1),
+        nn.ELU(inplace=True),
+        nn.Conv2d(channels, outputs_of(2), 1),
+    )
+    return Places(_last_layers(layers, 2), MODULES_TO_LAYER_3, where, torch.stack([along_x, along_y], 1))
+
+
+#: A rotation of a rest in space counts by how far it moves what lies so many mm away.
+LEVER_MM = 80.0
+#: The places of cubes are those of their last layer that has at least so many along an edge.
+PLACES_ALONG = 12
 
 
 class CubeNetwork(RestNetwork):
-    """That of cubes: convolutions of states (B, 2, N, N, N), N a multiple of 4; six parameters."""
+    """That of cubes: convolutions of states (B, 2, N, N, N), N a multiple of 4; six parameters.
 
-    def __init__(self, size: int, channels: tuple[int, ...] = (16, 32, 32)):
-        super().__init__(cube_convolutions(size, channels), 6)
-        self.arguments, self.size = {"size": size, "channels": channels}, size
+    ``spacing_mm`` is the edge of a voxel, ``places`` the number of channels of two further convolutions for
+    the places, 0 without.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        channels: tuple[int, ...] = (16, 32, 32),
+        spacing_mm: float = 8.0,
+        places: int = 0,
+    ):
+        placed = _places_of_cubes(size, channels, spacing_mm, places) if places else None
+        super().__init__(cube_convolutions(size, channels), 6, placed)
+        self.arguments = {"size": size, "channels": channels, "spacing_mm": spacing_mm, "places": places}
+        self.size, self.spacing_mm = size, spacing_mm
+
+
+def _places_of_cubes(size: int, channels: tuple[int, ...], spacing_mm: float, places: int) -> Places:
+    layers, along = 1, -(-size // 2)
+    while layers < len(channels) and along >= 2 * PLACES_ALONG:
+        layers, along = layers + 1, -(-along // 2)
+    where = _grid((2**layers * torch.arange(along) - (size - 1) / 2) * spacing_mm, 3)
+    one = torch.eye(3).expand(len(where), 3, 3)
+    # A small turn by w moves x by w × x.
+    turned = torch.linalg.cross(one, (where / LEVER_MM)[:, None], dim=-1).mT
+    further = nn.Sequential(
+        nn.Conv3d(channels[layers - 1], places, 3, padding=1),
+        nn.ELU(inplace=True),
+        nn.Conv3d(places, outputs_of(3), 1),
+    )
+    return Places(_last_layers(further, 3), 2 * layers, where, torch.cat([one, turned], -1))
 
 
 def cube_convolutions(size: int, channels: tuple[int, ...]) -> nn.Sequential:

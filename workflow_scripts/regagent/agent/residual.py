@@ -169,7 +169,8 @@ class Residuals:
             seen = self.network(observe(starts.fixed, starts.moving, pose))
             rest = invert(error)
             of_rest = rest_loss(seen.rest, rest, distance)
-            if seen.places is not None:
+            if seen.places is not None and seen.guess is not None:
+                of_rest = of_rest + rest_loss(seen.guess, rest, distance)
                 where = self.network.where.to(rest)
                 true = (transform(rest, where) - where).to(seen.places)
                 of_rest = of_rest + PLACES_WEIGHT * displacement_loss(seen.places, true)

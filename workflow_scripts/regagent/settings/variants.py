@@ -301,6 +301,9 @@ class CubeRegressor(Model):
     channels: list[Positive] = [16, 32, 32]
     """Channels of its convolutions, each of stride 2."""
 
+    places: NonNegativeInt = 0
+    """Channels of the layers that predict how far off each place of the cube is, as for slices."""
+
     steps: Positive = 4_000
     """Number of updates."""
 
