@@ -48,17 +48,25 @@ def fit(places: Tensor, guess: Tensor, log_sureness: Tensor, motions: Tensor) ->
     doubts are logarithms: of the expected error, of how badly the places agree with the fit, and of how far
     it lies from the guess.
     """
-    dimension = motions.shape[1]
-    rows = _whitened(places, motions[None].expand(len(places), -1, -1, -1)).flatten(1, 2)
-    shifts = _whitened(places, places[:, :dimension].mT[..., None]).flatten(1, 2)
+    shifts, roots = _parted(places, motions.shape[1])
+    precision = _precision(roots)
+    part, flat = INDEPENDENT / len(motions), (len(places), *2 * [motions.shape[2]])
     sureness = torch.exp(8 * torch.tanh(log_sureness / 8))
-    part = INDEPENDENT / len(motions)
-    normal = part * rows.mT @ rows + torch.diag_embed(sureness + 1e-6)
-    right = part * rows.mT @ shifts + (sureness * guess)[..., None]
+    along = motions.unbind(1)  # (S, P) for each axis
+    normal = torch.diag_embed(sureness + 1e-6)
+    right = sureness * guess
+    for (i, j), weight in precision.items():
+        both = along[i][:, :, None] * along[j][:, None]
+        if i != j:
+            both = both + both.mT
+            right = right + part * (weight * shifts[..., i]) @ along[j]
+        normal = normal + part * (weight @ both.flatten(1)).view(flat)
+        right = right + part * (weight * shifts[..., j]) @ along[i]
     unit = torch.eye(guess.shape[1]).to(right).expand(len(right), -1, -1)
-    solved = torch.linalg.solve(normal, torch.cat([right, unit], -1))
+    solved = torch.linalg.solve(normal, torch.cat([right[..., None], unit], -1))
     fitted, variance = solved[..., 0], solved[..., 1:].diagonal(dim1=-2, dim2=-1)
-    misfit = (rows @ fitted[..., None] - shifts).square().mean((1, 2))
+    misfits = [fitted @ one.mT - shifts[..., axis] for axis, one in enumerate(along)]
+    misfit = _squared(roots, misfits).mean(-1) / len(along)
     away = (fitted - guess).square().sum(-1)
     doubts = [variance.sum(-1).clamp(min=1e-8), misfit + 1e-3, away + 1e-2]
     return fitted, 0.5 * torch.stack(doubts, -1).log()
@@ -66,14 +74,14 @@ def fit(places: Tensor, guess: Tensor, log_sureness: Tensor, motions: Tensor) ->
 
 def displacement_loss(places: Tensor, true: Tensor) -> Tensor:
     """Return the mean over the places (B,) of the negative log-likelihood of true displacements (B, S, d)."""
-    dimension = true.shape[-1]
-    error = _whitened(places, (true - places[:, :dimension].mT)[..., None])[..., 0]
-    logs = [
-        _log_root(places[:, dimension + number])
-        for number, (i, j) in enumerate(_entries(dimension))
-        if i == j
-    ]
-    return ((1 + error.square().sum(-1)).sqrt() - torch.stack(logs).sum(0)).mean(-1)
+    shifts, roots = _parted(places, true.shape[-1])
+    error = _squared(roots, list((true - shifts).unbind(-1)))
+    logs = sum(roots[i, i].log() for i in range(true.shape[-1]))
+    return ((1 + error).sqrt() - logs).mean(-1)
+
+
+#: The entries (B, S) of upper triangles, the roots of the places' precisions, by row and column.
+Roots = dict[tuple[int, int], Tensor]
 
 
 def _entries(dimension: int) -> list[tuple[int, int]]:
@@ -81,16 +89,23 @@ def _entries(dimension: int) -> list[tuple[int, int]]:
     return list(combinations_with_replacement(range(dimension), 2))
 
 
-def _log_root(outputs: Tensor) -> Tensor:
-    return LARGEST_LOG * torch.tanh(outputs / LARGEST_LOG)
+def _parted(places: Tensor, dimension: int) -> tuple[Tensor, Roots]:
+    """Return the shifts (B, S, d) that a network's numbers (B, K, S) are, and how sure they are."""
+    shifts, triangle = places.split([dimension, places.shape[1] - dimension], 1)
+    roots = dict(zip(_entries(dimension), triangle.unbind(1), strict=True))
+    for i in range(dimension):
+        roots[i, i] = torch.exp(LARGEST_LOG * torch.tanh(roots[i, i] / LARGEST_LOG))
+    return shifts.mT, roots
 
 
-def _whitened(places: Tensor, vectors: Tensor) -> Tensor:
-    """Return vectors (B, S, d, P) times the roots of the precisions: upper triangles."""
-    dimension = vectors.shape[2]
-    rows: list[Tensor | float] = [0.0] * dimension
-    for number, (i, j) in enumerate(_entries(dimension)):
-        entry = places[:, dimension + number]
-        entry = _log_root(entry).exp() if i == j else entry
-        rows[i] = rows[i] + entry[..., None] * vectors[:, :, j]
-    return torch.stack(rows, 2)  # type: ignore[arg-type] # every row has its diagonal
+def _precision(roots: Roots) -> Roots:
+    """Return the upper triangles of the precisions WᵀW whose roots W are."""
+    return {(i, j): torch.stack([roots[k, i] * roots[k, j] for k in range(i + 1)]).sum(0) for i, j in roots}
+
+
+def _squared(roots: Roots, vectors: list[Tensor]) -> Tensor:
+    """Return the squared lengths (B, S) of vectors, their columns (B, S), times the roots W."""
+    rows: list[list[Tensor]] = [[] for _ in vectors]
+    for (i, j), entry in roots.items():
+        rows[i].append(entry * vectors[j])
+    return torch.stack([torch.stack(row).sum(0).square() for row in rows]).sum(0)
