@@ -25,6 +25,34 @@ rule cut_cube:
         "../workflow_scripts/cut_cube.py"
 
 
+rule join_networks:
+    input:
+        cubes=CUBES,
+        split=results("split.tsv"),
+        models=PLAN.volume_models,
+    output:
+        model=results("models/space.pt"),
+        cases=results("models/space_trust.csv"),
+    log:
+        results("logs/join_networks.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        gpu=GPU,
+    params:
+        code=code("join_networks"),
+        calibration=section("calibration"),
+        settings=SETTINGS.volumes.model_dump(
+            mode="json", include={"cubes", "looks", "kept"}
+        ),
+    message:
+        "finding what the predictions of the networks of volumes are worth"
+    script:
+        "../workflow_scripts/join_networks.py"
+
+
 rule perturb_volumes:
     input:
         split=results("split.tsv"),
@@ -84,7 +112,7 @@ rule register_volumes_by_networks:
     input:
         **SCANS,
         perturbations=results("perturbations/volumes/{motions}.csv"),
-        models=PLAN.volume_models,
+        model=results("models/space.pt"),
     output:
         registrations=results(f"registrations/volumes/{NETWORKS}/{{motions}}.csv"),
     log:
@@ -101,7 +129,7 @@ rule register_volumes_by_networks:
         gpu=GPU,
     params:
         code=code("register_volumes_by_networks"),
-        settings=volume_settings("networks", "looks", "kept"),
+        settings=volume_settings("looks", "kept"),
         per_patient=PLAN.volumes_per_patient(NETWORKS),
     message:
         f"{{wildcards.motions}}: registering volumes by {NETWORKS}"
@@ -168,7 +196,7 @@ rule draw_volume_episode:
     input:
         **SCANS,
         perturbations=results("perturbations/volumes/V2.csv"),
-        models=PLAN.volume_models,
+        model=results("models/space.pt"),
         style=STYLE,
     output:
         pdf=results("figures/volume_episode.pdf"),
@@ -192,7 +220,7 @@ rule draw_volume_episode:
     params:
         code=code("draw_volume_episode"),
         settings=SETTINGS.volumes.model_dump(
-            mode="json", include={"cubes", "networks", "looks", "kept"}
+            mode="json", include={"cubes", "looks", "kept"}
         ),
     message:
         "drawing a registration in space"

@@ -8,11 +8,11 @@ import torch
 from agents import RANGES
 from heads import head
 
-from regagent.agent import cube_regressor, regression
+from regagent.agent import cube_regressor, regression, volume_trust
 from regagent.agent.checkpoints import load_model, save_model
 from regagent.agent.cube_registration import by_networks, register_volumes, to_transform
 from regagent.agent.cube_regressor import CubeResiduals, rest_pose, settle, to_rest
-from regagent.agent.networks import CubeNetwork, Seen
+from regagent.agent.networks import CubeNetwork, Seen, SpaceNetworks
 from regagent.conventional.volume_registration import conventional, refined
 from regagent.evaluation.volume_registrations import register_volume_cases
 from regagent.evaluation.volume_table import make_volume_table
@@ -40,7 +40,7 @@ from regagent.pairs.volume_cases import (
     registration_error,
 )
 from regagent.phantom.tissues import UNKNOWN
-from regagent.settings import CubeAugmentation, CubeRegressor, Cubes, Volumes
+from regagent.settings import Calibration, CubeAugmentation, CubeRegressor, Cubes, Volumes
 
 SMALL = Cubes(size=28, spacing_mm=8.0)
 STILL = {
@@ -283,7 +283,8 @@ def test_one_of_the_starts_leads_to_the_truth(monkeypatch):
         return np.where(far[:, None], pose, compose(rest, pose)), displacement(rest, points) + 0.01
 
     monkeypatch.setattr(cube_regressor, "look", look)
-    pose, distance, path = settle(None, torch.zeros(4, 4, 4), torch.zeros(4, 4, 4), 1, 2, 8.0)
+    cube = torch.zeros(4, 4, 4)
+    pose, distance, path = settle([CubeNetwork(4, (4,))], cube, cube, 1, 2, 8.0)
     assert pose.shape == (2, 7) and distance[0] < 0.1
     assert path.shape == (2, 2, 7) and np.allclose(path[0, 1], pose[0])
     assert (path[0, 0] == covering()).all(1).any()
@@ -319,29 +320,62 @@ def test_networks_register_volumes_one_after_the_other(volumes, monkeypatch):
         return np.tile(right, (len(pose), 1)), np.ones(len(pose))
 
     monkeypatch.setattr(cube_regressor, "look", look)
-    monkeypatch.setattr("regagent.agent.cube_registration.look", look)
-    networks = [CubeNetwork(14), CubeNetwork(28)]
+    networks = SpaceNetworks([CubeNetwork(size).arguments for size in (14, 28)])
     found = register_volumes(mr, moved, networks, Volumes(cubes=SMALL, looks=1, kept=3))
-    assert found.distance_mm == 1.0 and [one[0] for one in asked] == [24, 24, 3, 3]
+    assert found.expected_mm == pytest.approx(1.0, rel=0.01) and [one[0] for one in asked] == [24, 24, 3, 3]
     assert [one[1:] for one in asked[::2]] == [(16.0, 14), (8.0, 28)]
+    assert found.accepted and not refusing(networks, mr, moved).accepted
     assert len(found.path) == 4  # the start, a look of each network, the end
     for point in ([0.0, 0, 0], [50.0, -30, 20]):
         assert np.allclose(found.path[-1].TransformPoint(point), found.transform.TransformPoint(point))
         assert np.allclose(found.transform.TransformPoint(point), truth.TransformPoint(point), atol=0.01)
 
 
+def refusing(networks, mr, ct):
+    """Return what the networks find where their D is worth nothing."""
+    networks.trust[0] = 0.1
+    return register_volumes(mr, ct, networks, Volumes(cubes=SMALL, looks=1, kept=3))
+
+
+def test_networks_are_joined_with_what_their_distance_is_worth(pairs, tmp_path, monkeypatch):
+    """D is made the true error here, and 99 mm where two cubes do not belong together."""
+    torch.manual_seed(0)
+    alone = CubeNetwork(14, (4, 8), 16.0, places=4)
+    save_model(alone, tmp_path / "model.pt", settings=regressor(shrink=2).model_dump())
+    monkeypatch.setattr(volume_trust, "read_cubes", lambda *_: pairs)
+    seen = []
+
+    def settle(networks, fixed, moving, looks, kept, width):
+        seen.append((fixed, moving))
+        return np.array([IDENTITY]), np.array([99.0]), None
+
+    monkeypatch.setattr(volume_trust, "settle", settle)
+    paths = tmp_path / "space.pt", tmp_path / "cases.csv"
+    settings = Calibration(trust_cases=60)
+    volume_trust.join_networks([], "", [tmp_path / "model.pt"], settings, Volumes(cubes=SMALL), *paths)
+    networks, facts = load_model(paths[0], "space")
+    assert torch.equal(networks.networks[0].rest.weight, alone.rest.weight)
+    assert facts["networks"][0]["settings"]["shrink"] == 2
+    cases = pd.read_csv(paths[1])
+    assert len(cases) == len(seen) == 60 and 15 < cases.like.sum() < 55
+    assert cases.tre_px.isna().equals(~cases.like) and (cases.distance_px == 49.5).all()
+    assert cases.tre_px.max() * 2 > 60  # they lie any way
+    assert len({float(moving.sum()) for _, moving in seen}) == 60  # and no two alike
+    assert float(networks.trust[0, -1]) < 0.2
+
+
 def test_every_case_is_registered_and_measured(patient, tmp_path):
     settings = Volumes(per_patient=2, cubes=SMALL, networks=["coarse"], looks=1)
     perturb_volumes(patient.parent / "split.tsv", tmp_path / "V1.csv", settings, "V1")
     torch.manual_seed(0)
-    save_model(CubeNetwork(14, (4, 8)), tmp_path / "model.pt")
+    save_model(SpaceNetworks([CubeNetwork(14, (4, 8)).arguments]), tmp_path / "model.pt")
     files = [tuple(patient / file for file in ("mr.nii.gz", "ct.nii.gz", "truth.tfm"))]
     maps = {name: parameter_map(name) for name in ("rigid3d", "refine3d")}
     tables = {}
     methods = {
         "Initial": lambda: conventional("Initial", None),
         "Centres": lambda: conventional("Centres", None),
-        "Networks": lambda: by_networks([tmp_path / "model.pt"], settings),
+        "Networks": lambda: by_networks(tmp_path / "model.pt", settings),
         "Centres+Elastix": lambda: refined(tmp_path / "Centres/V1.csv", maps["refine3d"]),
     }
     for method, make in methods.items():
@@ -378,7 +412,7 @@ def test_every_case_is_registered_and_measured(patient, tmp_path):
     tables = {(method, "V1"): tmp_path / method / "V1.csv" for method in methods}
     draw_volume_range(tables, {"V1": tmp_path / "V1.csv"}, STYLE, drawn)
     drawn += [tmp_path / "episode.png", tmp_path / "episode.pdf"]
-    draw_volume_episode(tmp_path / "V1.csv", [files], [tmp_path / "model.pt"], settings, STYLE, drawn[2:])
+    draw_volume_episode(tmp_path / "V1.csv", [files], tmp_path / "model.pt", settings, STYLE, drawn[2:])
     assert all(path.stat().st_size > 5000 for path in drawn)
 
 

@@ -85,6 +85,7 @@ FURTHER = {
     "train_regressor": 1,
     "perturb_volumes": 3,
     "register_volumes": 12,
+    "join_networks": 1,
     "register_volumes_by_networks": 3,
     "make_volume_table": 1,
     "draw_volume_range": 1,
@@ -151,7 +152,7 @@ def test_whole_volumes_can_be_planned(folder):
     target = "results/volumes/tables/volumes.md"
     jobs = planned(folder, "--configfile", "config/volumes.yaml", "--", target)
     assert jobs["train_regressor"] == jobs["make_volume_table"] == 1
-    assert jobs["cut_cube"] == 60 and jobs["perturb_volumes"] == 3
+    assert jobs["cut_cube"] == 60 and jobs["perturb_volumes"] == 3 and jobs["join_networks"] == 1
     assert jobs["register_volumes"] == 3 * 7 and jobs["register_volumes_by_networks"] == 3
 
 

@@ -24,7 +24,7 @@ WIDE = {"draw_rotation_range"}
 EPISODE = {"walk_episode", "draw_episode", "animate_episode"}
 VOLUMES = {
     *("register_volumes", "register_volumes_by_networks", "make_volume_table"),
-    *("draw_volume_range", "draw_volume_episode"),
+    *("join_networks", "draw_volume_range", "draw_volume_episode"),
 }
 TRAININGS = {"train_agent", "train_regressor"}
 REGISTRATIONS = {

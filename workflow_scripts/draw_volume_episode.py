@@ -1,7 +1,7 @@
 """Draw how the networks of space register the first case of a set, look by look.
 
 Settings: ``volumes``. Input: style, ``perturbations``, the volumes ``mr``, ``ct`` and their ``truth`` of
-every patient, the ``models`` of the networks in their order. Output: pdf, png.
+every patient, the ``model`` of the networks. Output: pdf, png.
 """
 
 from regagent.figures.volumes import draw_volume_episode
@@ -13,7 +13,7 @@ with logged(snakemake.log[0]):
     draw_volume_episode(
         perturbations=given.perturbations,
         files=zip(given.mr, given.ct, given.truth, strict=True),
-        models=given.models,
+        model=given.model,
         settings=Volumes(**snakemake.params.settings),
         style=given.style,
         outputs=[snakemake.output.pdf, snakemake.output.png],

@@ -1,8 +1,8 @@
 """Register every test case in space by the networks of cubes.
 
 Settings: ``volumes``, and ``per_patient`` cases of each. Wildcard: ``motions``. Inputs: ``perturbations``,
-the volumes ``mr``, ``ct`` and their ``truth`` of every patient, the ``models`` of the networks in their
-order. Output: ``registrations``.
+the volumes ``mr``, ``ct`` and their ``truth`` of every patient, the ``model`` of the networks. Output:
+``registrations``.
 """
 
 from regagent.agent.cube_registration import by_networks
@@ -18,6 +18,6 @@ with logged(snakemake.log[0]):
         per_patient=snakemake.params.per_patient,
         part=getattr(settings, snakemake.wildcards.motions).cut,
         cubes=settings.cubes,
-        register=by_networks(given.models, settings),
+        register=by_networks(given.model, settings),
         output=snakemake.output.registrations,
     )

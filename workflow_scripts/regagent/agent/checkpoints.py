@@ -16,6 +16,7 @@ from regagent.agent.networks import (
     CubeNetwork,
     RegressionNetwork,
     ResidualNetwork,
+    SpaceNetworks,
     precision,
 )
 from regagent.files import UserError, reason, write_whole
@@ -28,7 +29,9 @@ NETWORKS = {
     "regression": RegressionNetwork,
     "residual": ResidualNetwork,
     "cubes": CubeNetwork,
+    "space": SpaceNetworks,
 }
+Network = AgentNetwork | RegressionNetwork | ResidualNetwork | CubeNetwork | SpaceNetworks
 
 
 def save(content: dict[str, Any], path: str | Path) -> None:
@@ -39,9 +42,7 @@ def save(content: dict[str, Any], path: str | Path) -> None:
         temporary.write_bytes(buffer.getbuffer())
 
 
-def save_model(
-    network: AgentNetwork | RegressionNetwork | ResidualNetwork | CubeNetwork, path: str | Path, **facts: Any
-) -> None:
+def save_model(network: Network, path: str | Path, **facts: Any) -> None:
     """Write a model file: the network's kind, arguments and weights, and plain facts about its training."""
     kind = next(name for name, cls in NETWORKS.items() if isinstance(network, cls))
     content = {"kind": kind, "arguments": network.arguments, "weights": weights_of(network), "facts": facts}
@@ -61,6 +62,8 @@ def load_model(path: str | Path, kind: Literal["regression"]) -> tuple[Regressio
 def load_model(path: str | Path, kind: Literal["residual"]) -> tuple[ResidualNetwork, dict[str, Any]]: ...
 @overload
 def load_model(path: str | Path, kind: Literal["cubes"]) -> tuple[CubeNetwork, dict[str, Any]]: ...
+@overload
+def load_model(path: str | Path, kind: Literal["space"]) -> tuple[SpaceNetworks, dict[str, Any]]: ...
 def load_model(path, kind):
     """Return the network of a model file, ready for inference, and the facts. Raises ``UserError``."""
     try:

@@ -5,6 +5,7 @@ it saw the truth and looks again. It begins at the 24 rotations that map a cube 
 may lie any way; the lowest D wins.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -231,21 +232,22 @@ def look_closely(
 
 
 def settle(
-    network: CubeNetwork, fixed: Tensor, moving: Tensor, looks: int, kept: int, spacing_mm: float
+    networks: Sequence[CubeNetwork], fixed: Tensor, moving: Tensor, looks: int, kept: int, spacing_mm: float
 ) -> tuple[Array, Array, Array]:
     """Return the ``kept`` best poses (kept, 7) of one pair (N, N, N), the lowest D first, and their D in mm.
 
-    It looks from each of the rotations that cover all others. The last (kept, 1 + looks, 7) are the starts
-    and what was seen from there.
+    The first network looks from each of the rotations that cover all others. The next ones go on from the
+    best poses. The last (kept, 1 + looks, 7) are the starts and what each network saw from there.
+    ``spacing_mm`` is the edge of the pair's voxels, of which a network may see means.
     """
-    starts = covering()
-
-    def repeated(cube: Tensor, count: int) -> Tensor:
-        return cube.expand(count, *cube.shape)
-
-    count = len(starts)
-    cubes = repeated(fixed, count), repeated(moving, count)
-    pose, _, seen = look_closely(network, *cubes, starts, looks, spacing_mm)
-    _, distance = look(network, *cubes, pose, spacing_mm)
-    best = np.argsort(distance)[:kept]
-    return pose[best], distance[best], np.concatenate([starts[:, None], seen], 1)[best]
+    pose, distance = covering(), np.zeros(0)
+    path = pose[:, None]
+    for network in networks:
+        factor = fixed.shape[-1] // network.size
+        width = spacing_mm * factor
+        still, moved = (shrunk(cube[None], factor).expand(len(pose), -1, -1, -1) for cube in (fixed, moving))
+        pose, _, seen = look_closely(network, still, moved, pose, looks, width)
+        _, distance = look(network, still, moved, pose, width)
+        best = np.argsort(distance)[:kept]
+        pose, distance, path = pose[best], distance[best], np.concatenate([path, seen], 1)[best]
+    return pose, distance, path

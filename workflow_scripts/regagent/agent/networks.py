@@ -1,8 +1,9 @@
 """The combined policy and value networks: CNN-LSTM (Table 1) and CNN (§5.1)."""
 
 import os
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -215,22 +216,34 @@ class Places(NamedTuple):
     motions: Tensor  # (S, d, P)
 
 
-class RestNetwork(nn.Module):
-    """Predicts how far a pose is from the truth, and the rest of the way: convolutions, and no memory.
-
-    With ``places`` it also predicts how far off each place is, and the rest of the way is what fits them (see
-    ``agent.displacements``).
+class Judged(nn.Module):
+    """What predicts D, and keeps what it is worth.
 
     ``trust`` (4, K) says what predicted D, the ``TRUST_KNOTS``, are worth: the probability of a success, the
     expected TRE and the ends of its interval. Until it is found, D is taken at its word. A case that is less
     likely to be a success than ``least`` is refused.
     """
 
+    trust: Tensor
+    least: Tensor  # ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        at_its_word = np.stack([TRUST_KNOTS <= SUCCESS_PX, *3 * [TRUST_KNOTS]])
+        self.register_buffer("trust", torch.tensor(at_its_word, dtype=torch.float32))
+        self.register_buffer("least", torch.tensor(0.5))
+
+
+class RestNetwork(Judged):
+    """Predicts how far a pose is from the truth, and the rest of the way: convolutions, and no memory.
+
+    With ``places`` it also predicts how far off each place is, and the rest of the way is what fits them (see
+    ``agent.displacements``).
+    """
+
     features: nn.Sequential
     where: Tensor
     motions: Tensor
-    trust: Tensor
-    least: Tensor  # ()
 
     def __init__(self, features: nn.Sequential, parameters: int, places: Places | None = None):
         super().__init__()
@@ -241,9 +254,6 @@ class RestNetwork(nn.Module):
             self.places, self.modules_to_places = places.layers, places.modules
             self.register_buffer("where", places.where, persistent=False)
             self.register_buffer("motions", places.motions, persistent=False)
-        at_its_word = np.stack([TRUST_KNOTS <= SUCCESS_PX, *3 * [TRUST_KNOTS]])
-        self.register_buffer("trust", torch.tensor(at_its_word, dtype=torch.float32))
-        self.register_buffer("least", torch.tensor(0.5))
 
     def forward(self, states: Tensor) -> Seen:
         """Return what the network says of states."""
@@ -339,6 +349,18 @@ class CubeNetwork(RestNetwork):
         super().__init__(cube_convolutions(size, channels), 6, placed)
         self.arguments = {"size": size, "channels": channels, "spacing_mm": spacing_mm, "places": places}
         self.size, self.spacing_mm = size, spacing_mm
+
+
+class SpaceNetworks(Judged):
+    """The networks of cubes that register volumes one after the other, of these arguments.
+
+    What they keep of trust is of the D that the last one predicts.
+    """
+
+    def __init__(self, networks: Sequence[Mapping[str, Any]]):
+        super().__init__()
+        self.arguments = {"networks": [dict(one) for one in networks]}
+        self.networks = nn.ModuleList(CubeNetwork(**one) for one in networks)
 
 
 def _places_of_cubes(size: int, channels: tuple[int, ...], spacing_mm: float, places: int) -> Places:

@@ -17,7 +17,7 @@ from scipy.optimize import isotonic_regression
 
 from regagent.agent.checkpoints import load_model, save_model
 from regagent.agent.distance import FARTHEST
-from regagent.agent.networks import TRUST_KNOTS, ResidualNetwork, choose_device
+from regagent.agent.networks import TRUST_KNOTS, Judged, ResidualNetwork, choose_device
 from regagent.agent.residual import Starts, draw_starts, settle, stay
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.files import write_table
@@ -51,12 +51,12 @@ class Judgement(NamedTuple):
     high: Array
 
 
-def judge(network: ResidualNetwork, distance: Array) -> Judgement:
+def judge(network: Judged, distance: Array) -> Judgement:
     """Return what distances D (N,) in px, predicted by ``settle``, are worth."""
     return Judgement(*(_at(distance, row) for row in network.trust.double().cpu().numpy()))
 
 
-def accepted(network: ResidualNetwork, distance: Array) -> NDArray[np.bool_]:
+def accepted(network: Judged, distance: Array) -> NDArray[np.bool_]:
     """Return for which predicted distances D (N,) in px a case counts as registered."""
     return judge(network, distance).probability >= network.least.item()
 
@@ -156,19 +156,28 @@ def calibrate_trust(
     generator = torch.Generator(device).manual_seed(settings.seed)
     pool = to_evaluate(read_pairs(slices, split, "train"), device)
     cases = known_cases(network, pool, trained, inference, settings.trust_cases, generator)
+    learn_trust(network, cases, settings.refused, model)
+    write_table(cases, output_cases)
+    save_model(network, output_model, **facts)
+
+
+def learn_trust(network: Judged, cases: pd.DataFrame, refused: float, name: str) -> None:
+    """Keep in a network what its D is worth, found on cases as ``known_cases`` gives them.
+
+    The cases get a column ``probability``. ``refused`` is the largest part of those that are right that the
+    network may refuse; ``name`` stands in the log.
+    """
     network.trust.copy_(
-        torch.from_numpy(fit(*(cases[name].to_numpy() for name in ("distance_px", "tre_px", "like"))))
+        torch.from_numpy(fit(*(cases[column].to_numpy() for column in ("distance_px", "tre_px", "like"))))
     )
     distance = cases.distance_px.to_numpy()
     cases["probability"] = judge(network, distance).probability
     right = cases.probability[cases.tre_px <= SUCCESS_PX]
-    network.least.fill_(least_probability(right.to_numpy(), settings.refused) if len(right) else 0.5)
+    network.least.fill_(least_probability(right.to_numpy(), refused) if len(right) else 0.5)
     taken = cases[accepted(network, distance)]
     logger.info(
         "%s: %d of %d pairs that belong together have a chance of %.2f or more and are taken for registered,"
         " with a mean TRE of %.2f px, and %d of %d others",
-        *(model, taken.like.sum(), cases.like.sum(), network.least, taken.tre_px[taken.like].mean()),
+        *(name, taken.like.sum(), cases.like.sum(), network.least, taken.tre_px[taken.like].mean()),
         *((~taken.like).sum(), (~cases.like).sum()),
     )
-    write_table(cases, output_cases)
-    save_model(network, output_model, **facts)

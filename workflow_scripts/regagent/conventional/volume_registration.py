@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.elastix import RegistrationFailed, elastix
-from regagent.evaluation.volume_registrations import Method
+from regagent.evaluation.volume_registrations import Method, Result
 from regagent.files import read_table
 from regagent.methods import UNREGISTERED
 from regagent.pairs.cubes import ct_middle, middle_of, shrunk_to
@@ -48,7 +48,7 @@ def conventional(name: str, parameter_map: str | Path | None) -> Method:
 
 
 def _alone(register: Callable[[sitk.Image, sitk.Image], sitk.Transform]) -> Method:
-    return lambda number, mr, ct: (register(mr, ct), np.nan, 0.0)
+    return lambda number, mr, ct: Result(register(mr, ct))
 
 
 def on_each_other(mr: sitk.Image, ct: sitk.Image) -> sitk.Transform:
@@ -146,13 +146,13 @@ def refined(start: str | Path, parameter_map: str | Path) -> Method:
     """
     table, refine = read_table(start).set_index("case"), elastix(parameter_map)
 
-    def method(number: int, mr: sitk.Image, ct: sitk.Image) -> tuple[sitk.Transform, float, float]:
+    def method(number: int, mr: sitk.Image, ct: sitk.Image) -> Result:
         row = table.loc[number]
         if row.status == "failed":
             raise RegistrationFailed("there is nothing to refine")
         found: sitk.Transform = to_itk(row[POSE].to_numpy(float), np.zeros(3))
         with suppress(RegistrationFailed):
             found = sitk.CompositeTransform([found, refine(mr, moved_by(ct, found.GetInverse()))])
-        return found, row.expected_mm, row.seconds
+        return Result(found, row.expected_mm, row.seconds, row.status == "registered")
 
     return method

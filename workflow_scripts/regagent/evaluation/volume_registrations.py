@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,10 +20,19 @@ from regagent.settings import Cubes
 
 logger = logging.getLogger("regagent")
 
-#: Registers the case of a number, an MR and a CT: the transform from MR to CT points, the error in mm to be
-#: expected (NaN if unknown), and the seconds that earlier methods took on the way. Raises
-#: ``RegistrationFailed`` or ``NoHead`` where it finds nothing.
-Method = Callable[[int, sitk.Image, sitk.Image], tuple[sitk.Transform, float, float]]
+
+class Result(NamedTuple):
+    """What a method found."""
+
+    transform: sitk.Transform  # from MR to CT points in mm
+    expected_mm: float = np.nan  # the error to be expected, if it is known
+    earlier: float = 0.0  # the seconds that earlier methods took on the way
+    accepted: bool = True  # False where the method says that it is lost
+
+
+#: Registers the case of a number, an MR and a CT. Raises ``RegistrationFailed`` or ``NoHead`` where it finds
+#: nothing.
+Method = Callable[[int, sitk.Image, sitk.Image], Result]
 #: The files of a patient, in a folder of the patient's name: MR, CT and truth (.tfm, from MR to CT points).
 Files = tuple[str | Path, str | Path, str | Path]
 
@@ -55,7 +65,8 @@ def register_volume_cases(
         for row, case in zip(own.itertuples(index=False), pairs, strict=True):
             begun = clock()
             try:
-                (found, expected, earlier), status = register(int(row.case), case.mr, case.ct), "registered"
+                found, expected, earlier, accepted = register(int(row.case), case.mr, case.ct)
+                status = "registered" if accepted else "refused"
             except (RegistrationFailed, NoHead) as error:
                 logger.warning("patient %s, case %d: %s", patient, row.case, error)
                 found, expected, earlier, status = still, np.nan, 0.0, "failed"

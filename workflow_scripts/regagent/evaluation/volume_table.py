@@ -44,6 +44,7 @@ def make_volume_table(
                 "worst": error.max(),
                 "success": (error <= SUCCESS_MM).mean(),
                 "found": (error <= FOUND_MM).mean(),
+                "refused": int((cases.status == "refused").sum()),
                 "failed": int((cases.status == "failed").sum()),
                 "seconds": cases.seconds.mean(),
             }
@@ -76,6 +77,7 @@ def printed(table: pd.DataFrame) -> Sequence[Table]:
                 "worst": rows.worst.map(number),
                 f"≤ {SUCCESS_MM:g} mm": rows.success.map(percentage),
                 f"≤ {FOUND_MM:g} mm": rows.found.map(percentage),
+                "refused": rows.refused.map(str),
                 "failed": rows.failed.map(str),
                 "s/case": rows.seconds.map(number),
             }

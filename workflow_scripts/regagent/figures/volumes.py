@@ -1,6 +1,6 @@
 """Figures of whole volumes: how far each method reaches, and one registration by the networks of space."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -83,19 +83,19 @@ def started(
 def draw_volume_episode(
     perturbations: str | Path,
     files: Iterable[Files],
-    models: Sequence[str | Path],
+    model: str | Path,
     settings: Volumes,
     style: str | Path,
     outputs: Iterable[str | Path],
 ) -> None:
     """Draw how the networks register the first case of a set: the CT's lines over three planes of the MR.
 
-    ``files`` are those of ``register_volume_cases``, ``models`` those of ``by_networks``. The columns are the
+    ``files`` are those of ``register_volume_cases``, ``model`` that of ``by_networks``. The columns are the
     start, each look of the start that led to the end, and the end; errors are TRE in mm.
     """
     cases = read_table(perturbations).head(1)
     (case,) = cases_of_patient(cases, *by_patient(files)[str(cases["patient"][0])], settings.cubes, 0.0)
-    found = register_volumes(case.mr, case.ct, ready_networks(models), settings)
+    found = register_volumes(case.mr, case.ct, ready_networks(model), settings)
     middle = middle_of(case.mr)
     still = planes(mr_cube(case.mr, middle, SHOWN))
     ways = [sitk.Transform(3, sitk.sitkIdentity), *found.path]
