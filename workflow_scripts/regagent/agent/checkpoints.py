@@ -80,6 +80,14 @@ def load_model(path, kind):
     return network.eval(), content["facts"]
 
 
+def holds(path: str | Path, kind: str) -> bool:
+    """Tell whether a file is a model file of a kind."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)["kind"] == kind
+    except Exception:  # whatever another file makes the unpickler say
+        return False
+
+
 def fingerprint(pairs: Pairs | CubePairs, device: torch.device, *parts: Any) -> str:
     """Return a digest of the training pairs, of the device and its precision, and of JSON-like values.
 

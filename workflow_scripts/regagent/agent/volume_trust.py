@@ -87,4 +87,4 @@ def join_networks(
     cases = known_cases(networks, pairs, trained, volumes, settings.trust_cases, generator)
     learn_trust(networks, cases, settings.refused, str(output_model))
     write_table(cases, output_cases)
-    save_model(networks, output_model, networks=list(facts))
+    save_model(networks, output_model, networks=list(facts), volumes=volumes.model_dump(mode="json"))

@@ -122,7 +122,8 @@ def parser() -> argparse.ArgumentParser:
         "--model",
         metavar="AGENT",
         help="another agent than the one that comes with this software: a file agent.pt, the model.pt beside"
-        " it, or their folder",
+        " it, or their folder; or the networks of volumes of a run, space.pt, which register volumes that lie"
+        " any way",
     )
     add("--transform-out", required=True, metavar="TFM", help="the file for the transform (.tfm or .txt)")
     add(

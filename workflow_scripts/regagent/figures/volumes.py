@@ -1,6 +1,6 @@
 """Figures of whole volumes: how far each method reaches, and one registration by the networks of space."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -96,22 +96,41 @@ def draw_volume_episode(
     cases = read_table(perturbations).head(1)
     (case,) = cases_of_patient(cases, *by_patient(files)[str(cases["patient"][0])], settings.cubes, 0.0)
     found = register_volumes(case.mr, case.ct, ready_networks(model), settings)
-    middle = middle_of(case.mr)
-    still = planes(mr_cube(case.mr, middle, SHOWN))
     ways = [sitk.Transform(3, sitk.sitkIdentity), *found.path]
     seen = range(1, len(found.path) - 1)
     titles = ["as given", "start", *(f"look {number}" for number in seen), "end"]
+    notes = [f"{registration_error(way, case):.1f} mm" for way in ways]
+    draw_planes(case.mr, case.ct, ways, titles, notes, style, outputs)
+
+
+def draw_planes(
+    mr: sitk.Image,
+    ct: sitk.Image,
+    ways: Sequence[sitk.Transform],
+    titles: Sequence[str],
+    notes: Sequence[str],
+    style: str | Path,
+    outputs: Iterable[str | Path],
+) -> None:
+    """Draw the CT's lines over three planes of the MR, in a column for each of several maps from MR to CT.
+
+    Each has its title above and a note in its last picture. Raises ``NoHead`` for an MR that shows none.
+    """
+    middle = middle_of(mr)
+    still = planes(mr_cube(mr, middle, SHOWN))
     with styled(style):
-        figure = Figure(figsize=(FULL_WIDTH, 3 * FULL_WIDTH / len(ways) + 0.25))
+        # Few columns stay as wide as one of a page's three.
+        width = FULL_WIDTH * min(1.0, len(ways) / 3)
+        figure = Figure(figsize=(width, 3 * width / len(ways) + 0.25))
         pack_panels(figure)
         grid = figure.subplots(3, len(ways), squeeze=False)
-        for column, way, title in zip(grid.T, ways, titles, strict=True):
-            moved = planes(ct_cube(case.ct, middle, SHOWN, way))
+        for column, way, title, note in zip(grid.T, ways, titles, notes, strict=True):
+            moved = planes(ct_cube(ct, middle, SHOWN, way))
             for axes, fixed, moving in zip(column, still, moved, strict=True):
                 show(axes, DARKENED * fixed)
                 outline(axes, moving, IDENTITY, *tissue_levels(moving, moving > 0))
             column[0].set_title(title, pad=3)
-            annotate(column[-1], f"{registration_error(way, case):.1f} mm")
+            annotate(column[-1], note)
         for axes, name in zip(grid[:, 0], ("axial", "coronal", "sagittal"), strict=True):
             axes.set_ylabel(name)
         save(figure, outputs)

@@ -179,11 +179,12 @@ class Settings(Model):
                 )
             if start == NETWORKS and not self.volumes.networks:
                 raise ValueError(f"volumes.methods: {method!r} needs volumes.networks")
+        starts = {method.removesuffix(REFINED) for method in self.volumes.methods}
         for method in self.volumes.slow_methods:
-            if method not in VOLUME_METHODS:
+            if method not in starts:
                 raise ValueError(
-                    f"volumes.slow_methods: unknown {method!r}; known are {', '.join(VOLUME_METHODS)}; what"
-                    " goes on from them is slow too"
+                    f"volumes.slow_methods: {method!r} is none of volumes.methods; what goes on from a slow"
+                    " row is slow too"
                 )
         return self
 

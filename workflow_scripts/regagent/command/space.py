@@ -1,0 +1,128 @@
+"""Two volumes of a head that lie any way: networks register them in space, Elastix may go on from there."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from regagent.agent.checkpoints import load_model
+from regagent.agent.cube_registration import Found, register_volumes
+from regagent.agent.networks import choose_device
+from regagent.elastix import RegistrationFailed, elastix
+from regagent.evaluation.volume_table import FOUND_MM
+from regagent.files import UserError
+from regagent.pairs.cubes import NoHead, middle_of
+from regagent.pairs.rigid import IDENTITY, displacement, from_itk, motion, to_itk
+from regagent.pairs.volume_cases import moved_by
+from regagent.settings import Volumes
+
+logger = logging.getLogger("regagent")
+
+#: A refined transform that moves points of the head farther than this from the networks' is dropped.
+REFINEMENT_MM = 12.0
+#: Points about the middle of a head, in mm, at which two transforms are compared.
+POINTS = 60.0 * np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+
+
+@dataclass(frozen=True)
+class InSpace:
+    """The result for two volumes: the rigid map from MR to CT points in mm, and whether to trust it."""
+
+    transform: sitk.VersorRigid3DTransform
+    found: Found | None  # what the networks found, None where a volume shows no head
+    refined_mm: float | None  # how far Elastix went on from there
+    refusal: str | None  # why this pair is not registered, None if it is
+
+
+def register_in_space(
+    mr: sitk.Image, ct: sitk.Image, model: str | Path, parameter_map: str | Path | None = None
+) -> InSpace:
+    """Register two volumes by the networks in a model file, wherever they lie.
+
+    With an Elastix ``parameter_map``, a local registration refines the result. If it gives up or ends more
+    than ``REFINEMENT_MM`` away, the networks' result stays. Raises ``UserError`` for images that are no
+    volumes.
+    """
+    if mr.GetDimension() != 3:
+        raise UserError(f"{model} registers volumes, and these are 2D images")
+    networks, facts = load_model(model, "space")
+    networks.to(choose_device())
+    still = to_itk(IDENTITY, np.zeros(3))
+    try:
+        with torch.no_grad():
+            found = register_volumes(mr, ct, networks, Volumes(**facts["volumes"]))
+        middle = middle_of(mr)
+    except NoHead as error:
+        return InSpace(still, None, None, f"a volume shows no head: {error}")
+    transform = to_itk(from_itk(found.transform), np.zeros(3))
+    refusal = None
+    if not found.accepted:
+        refusal = (
+            f"the networks see a chance of {np.floor(100 * found.probability):.0f}% to lie within"
+            f" {FOUND_MM:g} mm of the truth, expected at least {networks.least.item():.0%}"
+        )
+    gone = None
+    if parameter_map is not None and not refusal:
+        transform, gone = _refined(mr, ct, transform, middle + POINTS, parameter_map)
+    return InSpace(transform, found, gone, refusal)
+
+
+def _refined(
+    mr: sitk.Image,
+    ct: sitk.Image,
+    start: sitk.VersorRigid3DTransform,
+    points: np.ndarray,
+    parameter_map: str | Path,
+) -> tuple[sitk.VersorRigid3DTransform, float | None]:
+    """Return the transform at which Elastix ends from a start, and how far it went, or the start and None."""
+    try:
+        further = elastix(parameter_map)(mr, moved_by(ct, start.GetInverse()))
+    except RegistrationFailed as error:
+        logger.warning("Elastix gave up, the networks' transform stays: %s", error)
+        return start, None
+    refined = to_itk(from_itk(sitk.CompositeTransform([start, further])), np.zeros(3))
+    gone = float(displacement(from_itk(further), points))
+    if gone > REFINEMENT_MM:
+        logger.warning("Elastix ended %.1f mm away, the networks' transform stays", gone)
+        return start, None
+    return refined, gone
+
+
+def told_in_space(outcome: InSpace) -> str:
+    """Return in words how the CT lies to the MR, and the error that is to be expected."""
+    if outcome.found is None:
+        return ""
+    moved = motion(from_itk(outcome.transform))
+    lines = [f"The CT's head is turned by {np.linalg.norm(moved[3:]):.1f}° against the MR's."]
+    found = outcome.found
+    if not outcome.refusal:
+        lines.append(
+            f"Expected error: {found.expected_mm:.1f} mm, in nine of ten such cases {found.low_mm:.1f} to"
+            f" {found.high_mm:.1f} mm, if both volumes show one head. Chance of at most {FOUND_MM:g} mm, if"
+            f" every second pair does not: {found.probability:.0%}."
+        )
+    if outcome.refined_mm is not None:
+        lines.append(f"Elastix went on by {outcome.refined_mm:.1f} mm; this error is that before it.")
+    return "\n".join(lines)
+
+
+def facts_in_space(outcome: InSpace) -> dict:
+    """Return the result in plain values (see docs/registering.md)."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(outcome.transform.GetMatrix(), (3, 3))
+    matrix[:3, 3] = outcome.transform.TransformPoint((0.0, 0.0, 0.0))
+    found = outcome.found
+    errors = (found.expected_mm, found.low_mm, found.high_mm) if found and not outcome.refusal else [None] * 3
+    names = ("expected_error_mm", "error_low_mm", "error_high_mm")
+    return {
+        "registered": not outcome.refusal,
+        "refusal": outcome.refusal,
+        "matrix": matrix.tolist(),
+        "success_probability": found.probability if found else None,
+        **dict(zip(names, errors, strict=True)),
+        "success_mm": FOUND_MM,
+        "refined_mm": outcome.refined_mm,
+    }
