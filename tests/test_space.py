@@ -110,9 +110,11 @@ def test_volumes_that_do_not_belong_together_are_refused(folder, found, capsys):
 
 def test_a_volume_without_a_head_is_refused(folder, found, capsys):
     found["head"] = "nothing in it stands out"
-    assert register(folder) == 3
+    assert register(folder, "--force", "--report", folder / "o.png") == 3
     assert "a volume shows no head: nothing in it stands out" in capsys.readouterr().err
-    assert json.loads((folder / "r.json").read_text())["success_probability"] is None
+    known = json.loads((folder / "r.json").read_text())
+    assert known["success_probability"] is known["matrix"] is None
+    assert not (folder / "t.tfm").exists() and not (folder / "o.png").exists()
 
 
 def test_elastix_goes_on_from_there(folder, found, capsys):

@@ -94,7 +94,7 @@ def register_files(
     with write_together() as stage:
         if json:
             write_json(answer.facts, stage(json))
-        if answer.refusal and not force:
+        if answer.transform is None or (answer.refusal and not force):
             return False
         write_transform(answer.transform, stage(transform_out))
         if warped_out:
@@ -117,7 +117,7 @@ class Answer:
     facts: dict
     refusal: str | None  # why the pair is not registered, None if it is
     begin: sitk.Transform  # from MR to CT points in mm, before and after
-    transform: sitk.Transform
+    transform: sitk.Transform | None  # None where there is nothing to register
     draw: Callable[[Path], None]
 
 
@@ -159,7 +159,7 @@ def _in_space(mr: sitk.Image, ct: sitk.Image, model: str | Path, refine: bool) -
 
     def draw(path: Path) -> None:
         after = "after, refused" if outcome.refusal else "after"
-        draw_planes(mr, ct, [begin, outcome.transform], ["before", after], ["", ""], STYLE, [path])
+        draw_planes(mr, ct, [begin, outcome.transform or begin], ["before", after], ["", ""], STYLE, [path])
 
     words, facts = partial(told_in_space, outcome), facts_in_space(outcome)
     return Answer("", words, facts, outcome.refusal, begin, outcome.transform, draw)

@@ -15,7 +15,7 @@ from regagent.elastix import RegistrationFailed, elastix
 from regagent.evaluation.volume_table import FOUND_MM
 from regagent.files import UserError
 from regagent.pairs.cubes import NoHead, middle_of
-from regagent.pairs.rigid import IDENTITY, displacement, from_itk, motion, to_itk
+from regagent.pairs.rigid import displacement, from_itk, motion, to_itk
 from regagent.pairs.volume_cases import moved_by
 from regagent.settings import Volumes
 
@@ -29,10 +29,13 @@ POINTS = 60.0 * np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (
 
 @dataclass(frozen=True)
 class InSpace:
-    """The result for two volumes: the rigid map from MR to CT points in mm, and whether to trust it."""
+    """The result for two volumes: the rigid map from MR to CT points in mm, and whether to trust it.
 
-    transform: sitk.VersorRigid3DTransform
-    found: Found | None  # what the networks found, None where a volume shows no head
+    Where a volume shows no head, there is no map.
+    """
+
+    transform: sitk.VersorRigid3DTransform | None
+    found: Found | None  # what the networks found
     refined_mm: float | None  # how far Elastix went on from there
     refusal: str | None  # why this pair is not registered, None if it is
 
@@ -50,13 +53,12 @@ def register_in_space(
         raise UserError(f"{model} registers volumes, and these are 2D images")
     networks, facts = load_model(model, "space")
     networks.to(choose_device())
-    still = to_itk(IDENTITY, np.zeros(3))
     try:
         with torch.no_grad():
             found = register_volumes(mr, ct, networks, Volumes(**facts["volumes"]))
         middle = middle_of(mr)
     except NoHead as error:
-        return InSpace(still, None, None, f"a volume shows no head: {error}")
+        return InSpace(None, None, None, f"a volume shows no head: {error}")
     transform = to_itk(from_itk(found.transform), np.zeros(3))
     refusal = None
     if not found.accepted:
@@ -93,7 +95,7 @@ def _refined(
 
 def told_in_space(outcome: InSpace) -> str:
     """Return in words how the CT lies to the MR, and the error that is to be expected."""
-    if outcome.found is None:
+    if outcome.transform is None or outcome.found is None:
         return ""
     moved = motion(from_itk(outcome.transform))
     lines = [f"The CT's head is turned by {np.linalg.norm(moved[3:]):.1f}° against the MR's."]
@@ -111,16 +113,18 @@ def told_in_space(outcome: InSpace) -> str:
 
 def facts_in_space(outcome: InSpace) -> dict:
     """Return the result in plain values (see docs/registering.md)."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(outcome.transform.GetMatrix(), (3, 3))
-    matrix[:3, 3] = outcome.transform.TransformPoint((0.0, 0.0, 0.0))
-    found = outcome.found
+    found, matrix = outcome.found, None
+    if outcome.transform is not None:
+        whole = np.eye(4)
+        whole[:3, :3] = np.reshape(outcome.transform.GetMatrix(), (3, 3))
+        whole[:3, 3] = outcome.transform.TransformPoint((0.0, 0.0, 0.0))
+        matrix = whole.tolist()
     errors = (found.expected_mm, found.low_mm, found.high_mm) if found and not outcome.refusal else [None] * 3
     names = ("expected_error_mm", "error_low_mm", "error_high_mm")
     return {
         "registered": not outcome.refusal,
         "refusal": outcome.refusal,
-        "matrix": matrix.tolist(),
+        "matrix": matrix,
         "success_probability": found.probability if found else None,
         **dict(zip(names, errors, strict=True)),
         "success_mm": FOUND_MM,
