@@ -2,13 +2,12 @@
 
 A network that takes the whole image at once has to learn each place of a head anew. One that tells by the
 same weights at every place how far it is off, and how sure that is along each axis, learns from a pair
-hundreds of times, and is right on heads of other shapes. The rest of the way is the transform that fits
-these displacements in the sense of weighted least squares. A guess of the whole image takes part in it,
-and decides where no place knows.
+hundreds of times. The rest of the way is the transform that fits these displacements in the sense of
+weighted least squares. A guess of the whole image takes part in it, and decides where no place knows.
 
 Lengths are in the units of the network: px, or a part of a voxel. d is the dimension, S the number of
 places, P the number of a transform's parameters, all of them in these units: shifts, and what turns and
-scales at the ``lever``.
+scales at a lever (``LEVER_PX``, ``LEVER_MM``).
 """
 
 from itertools import combinations_with_replacement
@@ -16,8 +15,8 @@ from itertools import combinations_with_replacement
 import torch
 from torch import Tensor
 
-#: The logarithm of a precision's root lies between minus and plus this.
-LARGEST_LOG = 3.0
+#: The logarithms of a precision's root at a place, and of a guess's precision, lie between minus and plus this.
+LARGEST_LOG, LARGEST_LOG_OF_GUESS = 3.0, 8.0
 #: What is predicted at a place before anything is learned: an error of so many units.
 FIRST_ERROR = 4.5
 #: Neighbouring places err alike: all of an image count as so many.
@@ -51,7 +50,7 @@ def fit(places: Tensor, guess: Tensor, log_sureness: Tensor, motions: Tensor) ->
     shifts, roots = _parted(places, motions.shape[1])
     precision = _precision(roots)
     part, flat = INDEPENDENT / len(motions), (len(places), *2 * [motions.shape[2]])
-    sureness = torch.exp(8 * torch.tanh(log_sureness / 8))
+    sureness = torch.exp(LARGEST_LOG_OF_GUESS * torch.tanh(log_sureness / LARGEST_LOG_OF_GUESS))
     along = motions.unbind(1)  # (S, P) for each axis
     normal = torch.diag_embed(sureness + 1e-6)
     right = sureness * guess

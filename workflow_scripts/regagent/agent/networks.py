@@ -248,9 +248,9 @@ class RestNetwork(Judged):
     def __init__(self, features: nn.Sequential, parameters: int, places: Places | None = None):
         super().__init__()
         self.features, self.places = features, None
-        self.distance, self.rest = nn.Linear(256, BINS), nn.Linear(256, parameters)
+        self.distance = nn.Linear(256 + (DOUBTS if places else 0), BINS)
+        self.rest = nn.Linear(256, parameters * (2 if places else 1))  # with places: and how sure it is
         if places:
-            self.distance, self.rest = nn.Linear(256 + DOUBTS, BINS), nn.Linear(256, 2 * parameters)
             self.places, self.modules_to_places = places.layers, places.modules
             self.register_buffer("where", places.where, persistent=False)
             self.register_buffer("motions", places.motions, persistent=False)
