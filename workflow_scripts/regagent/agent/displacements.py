@@ -15,7 +15,7 @@ from itertools import combinations_with_replacement
 import torch
 from torch import Tensor
 
-#: The logarithms of a precision's root at a place, and of a guess's precision, lie between minus and plus this.
+#: The logarithms of a precision's root at a place, and of a guess's precision, are at most so large.
 LARGEST_LOG, LARGEST_LOG_OF_GUESS = 3.0, 8.0
 #: What is predicted at a place before anything is learned: an error of so many units.
 FIRST_ERROR = 4.5
