@@ -65,7 +65,7 @@ def export(folder: Path, greedy: float = -1e9, lookahead: float = -1e9, finished
     torch.manual_seed(0)
     network = AgentNetwork("CNN", values=2, rescaled=True)
     settings = reinforcement(network="CNN").model_dump()
-    save_model(ResidualNetwork(width=1), folder / "residual.pt")
+    save_model(ResidualNetwork(width=1, places=4), folder / "residual.pt")
     save_model(network, folder / "model.pt", variant="CNN-LME", seed=1, steps=960, settings=settings)
     Thresholds(greedy=greedy, lookahead=lookahead).write(folder / "threshold.json")
     slices = [folder / f"{patient}.npz" for patient in ("A", "B", "C")]
