@@ -60,12 +60,14 @@ def supervised(**keys) -> SupervisedAgent:
     return SupervisedAgent(learner="supervised", **{**small, **keys})
 
 
-def export(folder: Path, greedy: float = -1e9, lookahead: float = -1e9, finished: bool = False) -> Path:
+def export(
+    folder: Path, greedy: float = -1e9, lookahead: float = -1e9, finished: bool = False, places: int = 0
+) -> Path:
     """Train nothing: write an agent of random weights as a run would, and return its file."""
     torch.manual_seed(0)
     network = AgentNetwork("CNN", values=2, rescaled=True)
     settings = reinforcement(network="CNN").model_dump()
-    save_model(ResidualNetwork(width=1, places=4), folder / "residual.pt")
+    save_model(ResidualNetwork(width=1, places=places), folder / "residual.pt")
     save_model(network, folder / "model.pt", variant="CNN-LME", seed=1, steps=960, settings=settings)
     Thresholds(greedy=greedy, lookahead=lookahead).write(folder / "threshold.json")
     slices = [folder / f"{patient}.npz" for patient in ("A", "B", "C")]
