@@ -44,9 +44,7 @@ rule join_networks:
     params:
         code=code("join_networks"),
         calibration=section("calibration"),
-        settings=SETTINGS.volumes.model_dump(
-            mode="json", include={"cubes", "looks", "kept"}
-        ),
+        settings=LOOKING,
     message:
         "finding what the predictions of the networks of volumes are worth"
     script:
@@ -219,9 +217,7 @@ rule draw_volume_episode:
         gpu=GPU,
     params:
         code=code("draw_volume_episode"),
-        settings=SETTINGS.volumes.model_dump(
-            mode="json", include={"cubes", "looks", "kept"}
-        ),
+        settings=LOOKING,
     message:
         "drawing a registration in space"
     script:

@@ -322,7 +322,12 @@ def test_networks_register_volumes_one_after_the_other(volumes, monkeypatch):
     monkeypatch.setattr(cube_regressor, "look", look)
     networks = SpaceNetworks([CubeNetwork(size).arguments for size in (14, 28)])
     found = register_volumes(mr, moved, networks, Volumes(cubes=SMALL, looks=1, kept=3))
-    assert found.expected_mm == pytest.approx(1.0, rel=0.01) and [one[0] for one in asked] == [24, 24, 3, 3]
+    assert found.judgement.expected == pytest.approx(1.0, rel=0.01) and [one[0] for one in asked] == [
+        24,
+        24,
+        3,
+        3,
+    ]
     assert [one[1:] for one in asked[::2]] == [(16.0, 14), (8.0, 28)]
     assert found.accepted and not refusing(networks, mr, moved).accepted
     assert len(found.path) == 4  # the start, a look of each network, the end

@@ -11,6 +11,7 @@ from markers import make_volumes, turned
 from regagent.agent.checkpoints import save_model
 from regagent.agent.cube_registration import Found
 from regagent.agent.networks import CubeNetwork, SpaceNetworks
+from regagent.agent.trust import Judgement
 from regagent.command import space
 from regagent.command.main import main
 from regagent.pairs.cubes import NoHead
@@ -45,7 +46,7 @@ def found(monkeypatch):
         if "head" in said:
             raise NoHead(said["head"])
         chance, taken = said["probability"], said["accepted"]
-        return Found(near, chance, 1.5, 0.8, 2.9, taken, [TRUTH, near])
+        return Found(near, Judgement(chance, 1.5, 0.8, 2.9), taken, [TRUTH, near])
 
     monkeypatch.setattr(space, "register_volumes", register_volumes)
     return said

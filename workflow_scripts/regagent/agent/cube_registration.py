@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from regagent.agent.checkpoints import load_model
 from regagent.agent.cube_regressor import settle
 from regagent.agent.networks import CubeNetwork, SpaceNetworks, choose_device
-from regagent.agent.trust import accepted, judge
+from regagent.agent.trust import Judgement, accepted, judge
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.volume_registrations import Method, Result
 from regagent.evaluation.volume_table import FOUND_MM
@@ -28,10 +28,7 @@ class Found:
     """What registering two volumes gave."""
 
     transform: sitk.Transform  # from MR to CT points in mm
-    probability: float  # of an error of at most FOUND_MM, where every second pair does not belong together
-    expected_mm: float  # the error to be expected of a pair that does, and the ends of its interval
-    low_mm: float
-    high_mm: float
+    judgement: Judgement  # of this one pair, its errors in mm; a success is within FOUND_MM
     accepted: bool
     path: list[sitk.Transform]  # the start that led there, where the truth was seen in each look, the end
 
@@ -51,8 +48,8 @@ def register_volumes(mr: sitk.Image, ct: sitk.Image, networks: SpaceNetworks, se
     ways = [to_transform(one, fixed_middle, moving_middle) for one in (*path[0], pose[0])]
     units = distance[:1] / UNIT_MM
     (chance,), *lengths = judge(networks, units)
-    expected, low, high = (UNIT_MM * float(length[0]) for length in lengths)
-    return Found(ways[-1], float(chance), expected, low, high, bool(accepted(networks, units)[0]), ways)
+    judgement = Judgement(chance, *(UNIT_MM * length[0] for length in lengths))
+    return Found(ways[-1], judgement, bool(accepted(networks, units)[0]), ways)
 
 
 def by_networks(model: str | Path, settings: Volumes) -> Method:
@@ -61,7 +58,7 @@ def by_networks(model: str | Path, settings: Volumes) -> Method:
 
     def method(number: int, mr: sitk.Image, ct: sitk.Image) -> Result:
         found = register_volumes(mr, ct, networks, settings)
-        return Result(found.transform, found.expected_mm, 0.0, found.accepted)
+        return Result(found.transform, float(found.judgement.expected), 0.0, found.accepted)
 
     return method
 

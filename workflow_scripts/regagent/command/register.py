@@ -22,12 +22,10 @@ from regagent.command.outputs import (
     write_together,
 )
 from regagent.command.pair import physical_transform, place, read_pair, register_pair
-from regagent.command.space import facts_in_space, register_in_space, told_in_space
 from regagent.command.telling import plain_facts, told_after, told_result, told_slices
 from regagent.figures.examples import draw_overlay
 from regagent.figures.overlays import tissue_levels
 from regagent.figures.viewer import write_viewer
-from regagent.figures.volumes import draw_planes
 from regagent.files import STYLE, parameter_map, write_json
 from regagent.patients.preregistration import resample
 from regagent.settings import Baselines
@@ -153,7 +151,10 @@ def _by_slices(
 
 
 def _in_space(mr: sitk.Image, ct: sitk.Image, model: str | Path, refine: bool) -> Answer:
-    """Register by the networks of volumes."""
+    """Register by the networks of volumes, of which an agent of slices need not wait for the imports."""
+    from regagent.command.space import facts_in_space, register_in_space, told_in_space
+    from regagent.figures.volumes import draw_planes
+
     outcome = register_in_space(mr, ct, model, parameter_map("refine3d") if refine else None)
     begin = sitk.Transform(3, sitk.sitkIdentity)
 

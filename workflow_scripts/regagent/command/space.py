@@ -11,6 +11,7 @@ import torch
 from regagent.agent.checkpoints import load_model
 from regagent.agent.cube_registration import Found, register_volumes
 from regagent.agent.networks import choose_device
+from regagent.command.telling import plain_error, told_error
 from regagent.elastix import RegistrationFailed, elastix
 from regagent.evaluation.volume_table import FOUND_MM
 from regagent.files import UserError
@@ -63,7 +64,7 @@ def register_in_space(
     refusal = None
     if not found.accepted:
         refusal = (
-            f"the networks see a chance of {np.floor(100 * found.probability):.0f}% to lie within"
+            f"the networks see a chance of {np.floor(100 * found.judgement.probability):.0f}% to lie within"
             f" {FOUND_MM:g} mm of the truth, expected at least {networks.least.item():.0%}"
         )
     gone = None
@@ -99,13 +100,8 @@ def told_in_space(outcome: InSpace) -> str:
         return ""
     moved = motion(from_itk(outcome.transform))
     lines = [f"The CT's head is turned by {np.linalg.norm(moved[3:]):.1f}° against the MR's."]
-    found = outcome.found
     if not outcome.refusal:
-        lines.append(
-            f"Expected error: {found.expected_mm:.1f} mm, in nine of ten such cases {found.low_mm:.1f} to"
-            f" {found.high_mm:.1f} mm, if both volumes show one head. Chance of at most {FOUND_MM:g} mm, if"
-            f" every second pair does not: {found.probability:.0%}."
-        )
+        lines.append(told_error(outcome.found.judgement, f"{FOUND_MM:g}", "volumes"))
     if outcome.refined_mm is not None:
         lines.append(f"Elastix went on by {outcome.refined_mm:.1f} mm; this error is that before it.")
     return "\n".join(lines)
@@ -113,20 +109,18 @@ def told_in_space(outcome: InSpace) -> str:
 
 def facts_in_space(outcome: InSpace) -> dict:
     """Return the result in plain values (see docs/registering.md)."""
-    found, matrix = outcome.found, None
+    matrix = None
     if outcome.transform is not None:
         whole = np.eye(4)
         whole[:3, :3] = np.reshape(outcome.transform.GetMatrix(), (3, 3))
         whole[:3, 3] = outcome.transform.TransformPoint((0.0, 0.0, 0.0))
         matrix = whole.tolist()
-    errors = (found.expected_mm, found.low_mm, found.high_mm) if found and not outcome.refusal else [None] * 3
-    names = ("expected_error_mm", "error_low_mm", "error_high_mm")
+    judgement = outcome.found.judgement if outcome.found else None
     return {
         "registered": not outcome.refusal,
         "refusal": outcome.refusal,
         "matrix": matrix,
-        "success_probability": found.probability if found else None,
-        **dict(zip(names, errors, strict=True)),
+        **plain_error(judgement, not outcome.refusal),
         "success_mm": FOUND_MM,
         "refined_mm": outcome.refined_mm,
     }

@@ -55,12 +55,7 @@ def told_result(outcome: Outcome, placed: Placed, evaluation: Evaluation) -> str
         )
     success_mm = SUCCESS_PX * placed.mm_per_px
     if outcome.expected:
-        chance, error, low, high = _in_mm(outcome.expected, placed)
-        lines.append(
-            f"Expected error: {error:.1f} mm, in nine of ten such cases {low:.1f} to {high:.1f} mm, if both"
-            f" images show one head. Chance of at most {success_mm:.1f} mm, if every second pair does not:"
-            f" {chance:.0%}."
-        )
+        lines.append(told_error(_in_mm(outcome.expected, placed), f"{success_mm:.1f}", "images"))
     else:
         share = evaluation.stopped_within / evaluation.stopped
         lines.append(
@@ -70,6 +65,16 @@ def told_result(outcome: Outcome, placed: Placed, evaluation: Evaluation) -> str
             f" {evaluation.success_px * placed.mm_per_px:.1f} mm here."
         )
     return "\n".join(lines)
+
+
+def told_error(judgement: Judgement, success_mm: str, both: str) -> str:
+    """Return in words what is expected of a result, its errors in mm; ``both`` names what was registered."""
+    chance, error, low, high = judgement
+    return (
+        f"Expected error: {error:.1f} mm, in nine of ten such cases {low:.1f} to {high:.1f} mm, if both"
+        f" {both} show one head. Chance of at most {success_mm} mm, if every second pair does not:"
+        f" {chance:.0%}."
+    )
 
 
 def told_after(outcome: Outcome, placed: Placed) -> str:
@@ -104,13 +109,18 @@ def _plain(
     x, y = pose[:2] * placed.mm_per_px
     values: dict[str, float | None]
     values = {"x_mm": float(x), "y_mm": float(y), "angle_deg": float(pose[2]), "scale": float(pose[3])}
+    return values | plain_error(_in_mm(judgement, placed) if judgement else None, taken)
+
+
+def plain_error(judgement: Judgement | None, taken: bool) -> dict[str, float | None]:
+    """Return what is expected of a result, in mm, in plain values: no error where it is refused."""
     chance: float | None = None
     errors: list[float | None] = [None] * 3
     if judgement:
-        chance, *known = (float(number) for number in _in_mm(judgement, placed))
+        chance, *known = (float(number) for number in judgement)
         errors = [*known] if taken else errors
     names = ("success_probability", "expected_error_mm", "error_low_mm", "error_high_mm")
-    return values | dict(zip(names, [chance, *errors], strict=True))
+    return dict(zip(names, [chance, *errors], strict=True))
 
 
 def _in_mm(judgement: Judgement, placed: Placed) -> Judgement:
