@@ -7,7 +7,7 @@ SNAKEMAKE = snakemake $(if $(CONFIG),--configfile $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help reproduce report check_report archive tables docs settings full accuracy ablations literal \
-	few_patients repeats volumes agent trust smoke test test_gpu sheet_check faults cluster_check lint \
+	few_patients repeats volumes agent networks trust smoke test test_gpu sheet_check faults cluster_check lint \
 	benchmark accelerator memory cost time_to_accuracy real_heads clean
 .DEFAULT_GOAL := help
 
@@ -58,6 +58,10 @@ OWN_AGENT = workflow_scripts/regagent/data/agent.pt
 agent: $(INSTALLED) ## the agent that `regagent register` takes if no other is given
 	snakemake --configfile config/agent.yaml
 	PYTHONPATH=workflow_scripts python -m regagent.agent.release results/agent/models/RL-LME/seed1/agent.pt $(OWN_AGENT)
+
+networks: $(INSTALLED) ## the networks by which `regagent register` registers volumes if no others are given
+	snakemake --configfile config/volumes.yaml -- results/volumes/models/space.pt
+	PYTHONPATH=workflow_scripts python -m regagent.agent.release results/volumes/models/space.pt workflow_scripts/regagent/data/space.pt
 
 trust: $(INSTALLED) ## what that agent says of its own errors, on heads that it never saw (AGENT= another one)
 	snakemake --configfile config/agent.yaml config/trust.yaml --until select_slices

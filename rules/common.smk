@@ -89,10 +89,31 @@ def any_of(names):
     return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
-def volume_settings(*keys):
-    """Return the input function of some of the settings of volumes, and of the set's range."""
-    return lambda wildcards: SETTINGS.volumes.model_dump(
-        mode="json", include={"cubes", wildcards.motions, *keys}
+def placed(wildcards):
+    """Return where a patient's Elastix starts, nothing where it starts from the coordinates or is not run."""
+    known = SHEET is not None and ROWS[wildcards.patient].transform
+    start = results("placed/{patient}.tfm")
+    return start if SETTINGS.preregistration.method == "agent" and not known else []
+
+
+def alignment_map():
+    """Return the parameter map of the alignment in 3D: a local one where the agent has led there."""
+    settings = SETTINGS.preregistration
+    return map_file(
+        "refine3d" if settings.method == "agent" else settings.parameter_map
+    )
+
+
+def first_model(wildcards):
+    """Return the model as which a regressor of space begins, nothing where it begins at random."""
+    first = getattr(SETTINGS.variants[wildcards.variant], "begins", None)
+    return results(f"models/{first}/seed{{seed}}/model.pt") if first else []
+
+
+def volume_settings(wildcards):
+    """Return the cubes' settings and the range of a set of volumes."""
+    return SETTINGS.volumes.model_dump(
+        mode="json", include={"cubes", wildcards.motions}
     )
 
 

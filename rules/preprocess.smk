@@ -15,12 +15,38 @@ else:
     }
 
 
+# In front of Elastix, if preregistration.method is agent.
+rule place_patient:
+    input:
+        mr=results("volumes/{patient}/mr.nii.gz"),
+        ct=results("volumes/{patient}/ct.nii.gz"),
+        model=os.path.relpath(files.SPACE),
+    output:
+        transform=results("placed/{patient}.tfm"),
+    log:
+        results("logs/place_patient/{patient}.log"),
+    conda:
+        "../envs/regagent.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        gpu=GPU,
+    params:
+        code=code("place_patient"),
+        sheet=SHEET,
+    message:
+        "{wildcards.patient}: bringing the CT's head onto the MR's"
+    script:
+        "../workflow_scripts/place_patient.py"
+
+
 rule preregister_patient:
     input:
         **KNOWN,
         mr=results("volumes/{patient}/mr.nii.gz"),
         ct=results("volumes/{patient}/ct.nii.gz"),
-        parameter_map=map_file(SETTINGS.preregistration.parameter_map),
+        start=placed,
+        parameter_map=alignment_map(),
     output:
         ct=results("preregistered/{patient}/ct.nii.gz"),
         transform=results("preregistered/{patient}/transform.tfm"),

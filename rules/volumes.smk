@@ -98,7 +98,7 @@ rule register_volumes:
         mem_mb=3000,
     params:
         code=code("register_volumes"),
-        settings=volume_settings(),
+        settings=volume_settings,
         per_patient=lambda wildcards: PLAN.volumes_per_patient(wildcards.method),
     message:
         "{wildcards.motions}: registering volumes by {wildcards.method}"
@@ -127,7 +127,7 @@ rule register_volumes_by_networks:
         gpu=GPU,
     params:
         code=code("register_volumes_by_networks"),
-        settings=volume_settings("looks", "kept"),
+        settings=volume_settings,
         per_patient=PLAN.volumes_per_patient(NETWORKS),
     message:
         f"{{wildcards.motions}}: registering volumes by {NETWORKS}"
@@ -217,7 +217,6 @@ rule draw_volume_episode:
         gpu=GPU,
     params:
         code=code("draw_volume_episode"),
-        settings=LOOKING,
     message:
         "drawing a registration in space"
     script:

@@ -9,10 +9,25 @@ import torch
 from regagent.agent import a3c, regression
 from regagent.agent.agent_file import export_agent
 from regagent.agent.checkpoints import save_model
-from regagent.agent.networks import AgentNetwork, ResidualNetwork, to_blocks, to_states
+from regagent.agent.networks import (
+    AgentNetwork,
+    CubeNetwork,
+    ResidualNetwork,
+    SpaceNetworks,
+    to_blocks,
+    to_states,
+)
 from regagent.agent.stopping import Thresholds
 from regagent.pairs.training_pairs import Pairs
-from regagent.settings import Inference, PerturbationRange, ReinforcementAgent, Slices, SupervisedAgent
+from regagent.settings import (
+    Cubes,
+    Inference,
+    PerturbationRange,
+    ReinforcementAgent,
+    Slices,
+    SupervisedAgent,
+    Volumes,
+)
 
 PLAIN = {"augmentation": {"enabled": False}}
 RANGES = PerturbationRange(translation_px=25, rotation_deg=30)
@@ -104,3 +119,14 @@ def export(
         residual=folder / "residual.pt" if finished else None,
     )
     return folder / "agent.pt"
+
+
+def export_networks(path, chance=None):
+    """Write small networks of volumes at their random start, which see this chance of a success in all."""
+    torch.manual_seed(0)
+    networks = SpaceNetworks([CubeNetwork(28, (4, 8), 8.0, places=4).arguments])
+    if chance is not None:
+        networks.trust[0] = chance
+    volumes = Volumes(cubes=Cubes(size=28, spacing_mm=8.0), looks=1, kept=2)
+    save_model(networks, path, networks=[], volumes=volumes.model_dump(mode="json"))
+    return path

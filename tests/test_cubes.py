@@ -8,11 +8,18 @@ import torch
 from agents import RANGES
 from heads import head
 
-from regagent.agent import cube_regressor, regression, volume_trust
+from regagent.agent import cube_registration, cube_regressor, regression, residual, volume_trust
 from regagent.agent.checkpoints import load_model, save_model
-from regagent.agent.cube_registration import by_networks, register_volumes, to_transform
+from regagent.agent.cube_registration import (
+    Found,
+    by_networks,
+    place_patient,
+    register_volumes,
+    to_transform,
+)
 from regagent.agent.cube_regressor import CubeResiduals, rest_pose, settle, to_rest
 from regagent.agent.networks import CubeNetwork, Seen, SpaceNetworks
+from regagent.agent.trust import Judgement
 from regagent.conventional.volume_registration import conventional, refined
 from regagent.evaluation.volume_registrations import register_volume_cases
 from regagent.evaluation.volume_table import make_volume_table
@@ -35,12 +42,12 @@ from regagent.pairs.volume_cases import (
     POSE,
     cases_of_patient,
     cut_off,
-    moved_by,
     perturb_volumes,
     registration_error,
 )
 from regagent.phantom.tissues import UNKNOWN
 from regagent.settings import Calibration, CubeAugmentation, CubeRegressor, Cubes, Volumes
+from regagent.volumes.moving import moved_by
 
 SMALL = Cubes(size=28, spacing_mm=8.0)
 STILL = {
@@ -206,7 +213,7 @@ def test_it_learns_the_rest_from_where_its_looks_lead(pairs, monkeypatch):
         return pose
 
     monkeypatch.setattr(cube_regressor, "states_of", states_of)
-    monkeypatch.setattr(cube_regressor, "distance_loss", lambda _, d: distances.append(d) or 0 * d)
+    monkeypatch.setattr(residual, "distance_loss", lambda _, d: distances.append(d) or 0 * d)
 
     def network(pose):
         rest = invert(compose(pose, invert(starts.place)))
@@ -267,16 +274,49 @@ def test_a_training_brings_it_nearer(pairs, tmp_path, monkeypatch):
     ).draw()
     place, points = starts.place.numpy(), starts.points.numpy()
     begin = compose(starts.error.numpy(), place)
-    pose, _ = cube_regressor.look(network, starts.fixed, starts.moving, begin, 8.0)
+    pose, _ = cube_regressor.look(network, starts.fixed, starts.moving, begin)
     before, after = (displacement(compose(one, invert(place)), points) for one in (begin, pose))
     assert after.mean() < 0.7 * before.mean()
+
+
+def test_a_network_of_smaller_voxels_begins_as_one_of_larger_ones():
+    """Of cubes whose blocks it sees as voxels, the larger one says the same, place by place."""
+    torch.manual_seed(1)
+    coarse = CubeNetwork(14, (4, 8), 16.0, places=4)
+    fine = CubeNetwork(28, (4, 8), 8.0, places=4, block=2)
+    states = torch.rand(3, 2, 28, 28, 28)
+    with torch.no_grad():
+        before = coarse(torch.nn.functional.avg_pool3d(states, 2))
+        fine.begin_as(coarse)
+        after = fine(states)
+    for one, two in zip(before, after, strict=True):
+        assert torch.allclose(one, two, atol=1e-4)
+    assert torch.equal(coarse.where, fine.where) and coarse.unit_mm == fine.unit_mm
+    with pytest.raises(ValueError, match="differ in their channels"):
+        CubeNetwork(28, (4, 4), 8.0, places=4, block=2).begin_as(coarse)
+
+
+def test_a_training_goes_on_from_another_ones_network(pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(regression, "read_cubes", lambda *_: pairs)
+    first, model = tmp_path / "first.pt", tmp_path / "model.pt"
+    torch.manual_seed(2)
+    coarse = CubeNetwork(14, (4, 8), 16.0, places=4)
+    save_model(coarse, first)
+    settings = regressor(steps=1, places=4, channels=[4, 8], learning_rate=1e-9, begins="coarse")
+    regression.train_regressor(
+        *([], "", RANGES, settings, 1, "fine", tmp_path / "state", "1", model, tmp_path / "t.csv"),
+        begins=first,
+    )
+    network, _ = load_model(model, "cubes")
+    assert (network.size, network.spacing_mm, network.block) == (28, 8.0, 2)
+    assert torch.allclose(network.rest.weight, coarse.rest.weight, atol=1e-6)
 
 
 def test_one_of_the_starts_leads_to_the_truth(monkeypatch):
     """A network that sees no farther than 60° finds a head that is turned by a half."""
     truth = from_motion(np.array([5.0, 9, -7, 20, 170, 10]))
 
-    def look(network, fixed, moving, pose, spacing_mm):
+    def look(network, fixed, moving, pose):
         rest = compose(truth, invert(pose))
         far = np.abs(rest[:, 3]) < np.cos(np.deg2rad(65) / 2)
         points = np.random.default_rng(0).uniform(-60, 60, (1, 20, 3))
@@ -284,7 +324,7 @@ def test_one_of_the_starts_leads_to_the_truth(monkeypatch):
 
     monkeypatch.setattr(cube_regressor, "look", look)
     cube = torch.zeros(4, 4, 4)
-    pose, distance, path = settle([CubeNetwork(4, (4,))], cube, cube, 1, 2, 8.0)
+    pose, distance, path = settle([CubeNetwork(4, (4,))], cube, cube, 1, 2)
     assert pose.shape == (2, 7) and distance[0] < 0.1
     assert path.shape == (2, 2, 7) and np.allclose(path[0, 1], pose[0])
     assert (path[0, 0] == covering()).all(1).any()
@@ -312,24 +352,21 @@ def test_networks_register_volumes_one_after_the_other(volumes, monkeypatch):
     middles = middle_of(mr), ct_middle(moved)
     asked = []
 
-    def look(network, fixed, moving, pose, spacing_mm):
-        asked.append((len(pose), spacing_mm, fixed.shape[-1]))
+    def look(network, fixed, moving, pose):
+        asked.append((len(pose), network.spacing_mm, fixed.shape[-1]))
         # The CT's middle goes to where the truth maps it, and all turns about it.
         shift = np.array(truth.GetInverse().TransformPoint(middles[1].tolist())) - middles[0]
         right = np.concatenate([shift, invert(MOTION)[3:]])
         return np.tile(right, (len(pose), 1)), np.ones(len(pose))
 
     monkeypatch.setattr(cube_regressor, "look", look)
-    networks = SpaceNetworks([CubeNetwork(size).arguments for size in (14, 28)])
+    networks = SpaceNetworks([CubeNetwork(size, spacing_mm=224 / size).arguments for size in (14, 28)])
     found = register_volumes(mr, moved, networks, Volumes(cubes=SMALL, looks=1, kept=3))
-    assert found.judgement.expected == pytest.approx(1.0, rel=0.01) and [one[0] for one in asked] == [
-        24,
-        24,
-        3,
-        3,
-    ]
+    assert found.judgement.expected == pytest.approx(1.0, rel=0.01)
+    assert [one[0] for one in asked] == [24, 24, 3, 3]
     assert [one[1:] for one in asked[::2]] == [(16.0, 14), (8.0, 28)]
-    assert found.accepted and not refusing(networks, mr, moved).accepted
+    assert not found.refusal
+    assert "a chance of 10% to lie within 4 mm" in (refusing(networks, mr, moved).refusal or "")
     assert len(found.path) == 4  # the start, a look of each network, the end
     for point in ([0.0, 0, 0], [50.0, -30, 20]):
         assert np.allclose(found.path[-1].TransformPoint(point), found.transform.TransformPoint(point))
@@ -342,6 +379,27 @@ def refusing(networks, mr, ct):
     return register_volumes(mr, ct, networks, Volumes(cubes=SMALL, looks=1, kept=3))
 
 
+def test_a_patient_is_brought_onto_the_mr_or_refused(patient, tmp_path, monkeypatch):
+    near = to_itk(MOTION, np.zeros(3))
+    found = Found(near, Judgement(0.9, 2.0, 1.0, 3.0), None, [near])
+    monkeypatch.setattr(cube_registration, "ready_networks", lambda model: (None, None))
+    monkeypatch.setattr(cube_registration, "register_volumes", lambda *_: found)
+    files = patient / "mr.nii.gz", patient / "ct.nii.gz", "space.pt"
+    place_patient("P1", *files, tmp_path / "t.tfm")
+    there = sitk.ReadTransform(tmp_path / "t.tfm").TransformPoint((10.0, 20.0, 30.0))
+    assert there == pytest.approx(near.TransformPoint((10.0, 20.0, 30.0)))
+    found = Found(near, Judgement(0.1, 9.0, 5.0, 30.0), "two heads", [near])
+    with pytest.raises(UserError, match=r"patient P1: .*mr.nii.gz in .*ct.nii.gz \(two heads\)"):
+        place_patient("P1", *files, tmp_path / "u.tfm")
+    air = np.random.default_rng(1).integers(-1000, -950, (8, 8, 8))
+    sitk.WriteImage(sitk.GetImageFromArray(air.astype(np.int16)), tmp_path / "ct.nii.gz")
+    monkeypatch.undo()
+    monkeypatch.setattr(cube_registration, "ready_networks", lambda model: (None, Volumes(cubes=SMALL)))
+    with pytest.raises(UserError, match="stands out from its background"):
+        place_patient("P1", files[0], tmp_path / "ct.nii.gz", "space.pt", tmp_path / "u.tfm")
+    assert not (tmp_path / "u.tfm").exists()
+
+
 def test_networks_are_joined_with_what_their_distance_is_worth(pairs, tmp_path, monkeypatch):
     """D is made the true error here, and 99 mm where two cubes do not belong together."""
     torch.manual_seed(0)
@@ -350,7 +408,7 @@ def test_networks_are_joined_with_what_their_distance_is_worth(pairs, tmp_path, 
     monkeypatch.setattr(volume_trust, "read_cubes", lambda *_: pairs)
     seen = []
 
-    def settle(networks, fixed, moving, looks, kept, width):
+    def settle(networks, fixed, moving, looks, kept):
         seen.append((fixed, moving))
         return np.array([IDENTITY]), np.array([99.0]), None
 
@@ -373,14 +431,15 @@ def test_every_case_is_registered_and_measured(patient, tmp_path):
     settings = Volumes(per_patient=2, cubes=SMALL, networks=["coarse"], looks=1)
     perturb_volumes(patient.parent / "split.tsv", tmp_path / "V1.csv", settings, "V1")
     torch.manual_seed(0)
-    save_model(SpaceNetworks([CubeNetwork(14, (4, 8)).arguments]), tmp_path / "model.pt")
+    networks = SpaceNetworks([CubeNetwork(14, (4, 8)).arguments])
+    save_model(networks, tmp_path / "model.pt", volumes=settings.model_dump(mode="json"))
     files = [tuple(patient / file for file in ("mr.nii.gz", "ct.nii.gz", "truth.tfm"))]
     maps = {name: parameter_map(name) for name in ("rigid3d", "refine3d")}
     tables = {}
     methods = {
         "Initial": lambda: conventional("Initial", None),
         "Centres": lambda: conventional("Centres", None),
-        "Networks": lambda: by_networks(tmp_path / "model.pt", settings),
+        "Networks": lambda: by_networks(tmp_path / "model.pt"),
         "Centres+Elastix": lambda: refined(tmp_path / "Centres/V1.csv", maps["refine3d"]),
     }
     for method, make in methods.items():
@@ -417,7 +476,7 @@ def test_every_case_is_registered_and_measured(patient, tmp_path):
     tables = {(method, "V1"): tmp_path / method / "V1.csv" for method in methods}
     draw_volume_range(tables, {"V1": tmp_path / "V1.csv"}, STYLE, drawn)
     drawn += [tmp_path / "episode.png", tmp_path / "episode.pdf"]
-    draw_volume_episode(tmp_path / "V1.csv", [files], tmp_path / "model.pt", settings, STYLE, drawn[2:])
+    draw_volume_episode(tmp_path / "V1.csv", [files], tmp_path / "model.pt", STYLE, drawn[2:])
     assert all(path.stat().st_size > 5000 for path in drawn)
 
 

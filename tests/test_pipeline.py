@@ -152,8 +152,14 @@ def test_whole_volumes_can_be_planned(folder):
     target = "results/volumes/tables/volumes.md"
     jobs = planned(folder, "--configfile", "config/volumes.yaml", "--", target)
     assert jobs["train_regressor"] == jobs["make_volume_table"] == 1
-    assert jobs["cut_cube"] == 60 and jobs["perturb_volumes"] == 3 and jobs["join_networks"] == 1
+    assert jobs["cut_cube"] == 84 and jobs["perturb_volumes"] == 3 and jobs["join_networks"] == 1
     assert jobs["register_volumes"] == 3 * 7 and jobs["register_volumes_by_networks"] == 3
+
+
+def test_networks_may_bring_the_patients_together_first(folder):
+    target = "results/default/preregistered/P001/transform.tfm"
+    jobs = planned(folder, "--config", "preregistration={method: agent}", "--", target)
+    assert jobs["place_patient"] == jobs["preregister_patient"] == 1
 
 
 def test_real_heads_are_registered_without_a_training(folder, tmp_path):
@@ -168,6 +174,9 @@ def test_real_heads_are_registered_without_a_training(folder, tmp_path):
     sheet.write_text("patient\tmr\tct\ttransform\tset\n" + "\n".join(rows) + "\n")
     jobs = planned(folder, "--configfile", "config/real_heads.yaml")
     assert jobs["import_patient"] == 3 and jobs["register_fine"] == 2
+    agent = "preregistration={method: agent}"
+    known = planned(folder, "--configfile", "config/real_heads.yaml", "--config", agent)
+    assert known == jobs  # the sheet gives all transforms
     assert not [rule for rule in jobs if rule.startswith(("train", "calibrate"))]
 
 

@@ -11,6 +11,8 @@ from regagent.files import UserError, parameter_map
 from regagent.patients.preregistration import preregister_patient, resample
 from regagent.patients.quality import quality
 from regagent.settings import Preregistration
+from regagent.volumes.moving import moved_by
+from regagent.volumes.transforms import write_transform
 
 MAP = parameter_map("rigid3d")
 
@@ -28,16 +30,17 @@ def patient(tmp_path_factory):
     return folder
 
 
-def run(patient, output, method="elastix", truth="truth.tfm", **settings):
+def run(patient, output, method="elastix", truth="truth.tfm", start=None, **settings):
     preregister_patient(
         "P001",
         patient / "mr.nii.gz",
         patient / "ct.nii.gz",
-        MAP,
+        parameter_map("refine3d") if start else MAP,
         output / "ct.nii.gz",
         output / "transform.tfm",
         output / "quality.json",
         output / "overlay.png",
+        start=start,
         truth=patient / truth if truth else None,
         settings=Preregistration(method=method, **settings),
     )
@@ -100,6 +103,21 @@ def test_the_overlay_shows_three_planes(registered):
     assert image.shape == (320, 960, 3)
     red = (image[..., 2] > 150) & (image[..., 1] < 100)
     assert all(part.sum() > 100 for part in np.split(red, 3, axis=1))
+
+
+def test_elastix_goes_on_from_where_the_agent_has_led(patient, tmp_path, caplog):
+    """A head that lies on its side is found from near the truth; alone it is lost, and the log tells."""
+    side = sitk.Euler3DTransform((0.0, 0.0, 0.0), 0.2, 0.3, 1.6, (40.0, -30.0, 25.0))
+    truth = sitk.ReadTransform(patient / "truth.tfm")
+    sitk.WriteImage(sitk.ReadImage(patient / "mr.nii.gz"), tmp_path / "mr.nii.gz")
+    sitk.WriteImage(moved_by(sitk.ReadImage(patient / "ct.nii.gz"), side), tmp_path / "ct.nii.gz")
+    write_transform(sitk.CompositeTransform([side, truth]), tmp_path / "truth.tfm")
+    near = sitk.Euler3DTransform((0.0, 0.0, 0.0), 0.03, -0.02, 0.02, (2.0, 1.0, -2.0))
+    write_transform(sitk.CompositeTransform([side, truth, near]), tmp_path / "near.tfm")
+    assert run(tmp_path, tmp_path / "alone")["error_mean_mm"] > 20
+    assert "preregistration: {method: agent}" in caplog.text
+    report = run(tmp_path, tmp_path / "led", "agent", start=tmp_path / "near.tfm")
+    assert report["method"] == "agent" and report["error_mean_mm"] < 1 and report["overlap"] > 0.9
 
 
 def test_no_registration_takes_the_ct_as_it_lies(patient, tmp_path):

@@ -118,7 +118,7 @@ def test_of_images_that_do_not_belong_together_it_learns_the_largest_distance(mo
     monkeypatch.setattr(task, "draw", lambda: starts)
     monkeypatch.setattr(residual, "distance_loss", lambda _, d: asked.append(d) or 0 * d)
 
-    def rest(predicted, *_):
+    def rest(predicted, **_):
         rests.append(predicted)
         return torch.where(starts.like, 0.0, 1e3)
 

@@ -5,19 +5,20 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
+from agents import export_networks
 from heads import head
 from markers import make_volumes, turned
 
-from regagent.agent.checkpoints import save_model
+from regagent.agent.checkpoints import load_model
 from regagent.agent.cube_registration import Found
-from regagent.agent.networks import CubeNetwork, SpaceNetworks
+from regagent.agent.release import release
 from regagent.agent.trust import Judgement
 from regagent.command import space
 from regagent.command.main import main
 from regagent.pairs.cubes import NoHead
 from regagent.pairs.rigid import from_motion, to_itk
-from regagent.pairs.volume_cases import moved_by
-from regagent.settings import Cubes, Volumes
+from regagent.volumes.moving import moved_by
 
 #: From MR to CT points: a head that lies on its side.
 TRUTH = to_itk(from_motion(np.array([30.0, -12.0, 45.0, 80.0, 10.0, -20.0])), np.zeros(3))
@@ -29,24 +30,21 @@ def folder(tmp_path):
     mr, ct, _ = head()
     sitk.WriteImage(mr, tmp_path / "mr.nii.gz")
     sitk.WriteImage(moved_by(ct, TRUTH), tmp_path / "ct.nii.gz")
-    volumes = Volumes(cubes=Cubes(size=28, spacing_mm=8.0), looks=1, kept=2)
-    networks = SpaceNetworks([CubeNetwork(28, (4, 8), 8.0, places=4).arguments])
-    save_model(networks, tmp_path / "space.pt", networks=[], volumes=volumes.model_dump(mode="json"))
+    export_networks(tmp_path / "space.pt")
     return tmp_path
 
 
 @pytest.fixture
 def found(monkeypatch):
     """Let the networks find the truth, 2 mm off; the fixture is what they are asked, and say."""
-    said = {"accepted": True, "probability": 0.97, "asked": []}
+    said = {"refusal": None, "asked": []}
     near = sitk.CompositeTransform([TRUTH, sitk.TranslationTransform(3, (2.0, 0.0, 0.0))])
 
     def register_volumes(mr, ct, networks, settings):
         said["asked"].append(settings)
         if "head" in said:
             raise NoHead(said["head"])
-        chance, taken = said["probability"], said["accepted"]
-        return Found(near, Judgement(chance, 1.5, 0.8, 2.9), taken, [TRUTH, near])
+        return Found(near, Judgement(0.97, 1.5, 0.8, 2.9), said["refusal"], [TRUTH, near])
 
     monkeypatch.setattr(space, "register_volumes", register_volumes)
     return said
@@ -99,12 +97,12 @@ def test_a_page_shows_them(folder, found):
 
 
 def test_volumes_that_do_not_belong_together_are_refused(folder, found, capsys):
-    found.update(accepted=False, probability=0.127)
+    found["refusal"] = "these are two heads"
     assert register(folder) == 3
     assert not (folder / "t.tfm").exists()
     known = json.loads((folder / "r.json").read_text())
     assert not known["registered"] and known["expected_error_mm"] is None
-    assert "a chance of 12% to lie within 4 mm" in known["refusal"] in capsys.readouterr().err
+    assert known["refusal"] == "these are two heads" and "these are two heads" in capsys.readouterr().err
     assert register(folder, "--force", "--report", folder / "o.png") == 3
     assert off_mm(folder / "t.tfm") == pytest.approx(2.0, abs=1e-6)
 
@@ -150,8 +148,14 @@ def test_images_are_no_volumes(folder, found, capsys):
 
 def test_networks_at_their_random_start_answer(folder):
     """The whole way without a substitute: the networks know nothing, so they refuse."""
-    networks = SpaceNetworks([CubeNetwork(28, (4, 8), 8.0, places=4).arguments])
-    networks.trust[0] = 0.0
-    volumes = Volumes(cubes=Cubes(size=28, spacing_mm=8.0), looks=1, kept=2)
-    save_model(networks, folder / "space.pt", networks=[], volumes=volumes.model_dump(mode="json"))
+    export_networks(folder / "space.pt", chance=0.0)
     assert register(folder) == 3
+
+
+def test_released_networks_are_half_as_large_and_the_same(folder):
+    release(folder / "space.pt", folder / "small.pt")
+    assert (folder / "small.pt").stat().st_size < 0.6 * (folder / "space.pt").stat().st_size
+    (whole, facts), (half, same) = (load_model(folder / f"{name}.pt", "space") for name in ("space", "small"))
+    assert facts == same
+    for before, after in zip(whole.state_dict().values(), half.state_dict().values(), strict=True):
+        assert after.dtype == torch.float32 and torch.allclose(before, after, rtol=1e-3, atol=1e-6)

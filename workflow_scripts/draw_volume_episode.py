@@ -1,12 +1,11 @@
 """Draw how the networks of space register the first case of a set, look by look.
 
-Settings: ``volumes``. Input: style, ``perturbations``, the volumes ``mr``, ``ct`` and their ``truth`` of
+Input: style, ``perturbations``, the volumes ``mr``, ``ct`` and their ``truth`` of
 every patient, the ``model`` of the networks. Output: pdf, png.
 """
 
 from regagent.figures.volumes import draw_volume_episode
 from regagent.jobs import logged
-from regagent.settings import Volumes
 
 with logged(snakemake.log[0]):
     given = snakemake.input
@@ -14,7 +13,6 @@ with logged(snakemake.log[0]):
         perturbations=given.perturbations,
         files=zip(given.mr, given.ct, given.truth, strict=True),
         model=given.model,
-        settings=Volumes(**snakemake.params.settings),
         style=given.style,
         outputs=[snakemake.output.pdf, snakemake.output.png],
     )

@@ -1,7 +1,8 @@
 """Align a patient's CT with the MR in 3D: by a given transform, by Elastix, or by their coordinates (§4).
 
 Settings: ``preregistration``. Wildcard: ``patient``. Parameter: ``sheet`` (errors name the patient's row).
-Inputs: ``mr``, ``ct``, ``parameter_map``; ``transform`` where the sheet gives one; ``truth`` where known.
+Inputs: ``mr``, ``ct``, ``parameter_map``; ``start`` where the agent leads; ``transform`` where the sheet
+gives one; ``truth`` where known.
 Outputs: ``ct`` (on the MR's grid), ``transform``, ``quality``, ``overlay``.
 """
 
@@ -21,6 +22,7 @@ with logged(snakemake.log[0]):
         output_overlay=snakemake.output.overlay,
         settings=Preregistration(**snakemake.params.settings),
         transform=snakemake.input.get("transform"),
+        start=snakemake.input.start or None,
         truth=snakemake.input.get("truth"),
         sheet=snakemake.params.sheet,
     )

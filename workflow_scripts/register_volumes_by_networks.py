@@ -18,6 +18,6 @@ with logged(snakemake.log[0]):
         per_patient=snakemake.params.per_patient,
         part=getattr(settings, snakemake.wildcards.motions).cut,
         cubes=settings.cubes,
-        register=by_networks(given.model, settings),
+        register=by_networks(given.model),
         output=snakemake.output.registrations,
     )

@@ -16,6 +16,9 @@ import pandas as pd
 
 #: The package's files that are no code: Elastix's parameter maps, and Matplotlib's style of the figures.
 DATA = Path(__file__).parent / "data"
+
+#: The networks of volumes that come with the software (`make networks`).
+SPACE = DATA / "space.pt"
 STYLE = DATA / "figures.mplstyle"
 
 #: What the name of a file begins with until it is whole. The machine and the number of the process follow.

@@ -1,5 +1,6 @@
 """Registration of two volumes in space by networks: one finds the head from anywhere, others finish it."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +16,15 @@ from regagent.agent.trust import Judgement, accepted, judge
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.volume_registrations import Method, Result
 from regagent.evaluation.volume_table import FOUND_MM
-from regagent.pairs.cubes import ct_cube, ct_middle, middle_of, mr_cube
+from regagent.files import UserError
+from regagent.pairs.cubes import NoHead, ct_cube, ct_middle, middle_of, mr_cube
 from regagent.pairs.rigid import invert, to_itk
+from regagent.patients.sheet import naming_row
 from regagent.settings import Volumes
+from regagent.volumes.reading import read_volume
+from regagent.volumes.transforms import write_transform
+
+logger = logging.getLogger("regagent")
 
 #: What is found on slices in px is found on volumes in so many mm: a success is within ``FOUND_MM``.
 UNIT_MM = FOUND_MM / SUCCESS_PX
@@ -29,7 +36,7 @@ class Found:
 
     transform: sitk.Transform  # from MR to CT points in mm
     judgement: Judgement  # of this one pair, its errors in mm; a success is within FOUND_MM
-    accepted: bool
+    refusal: str | None  # why this is no registration, None if it is
     path: list[sitk.Transform]  # the start that led there, where the truth was seen in each look, the end
 
 
@@ -42,31 +49,65 @@ def register_volumes(mr: sitk.Image, ct: sitk.Image, networks: SpaceNetworks, se
         torch.from_numpy(cube).to(device)
         for cube in (mr_cube(mr, fixed_middle, cubes), ct_cube(ct, moving_middle, cubes))
     )
-    pose, distance, path = settle(
-        in_order(networks), fixed, moving, settings.looks, settings.kept, cubes.spacing_mm
-    )
+    pose, distance, path = settle(in_order(networks), fixed, moving, settings.looks, settings.kept)
     ways = [to_transform(one, fixed_middle, moving_middle) for one in (*path[0], pose[0])]
     units = distance[:1] / UNIT_MM
     (chance,), *lengths = judge(networks, units)
     judgement = Judgement(chance, *(UNIT_MM * length[0] for length in lengths))
-    return Found(ways[-1], judgement, bool(accepted(networks, units)[0]), ways)
+    refusal = None
+    if not accepted(networks, units)[0]:
+        refusal = (
+            f"the networks see a chance of {np.floor(100 * chance):.0f}% to lie within {FOUND_MM:g} mm of the"
+            f" truth, expected at least {networks.least.item():.0%}"
+        )
+    return Found(ways[-1], judgement, refusal, ways)
 
 
-def by_networks(model: str | Path, settings: Volumes) -> Method:
+def by_networks(model: str | Path) -> Method:
     """Return the method of the networks in a model file."""
-    networks = ready_networks(model)
+    networks, settings = ready_networks(model)
 
     def method(number: int, mr: sitk.Image, ct: sitk.Image) -> Result:
         found = register_volumes(mr, ct, networks, settings)
-        return Result(found.transform, float(found.judgement.expected), 0.0, found.accepted)
+        return Result(found.transform, float(found.judgement.expected), 0.0, not found.refusal)
 
     return method
 
 
-def ready_networks(model: str | Path) -> SpaceNetworks:
-    """Return the networks in a model file on the device; on a CPU they use one thread."""
+@torch.no_grad()
+def place_patient(
+    patient: str,
+    mr: str | Path,
+    ct: str | Path,
+    model: str | Path,
+    output: str | Path,
+    sheet: str | Path | None = None,
+) -> None:
+    """Write where the networks in a model file see a patient's CT, as a map of MR to CT points (.tfm).
+
+    Raises ``UserError``, with the patient's row in ``sheet``, where they refuse the pair.
+    """
+    still, moved = read_volume(mr, patient), read_volume(ct, patient)
+    with naming_row(sheet, patient):
+        try:
+            found = register_volumes(still, moved, *ready_networks(model))
+            refusal = found.refusal
+        except NoHead as error:
+            refusal = str(error)
+        if refusal:
+            raise UserError(
+                f"patient {patient}: the networks do not find the head of {mr} in {ct} ({refusal}); check"
+                " that both show the head of one patient, or give the sheet a transform"
+            )
+    write_transform(found.transform, output)
+    logger.info("patient %s: %s mm from the truth are expected", patient, f"{found.judgement.expected:.1f}")
+
+
+def ready_networks(model: str | Path) -> tuple[SpaceNetworks, Volumes]:
+    """Return the networks in a model file on the device, and how they look; on a CPU they use one thread."""
     torch.set_num_threads(1)
-    return load_model(model, "space")[0].to(choose_device())
+    networks, facts = load_model(model, "space")
+    return networks.to(choose_device()), Volumes(**facts["volumes"])
 
 
 def in_order(networks: SpaceNetworks) -> list[CubeNetwork]:

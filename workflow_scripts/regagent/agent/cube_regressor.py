@@ -6,6 +6,7 @@ may lie any way; the lowest D wins.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,14 +15,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regagent.agent.displacements import displacement_loss
-from regagent.agent.distance import FARTHEST, distance_loss, expected_distance
+from regagent.agent.distance import FARTHEST, expected_distance
 from regagent.agent.networks import LEVER_MM, CubeNetwork
 from regagent.agent.residual import (
-    DISTANCE_WEIGHT,
-    PLACES_WEIGHT,
     STARTS_PER_PAIR,
     linear_schedule,
+    look_loss,
     many_looks,
 )
 from regagent.pairs.cube_augmentation import augment_cubes, move_cubes, random_rotation, shrunk
@@ -42,8 +41,6 @@ from regagent.settings import CubeRegressor
 
 Array = NDArray[np.float64]
 
-#: The D that a network predicts, and the errors that it counts, are in this part of a voxel's edge.
-UNIT = 0.3
 #: Errors of the rest count in proportion to D plus so many units: near the truth, parts of a voxel count.
 REST_OFFSET = 0.6
 #: What is brighter in an MR shows the head.
@@ -96,16 +93,27 @@ def rest_pose(rest: Tensor) -> Tensor:
 class CubeResiduals:
     """What the regressor learns: the rest of the way, of starts and of where its own looks lead it."""
 
-    def __init__(self, pairs: CubePairs, settings: CubeRegressor, generator: torch.Generator):
+    def __init__(
+        self,
+        pairs: CubePairs,
+        settings: CubeRegressor,
+        generator: torch.Generator,
+        first: CubeNetwork | None = None,
+    ):
+        """Begin at random, or as the network ``first``."""
         self.settings, self.generator, self.clip = settings, generator, settings.gradient_clip
         whole = pairs.tensors(generator.device)
         mr, ct = (shrunk(cubes, settings.shrink) for cubes in (whole.mr, whole.ct))
         self.pool = Pool(mr, ct, whole.points, whole.tissue)
         self.spacing_mm = pairs.spacing_mm * settings.shrink
-        self.unit = UNIT * self.spacing_mm
+        size = mr.shape[-1]
+        block = size // first.size * first.block if first else 1
         self.network = CubeNetwork(
-            mr.shape[-1], tuple(settings.channels), self.spacing_mm, settings.places
+            size, tuple(settings.channels), self.spacing_mm, settings.places, block
         ).to(generator.device)
+        if first:
+            self.network.begin_as(first)
+        self.unit = self.network.unit_mm
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
         self.schedule = linear_schedule(self.optimiser, settings.steps, settings.warmup_fraction)
 
@@ -165,7 +173,7 @@ class CubeResiduals:
         return torch.where(like[:, None, None, None], fixed, broken), like
 
     def loss(self) -> Tensor:
-        """Return the mean over the looks: errors of the rests relative to D, and cross-entropy of D."""
+        """Return the mean ``look_loss``, as for slices."""
         starts, losses = self.draw(), []
         farthest = torch.tensor(FARTHEST, dtype=starts.points.dtype, device=starts.points.device)
         error = starts.error
@@ -176,14 +184,9 @@ class CubeResiduals:
             states = states_of(starts.fixed, starts.moving, pose, self.spacing_mm)
             seen = self.network(states)
             rest = invert(error)
-            of_rest = self._rest_loss(seen.rest, rest, distance)
-            if seen.places is not None and seen.guess is not None:
-                of_rest = of_rest + self._rest_loss(seen.guess, rest, distance)
-                where = self.network.where.to(rest)
-                true = ((transform(rest, where) - where) / self.unit).to(seen.places)
-                of_rest = of_rest + PLACES_WEIGHT * displacement_loss(seen.places, true)
-            of_rest = torch.where(starts.like, of_rest, 0.0).mean()
-            losses.append(of_rest + DISTANCE_WEIGHT * distance_loss(seen.logits, distance).mean())
+            of_rest = partial(self._rest_loss, pose=rest, distance=distance)
+            move = partial(transform, rest)
+            losses.append(look_loss(seen, of_rest, move, self.network, starts.like, distance, self.unit))
             error = compose(rest_pose(seen.rest.detach().double() * self.unit), error)
         return torch.stack(losses).mean()
 
@@ -195,18 +198,16 @@ class CubeResiduals:
 
 
 @torch.no_grad()
-def look(
-    network: CubeNetwork, fixed: Tensor, moving: Tensor, pose: Array, spacing_mm: float
-) -> tuple[Array, Array]:
+def look(network: CubeNetwork, fixed: Tensor, moving: Tensor, pose: Array) -> tuple[Array, Array]:
     """Return where the truth is seen from the poses (B, 7), as poses (B, 7), and the predicted D (B,) in mm.
 
     ``fixed`` and ``moving`` are cubes (B, N, N, N).
     """
-    rests, distances, unit = [], [], UNIT * spacing_mm
+    rests, distances, unit = [], [], network.unit_mm
     for first in range(0, len(pose), size := STATES_AT_ONCE[moving.device.type]):
         part = slice(first, first + size)
         there = torch.as_tensor(pose[part], device=moving.device)
-        seen = network(states_of(fixed[part], moving[part], there, spacing_mm))
+        seen = network(states_of(fixed[part], moving[part], there, network.spacing_mm))
         rests.append(rest_pose(seen.rest.double() * unit))
         distances.append(expected_distance(seen.logits) * unit)
     rest, distance = (torch.cat(parts).double().cpu().numpy() for parts in (rests, distances))
@@ -214,7 +215,7 @@ def look(
 
 
 def look_closely(
-    network: CubeNetwork, fixed: Tensor, moving: Tensor, pose: Array, looks: int, spacing_mm: float
+    network: CubeNetwork, fixed: Tensor, moving: Tensor, pose: Array, looks: int
 ) -> tuple[Array, Array, Array]:
     """Return the mean pose (B, 7), the lowest D (B,) in mm and the poses (B, looks, 7) of ``many_looks``.
 
@@ -224,30 +225,28 @@ def look_closely(
     def mirrored(fixed: Tensor, moving: Tensor, pose: Array) -> tuple[Tensor, Tensor, Array]:
         return fixed.flip(-1), moving.flip(-1), pose * MIRROR
 
-    def at(fixed: Tensor, moving: Tensor, pose: Array) -> tuple[Array, Array]:
-        return look(network, fixed, moving, pose, spacing_mm)
-
-    poses, weights, distance = many_looks(at, mirrored, MIRROR, fixed, moving, pose, looks)
+    poses, weights, distance = many_looks(
+        partial(look, network), mirrored, MIRROR, fixed, moving, pose, looks
+    )
     return mean_pose(poses, weights), distance, poses
 
 
 def settle(
-    networks: Sequence[CubeNetwork], fixed: Tensor, moving: Tensor, looks: int, kept: int, spacing_mm: float
+    networks: Sequence[CubeNetwork], fixed: Tensor, moving: Tensor, looks: int, kept: int
 ) -> tuple[Array, Array, Array]:
     """Return the ``kept`` best poses (kept, 7) of one pair (N, N, N), the lowest D first, and their D in mm.
 
     The first network looks from each of the rotations that cover all others. The next ones go on from the
-    best poses. The last (kept, 1 + looks, 7) are the starts and what each network saw from there.
-    ``spacing_mm`` is the edge of the pair's voxels, of which a network may see means.
+    best poses. The last (kept, 1 + looks, 7) are the starts and what each network saw from there. A network
+    with fewer voxels than the pair sees means of them.
     """
     pose, distance = covering(), np.zeros(0)
     path = pose[:, None]
     for network in networks:
         factor = fixed.shape[-1] // network.size
-        width = spacing_mm * factor
         still, moved = (shrunk(cube[None], factor).expand(len(pose), -1, -1, -1) for cube in (fixed, moving))
-        pose, _, seen = look_closely(network, still, moved, pose, looks, width)
-        _, distance = look(network, still, moved, pose, width)
+        pose, _, seen = look_closely(network, still, moved, pose, looks)
+        _, distance = look(network, still, moved, pose)
         best = np.argsort(distance)[:kept]
         pose, distance, path = pose[best], distance[best], np.concatenate([path, seen], 1)[best]
     return pose, distance, path

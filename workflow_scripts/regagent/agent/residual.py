@@ -16,7 +16,7 @@ from torch import Tensor
 from regagent.agent.displacements import displacement_loss
 from regagent.agent.distance import FARTHEST, distance_loss, expected_distance, rest_loss, rest_pose
 from regagent.agent.environment import mirrored, observe
-from regagent.agent.networks import ResidualNetwork, from_blocks, to_blocks
+from regagent.agent.networks import ResidualNetwork, RestNetwork, Seen, from_blocks, to_blocks
 from regagent.geometry import IDENTITY, MIRROR, compose, displacement, invert, mean_pose, transform
 from regagent.images import Image, warp_images
 from regagent.pairs.augmentation import draw_pairs
@@ -155,10 +155,9 @@ class Residuals:
         return draw_starts(self.pool, settings, settings.batch, STARTS_PER_PAIR, generator, UNLIKE_LEARNED)
 
     def loss(self) -> Tensor:
-        """Return the mean over the looks: errors of the rests relative to D, and cross-entropy of D.
+        """Return the mean ``look_loss``: errors of the rests count relative to D.
 
-        Where the network predicts displacements of places, their loss is added. Images that do not belong
-        together have no rest, and the largest D.
+        Images that do not belong together have no rest, and the largest D.
         """
         starts, losses = self.draw(), []
         farthest = torch.tensor(FARTHEST, dtype=starts.points.dtype, device=starts.points.device)
@@ -168,16 +167,36 @@ class Residuals:
             distance = torch.where(starts.like, displacement(error, starts.points), farthest)
             seen = self.network(observe(starts.fixed, starts.moving, pose))
             rest = invert(error)
-            of_rest = rest_loss(seen.rest, rest, distance)
-            if seen.places is not None and seen.guess is not None:
-                of_rest = of_rest + rest_loss(seen.guess, rest, distance)
-                where = self.network.where.to(rest)
-                true = (transform(rest, where) - where).to(seen.places)
-                of_rest = of_rest + PLACES_WEIGHT * displacement_loss(seen.places, true)
-            of_rest = torch.where(starts.like, of_rest, 0.0).mean()
-            losses.append(of_rest + DISTANCE_WEIGHT * distance_loss(seen.logits, distance).mean())
+            of_rest = partial(rest_loss, pose=rest, distance=distance)
+            losses.append(
+                look_loss(seen, of_rest, partial(transform, rest), self.network, starts.like, distance)
+            )
             pose = compose(rest_pose(seen.rest.detach()).double(), pose)
         return torch.stack(losses).mean()
+
+
+def look_loss(
+    seen: Seen,
+    of_rest: Callable[[Tensor], Tensor],
+    move: Callable[[Tensor], Tensor],
+    network: RestNetwork,
+    like: Tensor,
+    distance: Tensor,
+    unit: float = 1.0,
+) -> Tensor:
+    """Return the mean loss of B looks: ``of_rest`` (B,) of the rest, and the cross-entropy of D (B,).
+
+    Where the network predicts displacements of places, those of its guess and of the places are added. The
+    rest of the way ``move``s points (S, d) to (B, S, d), and the network predicts it in a ``unit``. Where a
+    look is at images that are not ``like`` (B,), D alone counts.
+    """
+    total = of_rest(seen.rest)
+    if seen.places is not None and seen.guess is not None:
+        where = network.where.double()
+        true = ((move(where) - where) / unit).to(seen.places)
+        total = total + of_rest(seen.guess) + PLACES_WEIGHT * displacement_loss(seen.places, true)
+    total = torch.where(like, total, 0.0).mean()
+    return total + DISTANCE_WEIGHT * distance_loss(seen.logits, distance).mean()
 
 
 @torch.no_grad()

@@ -51,7 +51,7 @@ def known_cases(
             seen = compose(starts.error, starts.place)[row]
             moving = move_cubes(starts.moving[row : row + 1], seen[None], width)[0]
             found, distance, _ = settle(
-                in_order(networks), starts.fixed[row], moving, volumes.looks, volumes.kept, width
+                in_order(networks), starts.fixed[row], moving, volumes.looks, volumes.kept
             )
             pose = compose(torch.from_numpy(found[0]).to(seen), seen)
             error = float(displacement(compose(pose, invert(starts.place[row])), starts.points[row]))

@@ -22,39 +22,42 @@ y to the back, z to the head (LPS). So SimpleITK.Resample(moving, fixed, transfo
 resamples the moving image onto the grid of the fixed one."""
 
 REGISTER = f"""\
-Register a CT (moving) to an MR (fixed) of one patient's head by a trained agent.
+Register a CT (moving) to an MR (fixed) of one patient's head by trained networks.
 
-Both are 2D images, or both are volumes. The agent works on axial slices and looks for
-a shift, a rotation and a scale within them. It corrects no tilt, no shift across the
+Both are 2D images, or both are volumes. Volumes may lie any way, with any axes, voxels
+and fields of view that show the most of the head: networks see where the CT lies in
+space, from all sides at once. The result is rigid.
+
+An agent registers 2D images, and with --slice axial slices of volumes: it looks for a
+shift, a rotation and a scale within the plane. It corrects no tilt, no shift across the
 slices and no deformation. Of volumes, up to twelve slices spread over the head are
 registered one by one, and the median of their results becomes one transform for the
-whole volume; --slice takes one slice alone. Volumes that are tilted against each other,
-or shifted across the slices, must be aligned in 3D first, by any rigid registration.
+whole volume; --slice N takes one slice alone.
 
-Scale: a head has one size in mm, so the scale of volumes is fixed at 1: the result is a
-shift and a rotation. A 2D image may lack its true mm, so its scale is free:
-the agent looks for it too. --scale fixed and --scale free choose for either kind.
+Scale: a head has one size in mm, so the scale of volumes is fixed at 1. A 2D image may
+lack its true mm, so its scale is free: the agent looks for it too. --scale fixed and
+--scale free choose for either kind of slices.
 
-Result: for 2D images a Similarity2DTransform, for volumes an AffineTransform that moves
-points only in the plane of the MR's axial slices. If the scale is fixed, both are rigid.
+Result: a VersorRigid3DTransform of volumes; for 2D images a Similarity2DTransform; with
+--slice an AffineTransform that moves points only in the plane of the MR's axial slices.
 All files that are asked for are written together; after a fault, files that were there
 before are unchanged.
 
 {DIRECTION}
 
-Whether to trust it: a network looks at each slice where the result puts it, and
-predicts how far it lies from the truth. What such a prediction is worth was found on
-pairs of the agent's training patients. The command tells the error that is to be
-expected with an interval, if both images show one head, and the chance of an error of
-at most 2 px, if every second pair does not. (An agent without such a network tells how
-many of its own test cases ended within 2 px, of those whose value reached a threshold.)
-The pair counts as not registered if that chance is low or the value never reaches the
-threshold, if the slices of a volume do not agree, if the scale is fixed but the agent
-sees another one, or if the agent failed in half of its own tests. The command then says
-"I could not register this pair", writes no transform and no image, and ends with exit
-code 3. All this comes from the patients of the agent's own run; it may not hold for
-other scanners and other diseases. Look at the picture that --report writes.
-Not for clinical use."""
+Whether to trust it: a network looks at the pair where the result puts it, and predicts
+how far it lies from the truth. What such a prediction is worth was found on pairs of
+its training patients. The command tells the error that is to be expected with an
+interval, if both images show one head, and the chance of a success, an error of at most
+4 mm of volumes and 2 px of slices, if every second pair does not. (An agent without
+such a network tells how many of its own test cases ended within 2 px, of those whose
+value reached a threshold.) The pair counts as not registered if that chance is low or
+the value never reaches the threshold, if the slices of a volume do not agree, if the
+scale is fixed but the agent sees another one, or if the agent failed in half of its own
+tests. The command then says "I could not register this pair", writes no transform and
+no image, and ends with exit code 3. All this comes from the patients of the networks'
+own run; it may not hold for other scanners and other diseases. Look at the picture that
+--report writes. Not for clinical use."""
 
 REGISTER_CODES = """\
 exit codes:
@@ -121,9 +124,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--model",
         metavar="AGENT",
-        help="another agent than the one that comes with this software: a file agent.pt, the model.pt beside"
-        " it, or their folder; or the networks of volumes of a run, space.pt, which register volumes that lie"
-        " any way",
+        help="others than those that come with this software: an agent of slices, the file agent.pt, the"
+        " model.pt beside it, or their folder; or networks of volumes, the space.pt of a run",
     )
     add("--transform-out", required=True, metavar="TFM", help="the file for the transform (.tfm or .txt)")
     add(
@@ -144,23 +146,26 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--slice",
-        type=int,
+        type=_number_or_all,
+        nargs="?",
+        const="all",
         metavar="N",
         dest="number",
-        help="of volumes: only the axial slice N of the MR; 0 is the lowest",
+        help="of volumes: by slices instead of in space, up to twelve, or only the axial slice N of the MR; 0"
+        " is the lowest",
     )
     add(
         "--start",
         choices=["coordinates", "centres"],
         default="coordinates",
-        help="start by the coordinates of MR and CT (default), or with the CT's centre on the MR's",
+        help="of slices: start by the coordinates (default), or with the CT's centre on the MR's",
     )
     add(
         "--scale",
         choices=["fixed", "free"],
         help="fixed: the scale is 1 (default of volumes); free: it is looked for (default of 2D images)",
     )
-    add("--refine", action="store_true", help="refine the agent's pose by a local Elastix registration")
+    add("--refine", action="store_true", help="go on from the result by a local Elastix registration")
     add("--trust-values", action="store_true", help="take MR and CT as such, whatever their values look like")
     add("--force", action="store_true", help="write the files even if the pair could not be registered")
 
@@ -198,6 +203,10 @@ def parser() -> argparse.ArgumentParser:
     add("folder", help="the unpacked folder that holds the patients' folders")
     add("--out", default="patients.tsv", metavar="TSV", help="the new sheet (default: %(default)s)")
     return top
+
+
+def _number_or_all(text: str) -> int | str:
+    return text if text == "all" else int(text)
 
 
 def _register(**options: Any) -> int:

@@ -26,7 +26,7 @@ from regagent.command.telling import plain_facts, told_after, told_result, told_
 from regagent.figures.examples import draw_overlay
 from regagent.figures.overlays import tissue_levels
 from regagent.figures.viewer import write_viewer
-from regagent.files import STYLE, parameter_map, write_json
+from regagent.files import SPACE, STYLE, parameter_map, write_json
 from regagent.patients.preregistration import resample
 from regagent.settings import Baselines
 from regagent.volumes.transforms import WRITTEN_SUFFIXES, write_transform
@@ -41,7 +41,7 @@ def register_files(
     warped_out: str | Path | None = None,
     report: str | Path | None = None,
     json: str | Path | None = None,
-    number: int | None = None,
+    number: int | Literal["all"] | None = None,
     start: Literal["coordinates", "centres"] = "coordinates",
     scale: Literal["fixed", "free"] | None = None,
     refine: bool = False,
@@ -50,17 +50,17 @@ def register_files(
 ) -> bool:
     """Register the CT ``moving`` to the MR ``fixed``, print the result, and return whether it is registered.
 
-    Without a ``model`` the agent that comes with the software does it; that of a run's networks of volumes
-    registers whole volumes that lie any way. The transform is written, and on request the CT on the MR's
-    grid, a picture or page and the result as ``json``: all of them or none. If the pair is not registered,
-    without ``force`` the last alone is. ``number``, ``start`` are those of ``place``,
-    ``trust_values`` is that of ``read_pair``; with ``refine`` Elastix refines the agent's poses. The scale is
-    1 if it is ``fixed``, by default that of volumes, whose voxels have a size in mm; 2D images may lack their
-    true one. Raises ``UserError`` for a fault in a file, ``UsageError`` for an unsuitable name of an output.
+    Without a ``model`` that which comes with the software does it: of volumes networks that find them
+    wherever they lie, of 2D images and, with a ``number``, of slices of volumes the agent. The transform is
+    written, and on request the CT on the MR's grid, a picture or page and the result as ``json``: all of them
+    or none. If the pair is not registered, without ``force`` the last alone is. ``number`` and ``start`` are
+    those of ``place``, and 'all' are many slices; ``trust_values`` is that of ``read_pair``; with ``refine``
+    Elastix goes on from the result. The scale is 1 if it is ``fixed``, by default that of volumes, whose
+    voxels have a size in mm; 2D images may lack their true one. Raises ``UserError`` for a fault in a file,
+    ``UsageError`` for options that do not go together.
     """
-    model = model or OWN
     check_outputs(
-        [fixed, moving, model],
+        [fixed, moving, *([model] if model else [OWN, SPACE])],
         [
             (transform_out, WRITTEN_SUFFIXES),
             (warped_out, IMAGE_SUFFIXES),
@@ -70,19 +70,23 @@ def register_files(
     )
     refinement = parameter_map(Baselines().refinement_parameter_map) if refine else None
     torch.set_num_threads(1)
-    agent = None if holds(model, "space") else load_agent(model)
+    agent = load_agent(model) if model and not holds(model, "space") else None
     mr, ct = read_pair(fixed, moving, trust_values)
+    if not model and (mr.GetDimension() == 2 or number is not None):
+        agent = load_agent(OWN)
     page = report and str(report).lower().endswith(PAGE_SUFFIX)
     if page and mr.GetDimension() == 2:
         raise UsageError(f"{report}: a page shows volumes, found 2D images: take a name that ends in .png")
     if agent:
-        answer = _by_slices(mr, ct, agent, number, start, scale, refinement)
+        answer = _by_slices(mr, ct, agent, None if number == "all" else number, start, scale, refinement)
     else:
         if number is not None or start != "coordinates" or scale == "free":
             raise UsageError(
-                f"--slice, --start and --scale are for agents of slices; {model} registers whole volumes"
+                f"--slice, --start and --scale free are for agents of slices; {model} registers whole volumes"
+                if model
+                else "--start and --scale free are for slices: give --slice, too"
             )
-        answer = _in_space(mr, ct, model, refine)
+        answer = _in_space(mr, ct, model or SPACE, refine)
     if answer.table:
         print(answer.table)
     if answer.refusal:

@@ -8,17 +8,14 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from regagent.agent.checkpoints import load_model
-from regagent.agent.cube_registration import Found, register_volumes
-from regagent.agent.networks import choose_device
+from regagent.agent.cube_registration import Found, ready_networks, register_volumes
 from regagent.command.telling import plain_error, told_error
 from regagent.elastix import RegistrationFailed, elastix
 from regagent.evaluation.volume_table import FOUND_MM
 from regagent.files import UserError
 from regagent.pairs.cubes import NoHead, middle_of
 from regagent.pairs.rigid import displacement, from_itk, motion, to_itk
-from regagent.pairs.volume_cases import moved_by
-from regagent.settings import Volumes
+from regagent.volumes.moving import go_on
 
 logger = logging.getLogger("regagent")
 
@@ -52,25 +49,17 @@ def register_in_space(
     """
     if mr.GetDimension() != 3:
         raise UserError(f"{model} registers volumes, and these are 2D images")
-    networks, facts = load_model(model, "space")
-    networks.to(choose_device())
     try:
         with torch.no_grad():
-            found = register_volumes(mr, ct, networks, Volumes(**facts["volumes"]))
+            found = register_volumes(mr, ct, *ready_networks(model))
         middle = middle_of(mr)
     except NoHead as error:
         return InSpace(None, None, None, f"a volume shows no head: {error}")
     transform = to_itk(from_itk(found.transform), np.zeros(3))
-    refusal = None
-    if not found.accepted:
-        refusal = (
-            f"the networks see a chance of {np.floor(100 * found.judgement.probability):.0f}% to lie within"
-            f" {FOUND_MM:g} mm of the truth, expected at least {networks.least.item():.0%}"
-        )
     gone = None
-    if parameter_map is not None and not refusal:
+    if parameter_map is not None and not found.refusal:
         transform, gone = _refined(mr, ct, transform, middle + POINTS, parameter_map)
-    return InSpace(transform, found, gone, refusal)
+    return InSpace(transform, found, gone, found.refusal)
 
 
 def _refined(
@@ -82,11 +71,11 @@ def _refined(
 ) -> tuple[sitk.VersorRigid3DTransform, float | None]:
     """Return the transform at which Elastix ends from a start, and how far it went, or the start and None."""
     try:
-        further = elastix(parameter_map)(mr, moved_by(ct, start.GetInverse()))
+        whole, further = go_on(elastix(parameter_map), mr, ct, start)
     except RegistrationFailed as error:
         logger.warning("Elastix gave up, the networks' transform stays: %s", error)
         return start, None
-    refined = to_itk(from_itk(sitk.CompositeTransform([start, further])), np.zeros(3))
+    refined = to_itk(from_itk(whole), np.zeros(3))
     gone = float(displacement(from_itk(further), points))
     if gone > REFINEMENT_MM:
         logger.warning("Elastix ended %.1f mm away, the networks' transform stays", gone)

@@ -19,7 +19,8 @@ from regagent.files import read_table
 from regagent.methods import UNREGISTERED
 from regagent.pairs.cubes import ct_middle, middle_of, shrunk_to
 from regagent.pairs.rigid import covering, rigid_of, to_itk
-from regagent.pairs.volume_cases import POSE, moved_by
+from regagent.pairs.volume_cases import POSE
+from regagent.volumes.moving import go_on
 
 #: From LPS, ITK's axes, to RAS, NIfTI's, and back.
 FLIP = np.diag([-1.0, -1, 1, 1])
@@ -152,7 +153,7 @@ def refined(start: str | Path, parameter_map: str | Path) -> Method:
             raise RegistrationFailed("there is nothing to refine")
         found: sitk.Transform = to_itk(row[POSE].to_numpy(float), np.zeros(3))
         with suppress(RegistrationFailed):
-            found = sitk.CompositeTransform([found, refine(mr, moved_by(ct, found.GetInverse()))])
+            found, _ = go_on(refine, mr, ct, found)
         return Result(found, row.expected_mm, row.seconds, row.status == "registered")
 
     return method

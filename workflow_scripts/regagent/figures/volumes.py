@@ -21,7 +21,7 @@ from regagent.methods import NO_AGENT
 from regagent.pairs.cubes import ct_cube, middle_of, mr_cube
 from regagent.pairs.rigid import motion
 from regagent.pairs.volume_cases import POSE, WHOLE, cases_of_patient, registration_error
-from regagent.settings import Cubes, Volumes
+from regagent.settings import Cubes
 
 #: The two kinds of cases, which are drawn apart.
 UNCUT, SHORT = "whole heads", "heads that are cut"
@@ -84,7 +84,6 @@ def draw_volume_episode(
     perturbations: str | Path,
     files: Iterable[Files],
     model: str | Path,
-    settings: Volumes,
     style: str | Path,
     outputs: Iterable[str | Path],
 ) -> None:
@@ -93,9 +92,10 @@ def draw_volume_episode(
     ``files`` are those of ``register_volume_cases``, ``model`` that of ``by_networks``. The columns are the
     start, each look of the start that led to the end, and the end; errors are TRE in mm.
     """
+    networks, settings = ready_networks(model)
     cases = read_table(perturbations).head(1)
     (case,) = cases_of_patient(cases, *by_patient(files)[str(cases["patient"][0])], settings.cubes, 0.0)
-    found = register_volumes(case.mr, case.ct, ready_networks(model), settings)
+    found = register_volumes(case.mr, case.ct, networks, settings)
     ways = [sitk.Transform(3, sitk.sitkIdentity), *found.path]
     seen = range(1, len(found.path) - 1)
     titles = ["as given", "start", *(f"look {number}" for number in seen), "end"]

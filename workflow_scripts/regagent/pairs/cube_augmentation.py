@@ -51,8 +51,18 @@ def resample(cubes: Tensor, linear: Tensor, shift: Tensor, spacing_mm: float) ->
     """Return cubes (B, C, N, N, N) whose value at x is that at linear @ x + shift, in mm; 0 beyond them."""
     edge = cubes.shape[-1] * spacing_mm / 2
     backward = torch.cat([linear, shift[..., None] / edge], -1)
-    grid = F.affine_grid(backward, [len(cubes), 1, *cubes.shape[2:]], align_corners=False)
-    return F.grid_sample(cubes, grid, align_corners=False)
+    # The cache of a CPU holds the grid of one.
+    at_once = 1 if cubes.device.type == "cpu" else len(cubes)
+    return torch.cat(
+        [
+            F.grid_sample(
+                some,
+                F.affine_grid(where, [len(some), 1, *cubes.shape[2:]], align_corners=False),
+                align_corners=False,
+            )
+            for some, where in zip(cubes.split(at_once), backward.split(at_once), strict=True)
+        ]
+    )
 
 
 def move_cubes(cubes: Tensor, pose: Tensor, spacing_mm: float) -> Tensor:

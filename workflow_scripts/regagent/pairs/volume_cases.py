@@ -18,6 +18,7 @@ from regagent.pairs.cubes import NoHead, head_points, middle_of
 from regagent.pairs.perturbations import stream_seed
 from regagent.pairs.rigid import from_motion, to_itk
 from regagent.settings import Cubes, Motion, Volumes
+from regagent.volumes.moving import moved_by
 from regagent.volumes.reading import read_volume
 
 #: The columns of a pose in space, in mm and as a unit quaternion.
@@ -95,19 +96,6 @@ def _cases(
         elif kind == "ct":
             moved = cut_off(moved, SKIN_HU, int(where[0]), where[1], part)
         yield VolumeCase(still, moved, motion, points)
-
-
-def moved_by(image: sitk.Image, motion: sitk.Transform) -> sitk.Image:
-    """Return the volume with its content moved by a rigid map of points: another header, the same voxels."""
-    moved = sitk.Image(image)
-    axes = np.array(image.GetDirection()).reshape(3, 3)
-    origin = np.array(motion.TransformPoint(image.GetOrigin()))
-    # Over 100 mm, so that no rounding counts.
-    ends = [motion.TransformPoint((np.array(image.GetOrigin()) + 100 * axis).tolist()) for axis in axes.T]
-    turned = (np.array(ends) - origin).T / 100
-    moved.SetOrigin(origin.tolist())
-    moved.SetDirection(turned.ravel().tolist())
-    return moved
 
 
 def cut_off(image: sitk.Image, above: float | None, axis: int, side: str, part: float) -> sitk.Image:

@@ -12,6 +12,7 @@ from regagent.files import UserError, write_json
 from regagent.patients.quality import better_places, overlay, quality
 from regagent.patients.sheet import naming_row
 from regagent.settings import Preregistration
+from regagent.volumes.moving import go_on
 from regagent.volumes.reading import read_volume
 from regagent.volumes.transforms import read_transform, write_transform
 from regagent.volumes.writing import write_image, write_png
@@ -29,6 +30,12 @@ DOUBTFUL_GAIN = 0.02
 #: Two scans of one head differ in size by no more than this part.
 SCALE_TOLERANCE = 0.05
 
+#: What else to check where an alignment by one of these methods failed.
+ADVICE = {
+    "transform": ", and which way the transform maps",
+    "elastix": "; where they lie far from each other, `preregistration: {method: agent}` finds them",
+}
+
 #: A thick slice is cut into this many parts, so that linear interpolation blends slices only at their edges.
 PARTS = 8
 
@@ -44,16 +51,17 @@ def preregister_patient(
     output_overlay: str | Path,
     settings: Preregistration,
     transform: str | Path | None = None,
+    start: str | Path | None = None,
     truth: str | Path | None = None,
     sheet: str | Path | None = None,
 ) -> None:
     """Align the CT (moving) with the MR (fixed) on its grid; write the transform and its quality too.
 
-    ``transform`` and ``truth`` are ITK transform files that map MR points to CT points in mm, so that
-    ``sitk.Resample(ct, mr, transform)`` aligns the two. A given ``transform`` is taken as it is; without one
-    ``settings.method`` decides: 3D Elastix, the scanners' coordinates, or ``truth``. With ``truth`` the error
-    is measured. ``output_ct`` holds int16 HU, -1000 outside the CT. ``output_quality`` is a JSON file (see
-    ``quality``) and ``output_overlay`` a PNG file (see ``overlay``).
+    ``transform``, ``start`` and ``truth`` are ITK transform files that map MR points to CT points in mm, so
+    that ``sitk.Resample(ct, mr, transform)`` aligns the two. A given ``transform`` is taken as it is; without
+    one ``settings.method`` decides: 3D Elastix, from a ``start`` if there is one, the scanners' coordinates,
+    or ``truth``. With ``truth`` the error is measured. ``output_ct`` holds int16 HU, -1000 outside the CT.
+    ``output_quality`` is a JSON file (see ``quality``) and ``output_overlay`` a PNG file (see ``overlay``).
 
     Raises ``UserError``, with the patient's row in ``sheet``: for a transform that cannot be read, mirrors,
     scales or shears, when Elastix finds no alignment, and when the aligned heads overlap by less than
@@ -70,7 +78,11 @@ def preregister_patient(
             found = read_transform(str(truth), dimension=3)
         else:
             try:
-                found = elastix(parameter_map)(fixed, moving)
+                align = elastix(parameter_map)
+                if start:
+                    found, _ = go_on(align, fixed, moving, read_transform(str(start), dimension=3))
+                else:
+                    found = align(fixed, moving)
             except RegistrationFailed as error:
                 raise UserError(
                     f"patient {patient}: Elastix could not register {ct} to {mr} ({error});"
@@ -85,8 +97,7 @@ def preregister_patient(
             raise UserError(
                 f"patient {patient}: the alignment failed ({method}): the heads in {mr} and {ct} overlap by"
                 f" {measured['overlap']:.2f} (Dice), expected at least {settings.minimum_overlap:g};"
-                " check that both show the head of one patient, and which way the transform maps if the sheet"
-                " gives one"
+                f" check that both show the head of one patient{ADVICE.get(method, '')}"
             )
     write_image(aligned, output_ct)
     write_transform(found, output_transform)
@@ -94,8 +105,8 @@ def preregister_patient(
     write_json({"patient": patient, "method": method, **measured}, output_quality)
     if measured["overlap"] < DOUBTFUL_OVERLAP:
         logger.warning(
-            "patient %s: the heads overlap by only %.2f (Dice): look at %s before trusting it",
-            patient, measured["overlap"], output_overlay,
+            "patient %s: the heads overlap by only %.2f (Dice): look at %s before trusting it%s",
+            patient, measured["overlap"], output_overlay, ADVICE.get(method, ""),
         )  # fmt: skip
     gains = better_places(fixed, moving, found) if method != "truth" else {}
     best = max(gains, key=lambda place: gains[place], default="")

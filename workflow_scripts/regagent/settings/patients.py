@@ -85,12 +85,13 @@ class Phantom(Model):
 class Preregistration(Model):
     """The alignment of MR (fixed) and CT (moving) in 3D (§4)."""
 
-    method: Literal["elastix", "none", "truth"] = "elastix"
-    """`elastix`, or `none` to take the scanners' coordinates as they are, or `truth` to take the known
-    alignment of simulated patients."""
+    method: Literal["elastix", "agent", "none", "truth"] = "elastix"
+    """`elastix`, or `agent` where MR and CT may lie anywhere: the networks of volumes that come with the
+    software bring the heads together, and Elastix goes on from there; or `none` to take the scanners'
+    coordinates as they are, or `truth` to take the known alignment of simulated patients."""
 
     parameter_map: ParameterMap = "rigid3d"
-    """Elastix parameter map of the 3D rigid registration."""
+    """Elastix parameter map of the 3D rigid registration by `elastix`."""
 
     tilt_deg: NonNegative = 0.0
     """With `truth` the CT is tilted out of the slices' plane by up to this many degrees, and shifted across

@@ -305,7 +305,7 @@ def _is_finite(word: str) -> bool:
         return False
 
 
-def _parts(transform: sitk.Transform) -> list[sitk.Transform]:
+def parts(transform: sitk.Transform) -> list[sitk.Transform]:
     """Return the transforms that a transform is made of; of a simple one itself."""
     if not isinstance(transform, sitk.CompositeTransform):
         return [transform]
@@ -313,7 +313,7 @@ def _parts(transform: sitk.Transform) -> list[sitk.Transform]:
 
 
 def _check_numbers(transform: sitk.Transform, where: str) -> None:
-    for part in _parts(transform):
+    for part in parts(transform):
         if isinstance(part, sitk.DisplacementFieldTransform):
             numbers = sitk.GetArrayViewFromImage(part.GetDisplacementField())
         else:
@@ -341,7 +341,7 @@ def count_beyond_fields(transform: sitk.Transform, points: NDArray[np.float64]) 
     """
     places = points.tolist()
     beyond = np.zeros(len(places), bool)
-    for part in reversed(_parts(transform)):  # a composite applies its last transform first
+    for part in reversed(parts(transform)):  # a composite applies its last transform first
         if isinstance(part, sitk.DisplacementFieldTransform):
             field = part.GetDisplacementField()
             size = np.array(field.GetSize())
@@ -353,7 +353,7 @@ def count_beyond_fields(transform: sitk.Transform, points: NDArray[np.float64]) 
 
 
 def _inverse(transform: sitk.Transform, where: str) -> sitk.Transform:
-    for part in _parts(transform):
+    for part in parts(transform):
         try:
             part.GetInverse()
         except RuntimeError as error:
