@@ -104,12 +104,6 @@ def alignment_map():
     )
 
 
-def first_model(wildcards):
-    """Return the model as which a regressor of space begins, nothing where it begins at random."""
-    first = getattr(SETTINGS.variants[wildcards.variant], "begins", None)
-    return results(f"models/{first}/seed{{seed}}/model.pt") if first else []
-
-
 def volume_settings(wildcards):
     """Return the cubes' settings and the range of a set of volumes."""
     return SETTINGS.volumes.model_dump(

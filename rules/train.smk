@@ -40,7 +40,6 @@ rule train_regressor:
     input:
         slices=lambda wildcards: CUBES if wildcards.variant in PLAN.cubes else SLICES,
         split=results("split.tsv"),
-        begins=first_model,
     output:
         model=results("models/{variant}/seed{seed}/model.pt"),
         training=results("models/{variant}/seed{seed}/training.csv"),

@@ -279,39 +279,6 @@ def test_a_training_brings_it_nearer(pairs, tmp_path, monkeypatch):
     assert after.mean() < 0.7 * before.mean()
 
 
-def test_a_network_of_smaller_voxels_begins_as_one_of_larger_ones():
-    """Of cubes whose blocks it sees as voxels, the larger one says the same, place by place."""
-    torch.manual_seed(1)
-    coarse = CubeNetwork(14, (4, 8), 16.0, places=4)
-    fine = CubeNetwork(28, (4, 8), 8.0, places=4, block=2)
-    states = torch.rand(3, 2, 28, 28, 28)
-    with torch.no_grad():
-        before = coarse(torch.nn.functional.avg_pool3d(states, 2))
-        fine.begin_as(coarse)
-        after = fine(states)
-    for one, two in zip(before, after, strict=True):
-        assert torch.allclose(one, two, atol=1e-4)
-    assert torch.equal(coarse.where, fine.where) and coarse.unit_mm == fine.unit_mm
-    with pytest.raises(ValueError, match="differ in their channels"):
-        CubeNetwork(28, (4, 4), 8.0, places=4, block=2).begin_as(coarse)
-
-
-def test_a_training_goes_on_from_another_ones_network(pairs, tmp_path, monkeypatch):
-    monkeypatch.setattr(regression, "read_cubes", lambda *_: pairs)
-    first, model = tmp_path / "first.pt", tmp_path / "model.pt"
-    torch.manual_seed(2)
-    coarse = CubeNetwork(14, (4, 8), 16.0, places=4)
-    save_model(coarse, first)
-    settings = regressor(steps=1, places=4, channels=[4, 8], learning_rate=1e-9, begins="coarse")
-    regression.train_regressor(
-        *([], "", RANGES, settings, 1, "fine", tmp_path / "state", "1", model, tmp_path / "t.csv"),
-        begins=first,
-    )
-    network, _ = load_model(model, "cubes")
-    assert (network.size, network.spacing_mm, network.block) == (28, 8.0, 2)
-    assert torch.allclose(network.rest.weight, coarse.rest.weight, atol=1e-6)
-
-
 def test_one_of_the_starts_leads_to_the_truth(monkeypatch):
     """A network that sees no farther than 60° finds a head that is turned by a half."""
     truth = from_motion(np.array([5.0, 9, -7, 20, 170, 10]))

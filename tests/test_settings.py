@@ -80,25 +80,6 @@ def test_a_fault_at_the_top_is_named(config, key, value, message):
         load(config)
 
 
-@pytest.mark.parametrize(
-    ("fine", "message"),
-    [
-        ({"begins": "looks"}, "begins: 'looks' is no variant in front of it whose learner is 'cubes'"),
-        ({"begins": "fine"}, "begins: 'fine' is no variant in front of it"),
-        ({"begins": "coarse", "places": 8}, "'coarse' has other channels or places"),
-        ({"begins": "coarse", "shrink": 4}, "'coarse' has shrink 2, expected 4 or a multiple"),
-        ({"shrink": 3}, "shrink: found 3, expected a divisor of volumes.cubes.size, 56"),
-    ],
-)
-def test_a_network_of_volumes_begins_only_as_one_like_it(config, fine, message):
-    cubes = {"learner": "cubes"}
-    config["variants"] |= {"looks": {"learner": "regression"}, "coarse": cubes}
-    load(config | {"variants": config["variants"] | {"fine": cubes | {"shrink": 1, "begins": "coarse"}}})
-    config["variants"]["fine"] = cubes | fine
-    with pytest.raises(UserError, match=message):
-        load(config)
-
-
 def test_the_truth_alone_is_tilted(config):
     config["preregistration"] = {"tilt_deg": 3.0}
     with pytest.raises(UserError, match="tilt_deg: 3 goes with method 'truth', found 'elastix'"):

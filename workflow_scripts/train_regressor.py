@@ -1,8 +1,7 @@
 """Train pure SL, the one-shot regression of the transform (paper §4), or a residual regressor, of space too.
 
 Settings: one entry of ``variants`` and the range ``perturbations.E1``. Inputs: ``slices`` (every patient's,
-or cubes for a regressor of space), ``split``, the model ``begins`` where it begins as another one. Outputs:
-``model``, ``training``.
+or cubes for a regressor of space), ``split``. Outputs: ``model``, ``training``.
 """
 
 from regagent.agent.regression import train_regressor
@@ -22,5 +21,4 @@ with logged(snakemake.log[0]):
         output_model=snakemake.output.model,
         output_training=snakemake.output.training,
         threads=snakemake.threads,
-        begins=snakemake.input.begins or None,
     )

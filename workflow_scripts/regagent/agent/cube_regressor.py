@@ -93,26 +93,15 @@ def rest_pose(rest: Tensor) -> Tensor:
 class CubeResiduals:
     """What the regressor learns: the rest of the way, of starts and of where its own looks lead it."""
 
-    def __init__(
-        self,
-        pairs: CubePairs,
-        settings: CubeRegressor,
-        generator: torch.Generator,
-        first: CubeNetwork | None = None,
-    ):
-        """Begin at random, or as the network ``first``."""
+    def __init__(self, pairs: CubePairs, settings: CubeRegressor, generator: torch.Generator):
         self.settings, self.generator, self.clip = settings, generator, settings.gradient_clip
         whole = pairs.tensors(generator.device)
         mr, ct = (shrunk(cubes, settings.shrink) for cubes in (whole.mr, whole.ct))
         self.pool = Pool(mr, ct, whole.points, whole.tissue)
         self.spacing_mm = pairs.spacing_mm * settings.shrink
-        size = mr.shape[-1]
-        block = size // first.size * first.block if first else 1
         self.network = CubeNetwork(
-            size, tuple(settings.channels), self.spacing_mm, settings.places, block
+            mr.shape[-1], tuple(settings.channels), self.spacing_mm, settings.places
         ).to(generator.device)
-        if first:
-            self.network.begin_as(first)
         self.unit = self.network.unit_mm
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
         self.schedule = linear_schedule(self.optimiser, settings.steps, settings.warmup_fraction)

@@ -337,8 +337,7 @@ class CubeNetwork(RestNetwork):
     """That of cubes: convolutions of states (B, 2, N, N, N), N a multiple of 4; six parameters.
 
     ``spacing_mm`` is the edge of a voxel, ``places`` the number of channels of two further convolutions for
-    the places, 0 without. The first convolution takes blocks of ``block``³ voxels as a network of fewer ones
-    takes single voxels: the grid of what follows is the same.
+    the places, 0 without.
     """
 
     def __init__(
@@ -347,38 +346,13 @@ class CubeNetwork(RestNetwork):
         channels: tuple[int, ...] = (16, 32, 32),
         spacing_mm: float = 8.0,
         places: int = 0,
-        block: int = 1,
     ):
-        grid = size // block, spacing_mm * block
-        placed = _places_of_cubes(*grid, channels, places) if places else None
-        super().__init__(cube_convolutions(size, channels, block), 6, placed)
-        self.arguments = {
-            "size": size,
-            "channels": channels,
-            "spacing_mm": spacing_mm,
-            "places": places,
-            "block": block,
-        }
-        self.size, self.spacing_mm, self.block = size, spacing_mm, block
+        placed = _places_of_cubes(size, spacing_mm, channels, places) if places else None
+        super().__init__(cube_convolutions(size, channels), 6, placed)
+        self.arguments = {"size": size, "channels": channels, "spacing_mm": spacing_mm, "places": places}
+        self.size, self.spacing_mm = size, spacing_mm
         #: D and the rest are predicted in so many mm.
-        self.unit_mm = UNIT * spacing_mm * block
-
-    def begin_as(self, other: "CubeNetwork") -> None:
-        """Take the weights of a network of larger voxels: of their means this one says the same.
-
-        It has the same channels and places, and blocks of the other's voxels. Raises ``ValueError`` where it
-        has not.
-        """
-        factor = self.size // other.size
-        state = other.state_dict()
-        wide = state["features.0.weight"]
-        for axis in (2, 3, 4):
-            wide = wide.repeat_interleave(factor, axis)
-        state["features.0.weight"] = wide / factor**3
-        try:
-            self.load_state_dict(state)
-        except RuntimeError as error:
-            raise ValueError("the two networks differ in their channels or places") from error
+        self.unit_mm = UNIT * spacing_mm
 
 
 class SpaceNetworks(Judged):
@@ -409,19 +383,14 @@ def _places_of_cubes(size: int, spacing_mm: float, channels: tuple[int, ...], pl
     return Places(_last_layers(further, 3), 2 * layers, where, torch.cat([one, turned], -1))
 
 
-def cube_convolutions(size: int, channels: tuple[int, ...], block: int = 1) -> nn.Sequential:
-    """Return convolutions of states (B, 2, N, N, N) to features (B, 256), each of stride 2, eLU after each.
-
-    The first one counts in blocks of ``block``³ voxels.
-    """
+def cube_convolutions(size: int, channels: tuple[int, ...]) -> nn.Sequential:
+    """Return convolutions of states (B, 2, N, N, N) to features (B, 256), each of stride 2, eLU after
+    each."""
     layers: list[nn.Module] = []
-    before, size = 2, size // block
+    before = 2
     for number, after in enumerate(channels):
-        kernel, unit = (3, 1) if number else (5, block)
-        layers += [
-            nn.Conv3d(before, after, kernel * unit, 2 * unit, kernel // 2 * unit),
-            nn.ELU(inplace=True),
-        ]
+        kernel = 3 if number else 5
+        layers += [nn.Conv3d(before, after, kernel, 2, kernel // 2), nn.ELU(inplace=True)]
         before, size = after, -(-size // 2)
     layers += [nn.Flatten(), nn.Linear(before * size**3, 256), nn.ELU(inplace=True)]
     initialised = nn.Sequential(*layers)

@@ -1,9 +1,7 @@
 """Pure SL, which gives the transform in one shot (§4), and the training of every regressor."""
 
-import hashlib
 import logging
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,13 +83,11 @@ def _task(
     ranges: PerturbationRange,
     settings: RegressorSettings,
     generator: torch.Generator,
-    begins: str | None,
 ) -> OneShot | Residuals | CubeResiduals:
-    """Return what a regressor learns, at its random start, or where another one ended."""
+    """Return what a regressor learns, at its random start."""
     if isinstance(pairs, CubePairs):
         assert isinstance(settings, CubeRegressor)
-        first = load_model(begins, "cubes")[0] if begins else None
-        return CubeResiduals(pairs, settings, generator, first)
+        return CubeResiduals(pairs, settings, generator)
     if isinstance(settings, Regressor):
         return OneShot(pairs, ranges, settings, generator)
     assert isinstance(settings, ResidualRegressor)
@@ -110,11 +106,9 @@ def train_regressor(
     output_model: str,
     output_training: str,
     threads: int = 1,
-    begins: str | None = None,
 ) -> None:
     """Train a regressor on the training patients' slices or cubes; write its model file and its losses.
 
-    That of cubes may begin with the weights of another one, the model file ``begins``.
     The folder ``state`` holds the growing record, its curves and its checkpoints (see ``TrainingRecord``). A
     training that was killed goes on from the last checkpoint, if the ``version`` of the code is still the
     same; one that ended leaves none. Raises ``UserError`` if the gradient is not finite.
@@ -130,10 +124,8 @@ def train_regressor(
     kind = precision(device.type)
     logger.info("%s: %d pairs on %s, convolutions in %s", variant, len(pairs), device, kind)
     generator = torch.Generator(device)
-    task = _task(pairs, ranges, settings, generator, begins)
-    first = Path(begins).read_bytes() if begins else b""
-    rest = settings.model_dump(), ranges.model_dump(), seed, hashlib.sha256(first).hexdigest()
-    mark = fingerprint(pairs, device, version, *rest)
+    task = _task(pairs, ranges, settings, generator)
+    mark = fingerprint(pairs, device, version, settings.model_dump(), ranges.model_dump(), seed)
     parts: dict[str, Any] = {name: getattr(task, name) for name in ("network", "optimiser", "schedule")}
     record = TrainingRecord(state, mark, variant, settings.steps, settings.checkpoint_seconds, COLUMNS)
     losses: list[float] = []  # of the row that is not yet full

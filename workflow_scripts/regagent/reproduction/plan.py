@@ -116,7 +116,7 @@ class Plan:
     def volumes_per_patient(self, row: str) -> int:
         """Return how many cases a patient, the first ones, a row of the table of volumes registers."""
         volumes = self.settings.volumes
-        slow = row.removesuffix(REFINED) in volumes.slow_methods
+        slow = {row, row.removesuffix(REFINED)} & {*volumes.slow_methods}
         return min(volumes.slow_per_patient, volumes.per_patient) if slow else volumes.per_patient
 
     @property

@@ -2,7 +2,6 @@
 
 from datetime import date
 from difflib import get_close_matches
-from itertools import takewhile
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -171,8 +170,6 @@ class Settings(Model):
                     f"variants.{name}.shrink: found {variant.shrink}, expected a divisor of"
                     f" volumes.cubes.size, {size}"
                 )
-            if isinstance(variant, CubeRegressor) and variant.begins is not None:
-                self._can_begin_as(name, variant)
         for method in self.volumes.methods:
             start = method.removesuffix(REFINED)
             if start not in VOLUME_METHODS:
@@ -184,26 +181,9 @@ class Settings(Model):
                 raise ValueError(f"volumes.methods: {method!r} needs volumes.networks")
         starts = {method.removesuffix(REFINED) for method in self.volumes.methods}
         for method in self.volumes.slow_methods:
-            if method not in starts:
-                raise ValueError(
-                    f"volumes.slow_methods: {method!r} is none of volumes.methods; what goes on from a slow"
-                    " row is slow too"
-                )
+            if method not in starts | {*self.volumes.methods}:
+                raise ValueError(f"volumes.slow_methods: {method!r} is none of volumes.methods")
         return self
-
-    def _can_begin_as(self, name: str, variant: CubeRegressor) -> None:
-        """Check that a variant can begin with the weights of another one. Raises ``ValueError``."""
-        where = f"variants.{name}.begins: {variant.begins!r}"
-        earlier = dict(takewhile(lambda item: item[0] != name, self.variants.items()))
-        first = earlier.get(variant.begins or "")
-        if not isinstance(first, CubeRegressor):
-            raise ValueError(f"{where} is no variant in front of it whose learner is 'cubes'")
-        if first.channels != variant.channels or first.places != variant.places:
-            raise ValueError(f"{where} has other channels or places, expected the same")
-        if first.shrink % variant.shrink:
-            raise ValueError(
-                f"{where} has shrink {first.shrink}, expected {variant.shrink} or a multiple of it"
-            )
 
     @model_validator(mode="after")
     def _tests_its_rows_only(self) -> "Settings":

@@ -304,9 +304,6 @@ class CubeRegressor(Model):
     places: NonNegativeInt = 0
     """Channels of the layers that predict how far off each place of the cube is, as for slices."""
 
-    begins: str | None = None
-    """Another variant of this kind, of as many or larger voxels, with whose weights it begins."""
-
     steps: Positive = 4_000
     """Number of updates."""
 

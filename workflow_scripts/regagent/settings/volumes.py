@@ -77,7 +77,8 @@ class Volumes(Model):
     other tools), `Networks`, and a name with `+Elastix`, where Elastix goes on from there."""
 
     slow_methods: list[str] = []
-    """Rows that register only the first `slow_per_patient` cases of a patient, refined ones with them."""
+    """Rows that register only the first `slow_per_patient` cases of a patient; what goes on from a slow row
+    is slow, too."""
 
     slow_per_patient: Positive = 2
     """Number of cases a patient for the `slow_methods`."""
