@@ -51,7 +51,7 @@ def run(tmp_path):
 
 NAMES = ("table2", "table2_statistics", "claims")
 #: Pictures of the docs that no default run draws.
-OF_OTHER_RUNS = {"literal", "rotation_range", "training_pairs", "trust"}
+OF_OTHER_RUNS = {"literal", "rotation_range", "training_pairs", "trust", "volume_episode"}
 
 
 def test_the_page_holds_the_numbers_of_the_tables(run):

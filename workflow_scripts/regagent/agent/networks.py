@@ -411,7 +411,10 @@ def choose_device() -> torch.device:
     In a deterministic run, PyTorch is told to be so too. Raises ``UserError`` if the variable names neither
     'cpu' nor a 'cuda' that is there.
     """
-    torch.use_deterministic_algorithms(bool(os.environ.get(DETERMINISTIC)))
+    deterministic = bool(os.environ.get(DETERMINISTIC))
+    # PyTorch imports its compiler for this, which takes three seconds.
+    if deterministic != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(deterministic)
     there = torch.cuda.is_available()
     name = os.environ.get(DEVICE) or ("cuda" if there else "cpu")
     if name not in ("cpu", "cuda") or (name == "cuda" and not there):
