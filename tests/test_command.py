@@ -347,6 +347,11 @@ def test_the_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"regagent {__version__}\n"
 
 
+def test_2d_images_have_no_slices(pair, model, capsys):
+    assert register(pair, model, "--slice", suffix="mha") == 2
+    assert "--slice is for volumes" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["register", "apply"])
 def test_the_help_tells_units_and_direction(name, capsys):
     with pytest.raises(SystemExit) as end:

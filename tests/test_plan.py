@@ -4,6 +4,7 @@ import pytest
 import yaml
 from workflow import ROOT
 
+from regagent.files import UserError
 from regagent.methods import FIGURE5_PANELS, NO_AGENT, label_of, variant_of
 from regagent.reproduction.plan import Plan
 from regagent.settings import load
@@ -100,6 +101,16 @@ def test_slow_methods_have_tables_of_fewer_cases():
     assert own.cases("SIFT", "E1") == "results/own/perturbations/E1.csv"
     assert own.cases("SIFT+Elastix", "E1") == "results/own/perturbations/first/E1.csv"
     assert own.cases("SIFT+Elastix", "wide") == "results/own/perturbations/wide.csv"
+
+
+def test_slow_rows_of_volumes_register_fewer_cases_and_so_does_what_goes_on_from_them():
+    volumes = {"methods": ["Centres", "Centres+Elastix", "Greedy", "Greedy+Elastix"], "per_patient": 10}
+    slow = {"slow_methods": ["Centres+Elastix", "Greedy"], "slow_per_patient": 3}
+    own = plan({"RL-LME": AGENT}, ["Initial"], volumes=volumes | slow)
+    counts = {row: own.volumes_per_patient(row) for row in own.volume_rows}
+    assert counts == {"Centres": 10, "Centres+Elastix": 3, "Greedy": 3, "Greedy+Elastix": 3}
+    with pytest.raises(UserError, match="slow_methods: 'Elastix' is none of volumes.methods"):
+        plan({"RL-LME": AGENT}, ["Initial"], volumes=volumes | {"slow_methods": ["Elastix"]})
 
 
 def test_each_method_has_a_family():
