@@ -55,7 +55,6 @@ VOLUME_REGISTRATIONS = expand(
     motions=MOTIONS,
     method=SETTINGS.volumes.methods,
 )
-LOOKING = SETTINGS.volumes.model_dump(mode="json", include={"cubes", "looks", "kept"})
 SCANS = {
     "mr": expand(results("volumes/{patient}/mr.nii.gz"), patient=PATIENTS),
     "ct": expand(results("volumes/{patient}/ct.nii.gz"), patient=PATIENTS),

@@ -44,7 +44,9 @@ rule join_networks:
     params:
         code=code("join_networks"),
         calibration=section("calibration"),
-        settings=LOOKING,
+        settings=SETTINGS.volumes.model_dump(
+            mode="json", include={"cubes", "looks", "kept"}
+        ),
     message:
         "finding what the predictions of the networks of volumes are worth"
     script:

@@ -74,7 +74,6 @@ def by_networks(model: str | Path) -> Method:
     return method
 
 
-@torch.no_grad()
 def place_patient(
     patient: str,
     mr: str | Path,
@@ -100,7 +99,7 @@ def place_patient(
                 " that both show the head of one patient, or give the sheet a transform"
             )
     write_transform(found.transform, output)
-    logger.info("patient %s: %s mm from the truth are expected", patient, f"{found.judgement.expected:.1f}")
+    logger.info("patient %s: %.1f mm from the truth are expected", patient, found.judgement.expected)
 
 
 def ready_networks(model: str | Path) -> tuple[SpaceNetworks, Volumes]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 
 from regagent.agent.cube_registration import Found, ready_networks, register_volumes
 from regagent.command.telling import plain_error, told_error
@@ -50,8 +49,7 @@ def register_in_space(
     if mr.GetDimension() != 3:
         raise UserError(f"{model} registers volumes, and these are 2D images")
     try:
-        with torch.no_grad():
-            found = register_volumes(mr, ct, *ready_networks(model))
+        found = register_volumes(mr, ct, *ready_networks(model))
         middle = middle_of(mr)
     except NoHead as error:
         return InSpace(None, None, None, f"a volume shows no head: {error}")
