@@ -348,8 +348,9 @@ def test_the_version_is_that_of_the_package(capsys):
 
 
 def test_2d_images_have_no_slices(pair, model, capsys):
-    assert register(pair, model, "--slice", suffix="mha") == 2
-    assert "--slice is for volumes" in capsys.readouterr().err
+    for number in ([], ["0"]):
+        assert register(pair, model, "--slice", *number, suffix="mha") == 2
+        assert "--slice is for volumes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["register", "apply"])

@@ -153,8 +153,6 @@ def place(
     """
     dimension = mr.GetDimension()
     if dimension == 2:
-        if number is not None:
-            raise UserError("a slice number is for volumes, and these are 2D images")
         mr, ct, number = sitk.JoinSeries(mr), sitk.JoinSeries(ct), 0
     mr = sitk.DICOMOrient(sitk.Cast(mr, sitk.sitkFloat32), "LPS")
     if number is not None and not 0 <= number < mr.GetDepth():

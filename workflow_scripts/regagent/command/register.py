@@ -78,11 +78,10 @@ def register_files(
     if page and mr.GetDimension() == 2:
         raise UsageError(f"{report}: a page shows volumes, found 2D images: take a name that ends in .png")
     if agent:
-        if number == "all":
-            if mr.GetDimension() == 2:
-                raise UsageError("--slice is for volumes, and these are 2D images")
-            number = None
-        answer = _by_slices(mr, ct, agent, number, start, scale, refinement)
+        if number is not None and mr.GetDimension() == 2:
+            raise UsageError("--slice is for volumes, and these are 2D images")
+        chosen = None if number == "all" else number
+        answer = _by_slices(mr, ct, agent, chosen, start, scale, refinement)
     else:
         if number is not None or start != "coordinates" or scale == "free":
             raise UsageError(
