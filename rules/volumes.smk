@@ -27,9 +27,10 @@ rule cut_cube:
 
 rule join_networks:
     input:
-        cubes=CUBES,
+        **SCANS,
         split=results("split.tsv"),
         models=PLAN.volume_models,
+        witness=os.path.relpath(files.OWN),
     output:
         model=results("models/space.pt"),
         cases=results("models/space_trust.csv"),
@@ -45,7 +46,7 @@ rule join_networks:
         code=code("join_networks"),
         calibration=section("calibration"),
         settings=SETTINGS.volumes.model_dump(
-            mode="json", include={"cubes", "looks", "kept"}
+            mode="json", include={"cubes", "V2", "V3", "looks", "kept"}
         ),
     message:
         "finding what the predictions of the networks of volumes are worth"
@@ -92,7 +93,7 @@ rule register_volumes:
         results("benchmarks/register_volumes/{method}-{motions}.tsv")
     wildcard_constraints:
         motions=any_of(MOTIONS),
-        method=any_of(PLAN.volume_rows - {NETWORKS}),
+        method=any_of(PLAN.volume_rows - {NETWORKS, NETWORKS + REFINED}),
     conda:
         "../envs/regagent.yaml"
     threads: 1
@@ -112,15 +113,18 @@ rule register_volumes_by_networks:
     input:
         **SCANS,
         perturbations=results("perturbations/volumes/{motions}.csv"),
+        start=volume_start,
+        parameter_map=volume_map,
         model=results("models/space.pt"),
     output:
-        registrations=results(f"registrations/volumes/{NETWORKS}/{{motions}}.csv"),
+        registrations=results("registrations/volumes/{method}/{motions}.csv"),
     log:
-        results("logs/register_volumes_by_networks/{motions}.log"),
+        results("logs/register_volumes_by_networks/{method}-{motions}.log"),
     benchmark:
-        results("benchmarks/register_volumes_by_networks/{motions}.tsv")
+        results("benchmarks/register_volumes_by_networks/{method}-{motions}.tsv")
     wildcard_constraints:
         motions=any_of(MOTIONS),
+        method=any_of([NETWORKS, NETWORKS + REFINED]),
     conda:
         "../envs/regagent.yaml"
     threads: 1
@@ -130,9 +134,9 @@ rule register_volumes_by_networks:
     params:
         code=code("register_volumes_by_networks"),
         settings=volume_settings,
-        per_patient=PLAN.volumes_per_patient(NETWORKS),
+        per_patient=lambda wildcards: PLAN.volumes_per_patient(wildcards.method),
     message:
-        f"{{wildcards.motions}}: registering volumes by {NETWORKS}"
+        "{wildcards.motions}: registering volumes by {wildcards.method}"
     script:
         "../workflow_scripts/register_volumes_by_networks.py"
 

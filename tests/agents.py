@@ -121,12 +121,19 @@ def export(
     return folder / "agent.pt"
 
 
+#: The arguments of a small network of slices.
+WITNESS = {"size": 168, "width": 1, "places": 0}
+
+
 def export_networks(path, chance=None):
     """Write small networks of volumes at their random start, which see this chance of a success in all."""
     torch.manual_seed(0)
-    networks = SpaceNetworks([CubeNetwork(28, (4, 8), 8.0, places=4).arguments])
+    networks = SpaceNetworks([CubeNetwork(28, (4, 8), 8.0, places=4).arguments], WITNESS)
     if chance is not None:
         networks.trust[0] = chance
     volumes = Volumes(cubes=Cubes(size=28, spacing_mm=8.0), looks=1, kept=2)
-    save_model(networks, path, networks=[], volumes=volumes.model_dump(mode="json"))
+    facts = {"volumes": volumes, "slices": Slices(count=2)}
+    save_model(
+        networks, path, networks=[], **{name: one.model_dump(mode="json") for name, one in facts.items()}
+    )
     return path

@@ -1,17 +1,22 @@
 """Heads in space: cubes, motions and cases, the regressor that learns of them, registration by it."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
-from agents import RANGES
+from agents import RANGES, WITNESS
 from heads import head
 
 from regagent.agent import cube_registration, cube_regressor, regression, residual, volume_trust
+from regagent.agent.agent_file import load_agent
 from regagent.agent.checkpoints import load_model, save_model
 from regagent.agent.cube_registration import (
     Found,
+    TrainedNetworks,
+    Verdict,
     by_networks,
     place_patient,
     register_volumes,
@@ -20,11 +25,12 @@ from regagent.agent.cube_registration import (
 from regagent.agent.cube_regressor import CubeResiduals, rest_pose, settle, to_rest
 from regagent.agent.networks import CubeNetwork, Seen, SpaceNetworks
 from regagent.agent.trust import Judgement
+from regagent.agent.witness import NOTHING_SEEN_MM, distance_in_slices
 from regagent.conventional.volume_registration import conventional, refined
 from regagent.evaluation.volume_registrations import register_volume_cases
 from regagent.evaluation.volume_table import make_volume_table
 from regagent.figures.volumes import draw_volume_episode, draw_volume_range, started
-from regagent.files import STYLE, UserError, parameter_map, read_table, write_table
+from regagent.files import OWN, STYLE, UserError, parameter_map, read_table, write_table
 from regagent.pairs.cube_augmentation import BEYOND, augment_cubes, move_cubes
 from regagent.pairs.cubes import ct_cube, ct_middle, cut_cube, middle_of, mr_cube
 from regagent.pairs.rigid import (
@@ -40,15 +46,17 @@ from regagent.pairs.rigid import (
 from regagent.pairs.training_pairs import CubePairs, Pool, read_cubes
 from regagent.pairs.volume_cases import (
     POSE,
+    VolumeCase,
     cases_of_patient,
     cut_off,
     perturb_volumes,
     registration_error,
 )
 from regagent.phantom.tissues import UNKNOWN
-from regagent.settings import Calibration, CubeAugmentation, CubeRegressor, Cubes, Volumes
+from regagent.settings import Calibration, CubeAugmentation, CubeRegressor, Cubes, Slices, Volumes
 from regagent.volumes.moving import moved_by
 
+FILES = ("mr.nii.gz", "ct.nii.gz", "truth.tfm")
 SMALL = Cubes(size=28, spacing_mm=8.0)
 STILL = {
     "mirror": 0, "rotation_deg": 0, "shift_mm": 0, "scale": 0, "anisotropy": 0, "gamma": 0, "gain": 0,
@@ -362,80 +370,129 @@ def test_networks_register_volumes_one_after_the_other(volumes, monkeypatch):
         return np.tile(right, (len(pose), 1)), np.ones(len(pose))
 
     monkeypatch.setattr(cube_regressor, "look", look)
-    networks = SpaceNetworks([CubeNetwork(size, spacing_mm=224 / size).arguments for size in (14, 28)])
-    found = register_volumes(mr, moved, networks, Volumes(cubes=SMALL, looks=1, kept=3))
-    assert found.judgement.expected == pytest.approx(1.0, rel=0.01)
+    monkeypatch.setattr(cube_registration, "distance_in_slices", lambda *_: 3.0)
+    networks = SpaceNetworks(
+        [CubeNetwork(size, spacing_mm=224 / size).arguments for size in (14, 28)], WITNESS
+    )
+    trained = TrainedNetworks(networks, Volumes(cubes=SMALL, looks=1, kept=3), Slices())
+    found = register_volumes(mr, moved, trained)
     assert [one[0] for one in asked] == [24, 24, 3, 3]
     assert [one[1:] for one in asked[::2]] == [(16.0, 14), (8.0, 28)]
-    assert not found.refusal
-    assert "a chance of 12% to lie within 4 mm" in (refusing(networks, mr, moved).refusal or "")
+    assert not found.verdict.refusal and found.verdict.expected_mm == pytest.approx(3.0, rel=0.02)
+    networks.trust[0] = 0.127
+    refusal = cube_registration.verdict(mr, moved, found.transform, trained).refusal
+    assert "a chance of 12% to lie within 4 mm" in (refusal or "")
     assert len(found.path) == 4  # the start, a look of each network, the end
     for point in ([0.0, 0, 0], [50.0, -30, 20]):
         assert np.allclose(found.path[-1].TransformPoint(point), found.transform.TransformPoint(point))
         assert np.allclose(found.transform.TransformPoint(point), truth.TransformPoint(point), atol=0.01)
 
 
-def refusing(networks, mr, ct):
-    """Return what the networks find where their D is worth nothing."""
-    networks.trust[0] = 0.127
-    return register_volumes(mr, ct, networks, Volumes(cubes=SMALL, looks=1, kept=3))
-
-
 def test_a_patient_is_brought_onto_the_mr_or_refused(patient, tmp_path, monkeypatch):
     near = to_itk(MOTION, np.zeros(3))
-    found = Found(near, Judgement(0.9, 2.0, 1.0, 3.0), None, [near])
-    monkeypatch.setattr(cube_registration, "ready_networks", lambda model: (None, None))
+    found = Found(near, Verdict(2.0, Judgement(0.9, 2.0, 1.0, 3.0), None), [near])
+    monkeypatch.setattr(cube_registration, "ready_networks", lambda model: None)
     monkeypatch.setattr(cube_registration, "register_volumes", lambda *_: found)
     files = patient / "mr.nii.gz", patient / "ct.nii.gz", "space.pt"
     place_patient("P1", *files, tmp_path / "t.tfm")
     there = sitk.ReadTransform(tmp_path / "t.tfm").TransformPoint((10.0, 20.0, 30.0))
     assert there == pytest.approx(near.TransformPoint((10.0, 20.0, 30.0)))
-    found = Found(near, Judgement(0.1, 9.0, 5.0, 30.0), "two heads", [near])
+    found = Found(near, Verdict(9.0, Judgement(0.1, 9.0, 5.0, 30.0), "two heads"), [near])
     with pytest.raises(UserError, match=r"patient P1: .*mr.nii.gz in .*ct.nii.gz \(two heads\)"):
         place_patient("P1", *files, tmp_path / "u.tfm")
     air = np.random.default_rng(1).integers(-1000, -950, (8, 8, 8))
     sitk.WriteImage(sitk.GetImageFromArray(air.astype(np.int16)), tmp_path / "ct.nii.gz")
     monkeypatch.undo()
-    monkeypatch.setattr(cube_registration, "ready_networks", lambda model: (None, Volumes(cubes=SMALL)))
+    blind = TrainedNetworks(SpaceNetworks([], WITNESS), Volumes(cubes=SMALL), Slices())
+    monkeypatch.setattr(cube_registration, "ready_networks", lambda model: blind)
     with pytest.raises(UserError, match="stands out from its background"):
         place_patient("P1", files[0], tmp_path / "ct.nii.gz", "space.pt", tmp_path / "u.tfm")
     assert not (tmp_path / "u.tfm").exists()
 
 
-def test_networks_are_joined_with_what_their_distance_is_worth(pairs, tmp_path, monkeypatch):
-    """D is made the true error here, and 99 mm where two cubes do not belong together."""
+def test_networks_are_joined_with_what_the_witness_is_worth(patient, tmp_path, monkeypatch):
+    """The witness says 2 mm of what belongs together here, and 40 mm of what does not."""
     torch.manual_seed(0)
     alone = CubeNetwork(14, (4, 8), 16.0, places=4)
     save_model(alone, tmp_path / "model.pt", settings=regressor(shrink=2).model_dump())
-    monkeypatch.setattr(volume_trust, "read_cubes", lambda *_: pairs)
-    seen = []
+    shutil.copytree(patient, patient.parent / "P002", dirs_exist_ok=True)
+    files = [tuple(patient.parent / name / f for f in FILES) for name in ("P001", "P002")]
+    split = tmp_path / "split.tsv"
+    split.write_text("patient\tset\nP001\ttrain\nP002\ttrain\n")
+    broken, seen = [], []
 
-    def settle(networks, fixed, moving, looks, kept):
-        seen.append((fixed, moving))
-        return np.array([IDENTITY]), np.array([99.0]), None
+    def unlike(case, other_ct, rng):
+        assert other_ct.parent.name in {"P001", "P002"}
+        broken.append(case.ct)
+        return case
 
-    monkeypatch.setattr(volume_trust, "settle", settle)
-    paths = tmp_path / "space.pt", tmp_path / "cases.csv"
-    settings = Calibration(trust_cases=60)
-    volume_trust.join_networks([], "", [tmp_path / "model.pt"], settings, Volumes(cubes=SMALL), *paths)
+    def register_volumes(mr, ct, trained):
+        seen.append((mr, ct))
+        far = 40.0 if any(ct is one for one in broken) else 2.0
+        return Found(sitk.Transform(3, sitk.sitkIdentity), Verdict(far, None, None), [])
+
+    monkeypatch.setattr(volume_trust, "unlike", unlike)
+    monkeypatch.setattr(volume_trust, "register_volumes", register_volumes)
+    paths, settings = (tmp_path / "space.pt", tmp_path / "cases.csv"), Calibration(trust_cases=50)
+    volumes = Volumes(cubes=SMALL)
+    volume_trust.join_networks(files, split, [tmp_path / "model.pt"], OWN, settings, volumes, *paths)
     networks, facts = load_model(paths[0], "space")
     assert torch.equal(networks.networks[0].rest.weight, alone.rest.weight)
-    assert facts["networks"][0]["settings"]["shrink"] == 2
+    assert torch.equal(networks.witness.rest.weight, load_agent(OWN).finisher.rest.weight)
+    assert facts["networks"][0]["settings"]["shrink"] == 2 and facts["slices"]["size"] == 168
     cases = pd.read_csv(paths[1])
-    assert len(cases) == len(seen) == 60 and 15 < cases.like.sum() < 55
-    assert cases.tre_px.isna().equals(~cases.like) and (cases.distance_px == 49.5).all()
+    assert len(cases) == len(seen) == 50 and cases.like.sum() == 25
+    assert cases.tre_px.isna().equals(~cases.like)
+    assert cases.distance_px.equals(pd.Series(np.where(cases.like, 1.0, 20.0)))
     assert cases.tre_px.max() * 2 > 60  # they lie any way
-    assert len({moving.numpy().tobytes() for _, moving in seen}) == 60  # and no two alike
+    cut = [mr.GetSize() != (64, 76, 52) or ct.GetSize() != (90, 100, 70) for mr, ct in seen]
+    assert 20 <= sum(cut) <= 30  # and half of them have a field of view that ends
     assert float(networks.trust[0, -1]) < 0.2
+
+
+def test_volumes_that_do_not_belong_together(volumes, patient):
+    mr, ct = volumes
+    case, kinds = VolumeCase(mr, ct, sitk.Euler3DTransform(), np.zeros((1, 3))), set()
+    for seed in range(40):
+        broken = volume_trust.unlike(case, patient / "ct.nii.gz", np.random.default_rng(seed))
+        fixed, moving = (sitk.GetArrayFromImage(one) for one in (broken.mr, broken.ct))
+        if broken.ct is not ct:
+            mirrored = np.array_equal(moving, sitk.GetArrayFromImage(ct)[:, :, ::-1])
+            kinds.add("mirrored" if mirrored else "other")
+            assert mirrored or np.array_equal(moving, sitk.GetArrayFromImage(ct))
+        else:
+            kinds.add("noise" if fixed.max() <= 1 else "two CTs")
+            assert fixed.shape == sitk.GetArrayFromImage(mr).shape
+    assert kinds == {"mirrored", "other", "noise", "two CTs"}
+
+
+def test_a_witness_sees_where_two_heads_lie(volumes):
+    """The network that comes with the software tells a head of another volume from one that lies right."""
+    mr, ct = volumes
+    agent = load_agent(OWN)
+
+    def seen(mr, ct, motion):
+        transform = to_itk(from_motion(np.array(motion, float)), np.zeros(3))
+        return distance_in_slices(agent.finisher, mr, ct, transform, agent.facts.slices)
+
+    right = seen(mr, ct, [0, 0, 0, 0, 0, 0])
+    assert right < 2 and seen(mr, ct, [6, 0, 0, 0, 0, 5]) > 2 * right
+    # A field of view that ends is no error, whichever of the two it is of.
+    half = ct.GetSize()[0] // 2 + 10
+    assert seen(mr, ct[:half], [0, 0, 0, 0, 0, 0]) < 2 and seen(mr[:, :50], ct, [0, 0, 0, 0, 0, 0]) < 2
+    assert seen(mr, ct, [400, 0, 0, 0, 0, 0]) == NOTHING_SEEN_MM
 
 
 def test_every_case_is_registered_and_measured(patient, tmp_path):
     settings = Volumes(per_patient=2, cubes=SMALL, networks=["coarse"], looks=1)
     perturb_volumes(patient.parent / "split.tsv", tmp_path / "V1.csv", settings, "V1")
     torch.manual_seed(0)
-    networks = SpaceNetworks([CubeNetwork(14, (4, 8)).arguments])
-    save_model(networks, tmp_path / "model.pt", volumes=settings.model_dump(mode="json"))
-    files = [tuple(patient / file for file in ("mr.nii.gz", "ct.nii.gz", "truth.tfm"))]
+    networks = SpaceNetworks([CubeNetwork(14, (4, 8)).arguments], WITNESS)
+    facts = {"volumes": settings, "slices": Slices(count=2)}
+    save_model(
+        networks, tmp_path / "model.pt", **{name: one.model_dump(mode="json") for name, one in facts.items()}
+    )
+    files = [tuple(patient / file for file in FILES)]
     maps = {name: parameter_map(name) for name in ("rigid3d", "refine3d")}
     tables = {}
     methods = {

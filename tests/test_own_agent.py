@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from regagent.agent.agent_file import OWN
 from regagent.command.main import main
-from regagent.files import SPACE
+from regagent.files import OWN, SPACE
 from regagent.phantom.scanners import simulate_patient
 from regagent.settings import Phantom
 from regagent.volumes.moving import moved_by

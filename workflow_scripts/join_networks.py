@@ -1,7 +1,8 @@
-"""Write the networks of cubes into one file, and find what the distances are worth that they predict.
+"""Write the networks of cubes into one file, and find what is known of their registrations' errors.
 
-Settings: ``calibration``, ``volumes``. Inputs: ``cubes`` (every patient's), ``split``, the ``models`` in
-their order. Outputs: ``model``, ``cases``.
+Settings: ``calibration``, ``volumes``. Inputs: the volumes ``mr``, ``ct`` and their ``truth`` of every
+patient, ``split``, the ``models`` in their order, the agent file of the ``witness``. Outputs: ``model``,
+``cases``.
 """
 
 from regagent.agent.volume_trust import join_networks
@@ -9,10 +10,12 @@ from regagent.jobs import logged
 from regagent.settings import Calibration, Volumes
 
 with logged(snakemake.log[0]):
+    given = snakemake.input
     join_networks(
-        cubes=snakemake.input.cubes,
-        split=snakemake.input.split,
-        models=snakemake.input.models,
+        files=zip(given.mr, given.ct, given.truth, strict=True),
+        split=given.split,
+        models=given.models,
+        witness=given.witness,
         settings=Calibration(**snakemake.params.calibration),
         volumes=Volumes(**snakemake.params.settings),
         output_model=snakemake.output.model,

@@ -17,7 +17,8 @@ import pandas as pd
 #: The package's files that are no code: Elastix's parameter maps, and Matplotlib's style of the figures.
 DATA = Path(__file__).parent / "data"
 
-#: The networks of volumes that come with the software (`make networks`).
+#: What comes with the software: an agent (`make agent`), and the networks of volumes (`make networks`).
+OWN = DATA / "agent.pt"
 SPACE = DATA / "space.pt"
 STYLE = DATA / "figures.mplstyle"
 

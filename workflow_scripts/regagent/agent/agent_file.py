@@ -20,15 +20,12 @@ from regagent.agent.networks import AgentNetwork, ResidualNetwork
 from regagent.agent.stopping import Thresholds
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.run_tables import read_registrations
-from regagent.files import DATA, UserError, naming, read_table
+from regagent.files import OWN, UserError, naming, read_table
 from regagent.geometry import PAPER_SIZES, actions
 from regagent.methods import FINE
 from regagent.pairs.slices import read_cohort
 from regagent.reproduction.provenance import commit, package_versions
 from regagent.settings import Inference, Slices
-
-#: The agent that comes with the software (`make agent`).
-OWN = DATA / "agent.pt"
 
 FORMAT = "regagent agent"
 VERSION = 4

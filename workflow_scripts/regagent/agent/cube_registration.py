@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,14 +14,15 @@ from regagent.agent.checkpoints import load_model
 from regagent.agent.cube_regressor import settle
 from regagent.agent.networks import CubeNetwork, SpaceNetworks, choose_device
 from regagent.agent.trust import Judgement, accepted, judge
+from regagent.agent.witness import distance_in_slices
 from regagent.evaluation.registrations import SUCCESS_PX
-from regagent.evaluation.volume_registrations import Method, Result
+from regagent.evaluation.volume_registrations import Judge, Method, Result
 from regagent.evaluation.volume_table import FOUND_MM
 from regagent.files import UserError
 from regagent.pairs.cubes import NoHead, ct_cube, ct_middle, middle_of, mr_cube
 from regagent.pairs.rigid import invert, to_itk
 from regagent.patients.sheet import naming_row
-from regagent.settings import Volumes
+from regagent.settings import Slices, Volumes
 from regagent.volumes.reading import read_volume
 from regagent.volumes.transforms import write_transform
 
@@ -31,47 +33,84 @@ UNIT_MM = FOUND_MM / SUCCESS_PX
 
 
 @dataclass(frozen=True)
+class TrainedNetworks:
+    """Networks that are ready to register volumes, and how they see them: in cubes, and as slices."""
+
+    networks: SpaceNetworks
+    volumes: Volumes
+    slices: Slices
+
+
+class Verdict(NamedTuple):
+    """What the network of slices says of a registration in space."""
+
+    distance_mm: float  # the D that it predicts
+    judgement: Judgement  # of this one pair, its errors in mm; a success is within FOUND_MM
+    refusal: str | None  # why this is no registration, None if it is
+
+    @property
+    def expected_mm(self) -> float:
+        """The expected error in mm."""
+        return float(self.judgement.expected)
+
+
+@dataclass(frozen=True)
 class Found:
     """What registering two volumes gave."""
 
     transform: sitk.Transform  # from MR to CT points in mm
-    judgement: Judgement  # of this one pair, its errors in mm; a success is within FOUND_MM
-    refusal: str | None  # why this is no registration, None if it is
+    verdict: Verdict
     path: list[sitk.Transform]  # the start that led there, where the truth was seen in each look, the end
 
 
-def register_volumes(mr: sitk.Image, ct: sitk.Image, networks: SpaceNetworks, settings: Volumes) -> Found:
+def register_volumes(mr: sitk.Image, ct: sitk.Image, trained: TrainedNetworks) -> Found:
     """Register two volumes, wherever they lie. Raises ``NoHead`` where one of them shows none."""
-    cubes = settings.cubes
+    networks, settings = trained.networks, trained.volumes
     fixed_middle, moving_middle = middle_of(mr), ct_middle(ct)
-    device = networks.least.device
     fixed, moving = (
-        torch.from_numpy(cube).to(device)
-        for cube in (mr_cube(mr, fixed_middle, cubes), ct_cube(ct, moving_middle, cubes))
+        torch.from_numpy(cube).to(networks.least.device)
+        for cube in (mr_cube(mr, fixed_middle, settings.cubes), ct_cube(ct, moving_middle, settings.cubes))
     )
-    pose, distance, path = settle(in_order(networks), fixed, moving, settings.looks, settings.kept)
+    pose, _, path = settle(in_order(networks), fixed, moving, settings.looks, settings.kept)
     ways = [to_transform(one, fixed_middle, moving_middle) for one in (*path[0], pose[0])]
-    units = distance[:1] / UNIT_MM
+    return Found(ways[-1], verdict(mr, ct, ways[-1], trained), ways)
+
+
+def verdict(mr: sitk.Image, ct: sitk.Image, transform: sitk.Transform, trained: TrainedNetworks) -> Verdict:
+    """Judge a map from MR to CT points in mm, whoever found it."""
+    networks = trained.networks
+    distance = distance_in_slices(networks.witness, mr, ct, transform, trained.slices)
+    units = np.array([distance / UNIT_MM])
     (chance,), *lengths = judge(networks, units)
-    judgement = Judgement(chance, *(UNIT_MM * length[0] for length in lengths))
     refusal = None
     if not accepted(networks, units)[0]:
         refusal = (
             f"the networks see a chance of {np.floor(100 * chance):.0f}% to lie within {FOUND_MM:g} mm of the"
             f" truth, expected at least {networks.least.item():.0%}"
         )
-    return Found(ways[-1], judgement, refusal, ways)
+    return Verdict(distance, Judgement(chance, *(UNIT_MM * length[0] for length in lengths)), refusal)
 
 
 def by_networks(model: str | Path) -> Method:
     """Return the method of the networks in a model file."""
-    networks, settings = ready_networks(model)
+    trained = ready_networks(model)
 
     def method(number: int, mr: sitk.Image, ct: sitk.Image) -> Result:
-        found = register_volumes(mr, ct, networks, settings)
-        return Result(found.transform, float(found.judgement.expected), 0.0, not found.refusal)
+        found = register_volumes(mr, ct, trained)
+        return Result(found.transform, found.verdict.expected_mm, 0.0, not found.verdict.refusal)
 
     return method
+
+
+def judged_by(model: str | Path) -> Judge:
+    """Return what tells the expected error in mm of any registration, and whether it is accepted."""
+    trained = ready_networks(model)
+
+    def judge(mr: sitk.Image, ct: sitk.Image, transform: sitk.Transform) -> tuple[float, bool]:
+        said = verdict(mr, ct, transform, trained)
+        return said.expected_mm, not said.refusal
+
+    return judge
 
 
 def place_patient(
@@ -89,8 +128,8 @@ def place_patient(
     still, moved = read_volume(mr, patient), read_volume(ct, patient)
     with naming_row(sheet, patient):
         try:
-            found = register_volumes(still, moved, *ready_networks(model))
-            refusal = found.refusal
+            found = register_volumes(still, moved, ready_networks(model))
+            refusal = found.verdict.refusal
         except NoHead as error:
             refusal = str(error)
         if refusal:
@@ -99,14 +138,16 @@ def place_patient(
                 " that both show the head of one patient, or give the sheet a transform"
             )
     write_transform(found.transform, output)
-    logger.info("patient %s: %.1f mm from the truth are expected", patient, found.judgement.expected)
+    logger.info("patient %s: %.1f mm from the truth are expected", patient, found.verdict.judgement.expected)
 
 
-def ready_networks(model: str | Path) -> tuple[SpaceNetworks, Volumes]:
-    """Return the networks in a model file on the device, and how they look; on a CPU they use one thread."""
+def ready_networks(model: str | Path) -> TrainedNetworks:
+    """Return the networks in a model file on the device; on a CPU they use one thread."""
     torch.set_num_threads(1)
     networks, facts = load_model(model, "space")
-    return networks.to(choose_device()), Volumes(**facts["volumes"])
+    return TrainedNetworks(
+        networks.to(choose_device()), Volumes(**facts["volumes"]), Slices(**facts["slices"])
+    )
 
 
 def in_order(networks: SpaceNetworks) -> list[CubeNetwork]:

@@ -356,15 +356,16 @@ class CubeNetwork(RestNetwork):
 
 
 class SpaceNetworks(Judged):
-    """The networks of cubes that register volumes one after the other, of these arguments.
+    """The networks of cubes that register volumes one after the other, of these arguments, and the witness.
 
-    What they keep of trust is of the D that the last one predicts.
+    That is a network of slices. What is kept of trust is of the D that it predicts (see ``witness``).
     """
 
-    def __init__(self, networks: Sequence[Mapping[str, Any]]):
+    def __init__(self, networks: Sequence[Mapping[str, Any]], witness: Mapping[str, Any]):
         super().__init__()
-        self.arguments = {"networks": [dict(one) for one in networks]}
+        self.arguments = {"networks": [dict(one) for one in networks], "witness": dict(witness)}
         self.networks = nn.ModuleList(CubeNetwork(**one) for one in networks)
+        self.witness = ResidualNetwork(**witness)
 
 
 def _places_of_cubes(size: int, spacing_mm: float, channels: tuple[int, ...], places: int) -> Places:

@@ -1,90 +1,116 @@
-"""Networks of space in one file, with what the D that they predict is worth (see ``trust``).
+"""Networks of space in one file, with what the D that their witness predicts is worth (see ``trust``).
 
-They are asked as those of slices are: they register augmented pairs of their training patients that lie any
-way, every second of which does not belong together.
+They are asked as those of slices are: they register volumes of their training patients that lie any way,
+half of them with a field of view that ends in the head. Every second CT does not belong to its MR.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
+import SimpleITK as sitk
 from tqdm import tqdm
 
+from regagent.agent.agent_file import load_agent
 from regagent.agent.checkpoints import load_model, save_model
-from regagent.agent.cube_registration import UNIT_MM, in_order
-from regagent.agent.cube_regressor import STARTS_PER_PAIR, CubeResiduals, settle
+from regagent.agent.cube_registration import UNIT_MM, TrainedNetworks, register_volumes
 from regagent.agent.networks import SpaceNetworks, choose_device
-from regagent.agent.trust import UNLIKE, learn_trust
-from regagent.files import write_table
-from regagent.pairs.cube_augmentation import move_cubes
-from regagent.pairs.rigid import compose, displacement, invert
-from regagent.pairs.training_pairs import CubePairs, read_cubes
-from regagent.settings import Calibration, CubeRegressor, Volumes, regressor_settings
+from regagent.agent.trust import learn_trust
+from regagent.evaluation.volume_registrations import Files, by_patient
+from regagent.files import UserError, read_table, write_table
+from regagent.pairs.cubes import NoHead
+from regagent.pairs.perturbations import stream_seed
+from regagent.pairs.volume_cases import POSE, VolumeCase, cases_of_patient, draw_motion, registration_error
+from regagent.settings import Calibration, Volumes
+from regagent.volumes.moving import moved_by
+from regagent.volumes.reading import read_volume
 
-#: A head may lie any way, and about so far from the middle of a cube that was cut about it, in mm.
-ANY_WAY = {"near": 0.0, "rotation_deg": 180.0, "translation_mm": 20.0}
+#: How often volumes that do not belong together are of two heads, mirrored left to right, two CTs, or noise
+#: and a CT.
+UNLIKE = (0.6, 0.2, 0.1, 0.1)
 
 
-def known_cases(
-    networks: SpaceNetworks,
-    pairs: CubePairs,
-    settings: CubeRegressor,
-    volumes: Volumes,
-    count: int,
-    generator: torch.Generator,
-) -> pd.DataFrame:
-    """Register augmented pairs that lie any way, every second of which does not belong together.
+def known_cases(trained: TrainedNetworks, files: Iterable[Files], count: int, seed: int) -> pd.DataFrame:
+    """Register volumes that lie any way, every second CT of which does not belong to its MR.
 
     Return a row a case, as ``trust.known_cases`` does, with lengths in units of ``UNIT_MM``.
     """
-    several = 8 * STARTS_PER_PAIR  # pairs side by side give each other their cubes
-    changes = {"shrink": 1, "unlike": UNLIKE, "batch": several, **ANY_WAY}
-    task = CubeResiduals(pairs, settings.model_copy(update=changes), generator)
-    width, rows = pairs.spacing_mm, []
-    with torch.no_grad():
-        for number in tqdm(range(count), mininterval=15.0, ascii=True):
-            row = number % (several // STARTS_PER_PAIR) * STARTS_PER_PAIR
-            if not row:
-                starts = task.draw()
-            seen = compose(starts.error, starts.place)[row]
-            moving = move_cubes(starts.moving[row : row + 1], seen[None], width)[0]
-            found, distance, _ = settle(
-                in_order(networks), starts.fixed[row], moving, volumes.looks, volumes.kept
-            )
-            pose = compose(torch.from_numpy(found[0]).to(seen), seen)
-            error = float(displacement(compose(pose, invert(starts.place[row])), starts.points[row]))
-            like = bool(starts.like[row])
-            rows.append((like, distance[0] / UNIT_MM, error / UNIT_MM if like else np.nan))
+    volumes, known, rows = trained.volumes, by_patient(files), []
+    patients = sorted(known)
+    progress = tqdm(total=count, mininterval=15.0, ascii=True)
+    for place, patient in enumerate(patients):
+        rng = np.random.default_rng(stream_seed(seed, "trust", patient))
+        numbers = range(place, count, len(patients))
+        motions = [draw_motion(volumes.V3 if number // 2 % 2 else volumes.V2, rng) for number in numbers]
+        table, other = pd.DataFrame(motions, columns=[*POSE, "cut"]), patients[place - 1]
+        table.insert(0, "patient", patient)
+        cases = cases_of_patient(table, *known[patient], volumes.cubes, volumes.V3.cut)
+        for number, case in zip(numbers, cases, strict=True):
+            # Of the patients' numbers and the rounds', so that a patient's rounds differ.
+            like = (number + number // len(patients)) % 2 == 0
+            shown = case if like else unlike(case, known[other][1], rng)
+            try:
+                found = register_volumes(shown.mr, shown.ct, trained)
+            except NoHead:
+                continue
+            error = registration_error(found.transform, case) if like else np.nan
+            rows.append((like, found.verdict.distance_mm / UNIT_MM, error / UNIT_MM))
+            progress.update()
     return pd.DataFrame(rows, columns=["like", "distance_px", "tre_px"])
 
 
+def unlike(case: VolumeCase, other_ct: str | Path, rng: np.random.Generator) -> VolumeCase:
+    """Return a case whose volumes do not belong together; ``other_ct`` is the CT of another patient."""
+    kind = rng.choice(len(UNLIKE), p=UNLIKE)
+    if kind == 0:
+        return case._replace(ct=moved_by(read_volume(other_ct), case.truth))
+    if kind == 1:
+        mirrored = sitk.GetImageFromArray(sitk.GetArrayFromImage(case.ct)[:, :, ::-1])
+        mirrored.CopyInformation(case.ct)
+        return case._replace(ct=mirrored)
+    if kind == 2:
+        return case._replace(
+            mr=sitk.Resample(case.ct, case.mr, case.truth, sitk.sitkLinear, -1000.0) + 1000.0
+        )
+    noise = sitk.GetImageFromArray(rng.random(case.mr.GetSize()[::-1], dtype=np.float32))
+    noise.CopyInformation(case.mr)
+    return case._replace(mr=noise)
+
+
 def join_networks(
-    cubes: Sequence[str],
-    split: str,
+    files: Iterable[Files],
+    split: str | Path,
     models: Sequence[str | Path],
+    witness: str | Path,
     settings: Calibration,
     volumes: Volumes,
     output_model: str | Path,
     output_cases: str | Path,
 ) -> None:
-    """Write the networks of several model files into one, in their order, with what their D is worth.
+    """Write the networks of several model files into one, in their order, with what is known of their errors.
 
-    Also write the cases that tell it.
+    The ``witness`` is that of slices that finishes an agent, in its file. Also write the cases that tell what
+    its D is worth. Raises ``UserError`` for an agent that none finishes.
     """
-    torch.set_num_threads(1)
     alone, facts = zip(*(load_model(model, "cubes") for model in models), strict=True)
-    networks = SpaceNetworks([network.arguments for network in alone])
-    for place, network in zip(networks.networks, alone, strict=True):
+    agent = load_agent(witness)
+    if agent.finisher is None:
+        raise UserError(f"{witness}: no network finishes this agent; expected one that predicts distances")
+    parts = [network.arguments for network in alone], agent.finisher.arguments
+    networks = SpaceNetworks(*parts)
+    for place, network in zip((*networks.networks, networks.witness), (*alone, agent.finisher), strict=True):
         place.load_state_dict(network.state_dict())
-    device = choose_device()
-    networks.to(device).eval()
-    trained = regressor_settings(facts[0]["settings"])
-    assert isinstance(trained, CubeRegressor)
-    generator = torch.Generator(device).manual_seed(settings.seed)
-    pairs = read_cubes(cubes, split, "train")
-    cases = known_cases(networks, pairs, trained, volumes, settings.trust_cases, generator)
+    trained = TrainedNetworks(networks.to(choose_device()).eval(), volumes, agent.facts.slices)
+    members = set(read_table(split).query("set == 'train'").patient)
+    own = [one for patient, one in by_patient(files).items() if patient in members]
+    cases = known_cases(trained, own, settings.trust_cases, settings.seed)
     learn_trust(networks, cases, settings.refused, str(output_model))
     write_table(cases, output_cases)
-    save_model(networks, output_model, networks=list(facts), volumes=volumes.model_dump(mode="json"))
+    save_model(
+        networks,
+        output_model,
+        networks=list(facts),
+        volumes=volumes.model_dump(mode="json"),
+        slices=agent.facts.slices.model_dump(mode="json"),
+    )

@@ -10,7 +10,7 @@ from typing import Literal
 import SimpleITK as sitk
 import torch
 
-from regagent.agent.agent_file import OWN, TrainedAgent, load_agent
+from regagent.agent.agent_file import TrainedAgent, load_agent
 from regagent.agent.checkpoints import holds
 from regagent.command.outputs import (
     FIGURE_SUFFIXES,
@@ -26,7 +26,7 @@ from regagent.command.telling import plain_facts, told_after, told_result, told_
 from regagent.figures.examples import draw_overlay
 from regagent.figures.overlays import tissue_levels
 from regagent.figures.viewer import write_viewer
-from regagent.files import SPACE, STYLE, parameter_map, write_json
+from regagent.files import OWN, SPACE, STYLE, parameter_map, write_json
 from regagent.patients.preregistration import resample
 from regagent.settings import Baselines
 from regagent.volumes.transforms import WRITTEN_SUFFIXES, write_transform

@@ -5,7 +5,6 @@ Each registers in one thread, so that seconds and results are the same wherever 
 
 import io
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import nibabel
@@ -14,7 +13,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from regagent.elastix import RegistrationFailed, elastix
-from regagent.evaluation.volume_registrations import Method, Result
+from regagent.evaluation.volume_registrations import Judge, Method, Result
 from regagent.files import read_table
 from regagent.methods import UNREGISTERED
 from regagent.pairs.cubes import ct_middle, middle_of, shrunk_to
@@ -140,10 +139,11 @@ def _nifti(image: sitk.Image) -> nibabel.Nifti1Image:
     return nibabel.Nifti1Image(sitk.GetArrayFromImage(image).T.astype(np.float32), FLIP @ affine)
 
 
-def refined(start: str | Path, parameter_map: str | Path) -> Method:
+def refined(start: str | Path, parameter_map: str | Path, judge: Judge | None = None) -> Method:
     """Return the method that goes on by Elastix from where another row's table of registrations ends.
 
-    As in the plane, the other method's result stays where Elastix finds nothing.
+    As in the plane, the other method's result stays where Elastix finds nothing. It also stays where the
+    ``judge`` of the other row, if it has one, expects a larger error of what Elastix finds.
     """
     table, refine = read_table(start).set_index("case"), elastix(parameter_map)
 
@@ -152,8 +152,12 @@ def refined(start: str | Path, parameter_map: str | Path) -> Method:
         if row.status == "failed":
             raise RegistrationFailed("there is nothing to refine")
         found: sitk.Transform = to_itk(row[POSE].to_numpy(float), np.zeros(3))
-        with suppress(RegistrationFailed):
+        before = Result(found, row.expected_mm, row.seconds, row.status == "registered")
+        try:
             found, _ = go_on(refine, mr, ct, found)
-        return Result(found, row.expected_mm, row.seconds, row.status == "registered")
+        except RegistrationFailed:
+            return before
+        expected, accepted = judge(mr, ct, found) if judge else (before.expected_mm, before.accepted)
+        return before if expected > before.expected_mm else Result(found, expected, row.seconds, accepted)
 
     return method

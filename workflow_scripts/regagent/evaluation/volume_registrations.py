@@ -33,6 +33,8 @@ class Result(NamedTuple):
 #: Registers the case of a number, an MR and a CT. Raises ``RegistrationFailed`` or ``NoHead`` where it finds
 #: nothing.
 Method = Callable[[int, sitk.Image, sitk.Image], Result]
+#: Tells of an MR, a CT and a map from MR to CT points the expected error in mm, and whether it is accepted.
+Judge = Callable[[sitk.Image, sitk.Image, sitk.Transform], tuple[float, bool]]
 #: The files of a patient, in a folder of the patient's name: MR, CT and truth (.tfm, from MR to CT points).
 Files = tuple[str | Path, str | Path, str | Path]
 

@@ -92,10 +92,10 @@ def draw_volume_episode(
     ``files`` are those of ``register_volume_cases``, ``model`` that of ``by_networks``. The columns are the
     start, each look of the start that led to the end, and the end; errors are TRE in mm.
     """
-    networks, settings = ready_networks(model)
-    cases = read_table(perturbations).head(1)
-    (case,) = cases_of_patient(cases, *by_patient(files)[str(cases["patient"][0])], settings.cubes, 0.0)
-    found = register_volumes(case.mr, case.ct, networks, settings)
+    trained = ready_networks(model)
+    cases, cubes = read_table(perturbations).head(1), trained.volumes.cubes
+    (case,) = cases_of_patient(cases, *by_patient(files)[str(cases["patient"][0])], cubes, 0.0)
+    found = register_volumes(case.mr, case.ct, trained)
     ways = [sitk.Transform(3, sitk.sitkIdentity), *found.path]
     seen = range(1, len(found.path) - 1)
     titles = ["as given", "start", *(f"look {number}" for number in seen), "end"]

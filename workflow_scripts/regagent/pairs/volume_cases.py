@@ -49,16 +49,17 @@ def perturb_volumes(split: str | Path, output: str | Path, settings: Volumes, se
         seed = stream_seed(settings.seed, set_name, patient)
         rng = np.random.default_rng(seed)
         for _ in range(settings.per_patient):
-            axis = rng.standard_normal(3)
-            turn = axis / np.linalg.norm(axis) * rng.uniform(0, ranges.rotation_deg)
-            shift = ranges.translation_mm * rng.uniform(-1, 1, size=3)
-            cut = (
-                f"{rng.choice(['mr', 'ct'])} {rng.integers(3)} {rng.choice(['-', '+'])}"
-                if ranges.cut
-                else WHOLE
-            )
-            rows.append((len(rows), patient, *from_motion(np.array([*shift, *turn])), cut, seed))
+            rows.append((len(rows), patient, *draw_motion(ranges, rng), seed))
     write_table(pd.DataFrame(rows, columns=["case", "patient", *POSE, "cut", "seed"]), output)
+
+
+def draw_motion(ranges: Motion, rng: np.random.Generator) -> tuple:
+    """Return the pose (7 numbers) of a random motion, and which volume ends where."""
+    axis = rng.standard_normal(3)
+    turn = axis / np.linalg.norm(axis) * rng.uniform(0, ranges.rotation_deg)
+    shift = ranges.translation_mm * rng.uniform(-1, 1, size=3)
+    cut = f"{rng.choice(['mr', 'ct'])} {rng.integers(3)} {rng.choice(['-', '+'])}" if ranges.cut else WHOLE
+    return *from_motion(np.array([*shift, *turn])), cut
 
 
 def cases_of_patient(
