@@ -84,9 +84,9 @@ FURTHER = {
     "cut_cube": 4,
     "train_regressor": 1,
     "perturb_volumes": 3,
-    "register_volumes": 12,
+    "register_volumes": 9,
     "join_networks": 1,
-    "register_volumes_by_networks": 3,
+    "register_volumes_by_networks": 6,
     "make_volume_table": 1,
     "draw_volume_range": 1,
     "draw_volume_episode": 1,
@@ -153,7 +153,7 @@ def test_whole_volumes_can_be_planned(folder):
     jobs = planned(folder, "--configfile", "config/volumes.yaml", "--", target)
     assert jobs["train_regressor"] == jobs["make_volume_table"] == 1
     assert jobs["cut_cube"] == 84 and jobs["perturb_volumes"] == 3 and jobs["join_networks"] == 1
-    assert jobs["register_volumes"] == 3 * 7 and jobs["register_volumes_by_networks"] == 3
+    assert jobs["register_volumes"] == 3 * 6 and jobs["register_volumes_by_networks"] == 3 * 2
 
 
 def test_networks_may_bring_the_patients_together_first(folder):
