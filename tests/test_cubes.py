@@ -335,7 +335,7 @@ def test_one_of_the_starts_leads_to_the_truth(monkeypatch):
     cube = torch.zeros(4, 4, 4)
     pose, distance, path = settle([CubeNetwork(4, (4,))], cube, cube, 1, 2)
     assert pose.shape == (2, 7) and distance[0] < 0.1
-    assert path.shape == (2, 2, 7) and np.allclose(path[0, 1], pose[0])
+    assert path.shape == (2, 3, 7) and np.allclose(path[0, 1:], pose[0])
     assert (path[0, 0] == covering()).all(1).any()
     assert displacement(compose(pose[:1], invert(truth)), np.eye(3)[None] * 80) < 0.1
     assert np.allclose(covering()[0], IDENTITY)
@@ -376,13 +376,13 @@ def test_networks_register_volumes_one_after_the_other(volumes, monkeypatch):
     )
     trained = TrainedNetworks(networks, Volumes(cubes=SMALL, looks=1, kept=3), Slices())
     found = register_volumes(mr, moved, trained)
-    assert [one[0] for one in asked] == [24, 24, 3, 3]
-    assert [one[1:] for one in asked[::2]] == [(16.0, 14), (8.0, 28)]
+    assert [one[0] for one in asked[::2]] == [24, 3, 3, 3]
+    assert [one[1:] for one in asked[::4]] == [(16.0, 14), (8.0, 28)]
     assert not found.verdict.refusal and found.verdict.expected_mm == pytest.approx(3.0, rel=0.02)
     networks.trust[0] = 0.127
     refusal = cube_registration.verdict(mr, moved, found.transform, trained).refusal
     assert "a chance of 12% to lie within 4 mm" in (refusal or "")
-    assert len(found.path) == 4  # the start, a look of each network, the end
+    assert len(found.path) == 6  # the start, a look of each network and another one, the end
     for point in ([0.0, 0, 0], [50.0, -30, 20]):
         assert np.allclose(found.path[-1].TransformPoint(point), found.transform.TransformPoint(point))
         assert np.allclose(found.transform.TransformPoint(point), truth.TransformPoint(point), atol=0.01)

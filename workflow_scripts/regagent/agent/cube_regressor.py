@@ -225,17 +225,18 @@ def settle(
 ) -> tuple[Array, Array, Array]:
     """Return the ``kept`` best poses (kept, 7) of one pair (N, N, N), the lowest D first, and their D in mm.
 
-    The first network looks from each of the rotations that cover all others. The next ones go on from the
-    best poses. The last (kept, 1 + looks, 7) are the starts and what each network saw from there. A network
-    with fewer voxels than the pair sees means of them.
+    The first network looks from each of the rotations that cover all others, and looks on from the best
+    poses; so do the next ones, from these. The last (kept, 1 + looks, 7) are the starts and what was seen
+    from there. A network with fewer voxels than the pair sees means of them.
     """
     pose, distance = covering(), np.zeros(0)
     path = pose[:, None]
     for network in networks:
-        factor = fixed.shape[-1] // network.size
-        still, moved = (shrunk(cube[None], factor).expand(len(pose), -1, -1, -1) for cube in (fixed, moving))
-        pose, _, seen = look_closely(network, still, moved, pose, looks)
-        _, distance = look(network, still, moved, pose)
-        best = np.argsort(distance)[:kept]
-        pose, distance, path = pose[best], distance[best], np.concatenate([path, seen], 1)[best]
+        pair = [shrunk(cube[None], fixed.shape[-1] // network.size) for cube in (fixed, moving)]
+        for _ in range(2):
+            still, moved = (cube.expand(len(pose), -1, -1, -1) for cube in pair)
+            pose, _, seen = look_closely(network, still, moved, pose, looks)
+            _, distance = look(network, still, moved, pose)
+            best = np.argsort(distance)[:kept]
+            pose, distance, path = pose[best], distance[best], np.concatenate([path, seen], 1)[best]
     return pose, distance, path

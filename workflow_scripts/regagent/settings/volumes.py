@@ -66,10 +66,10 @@ class Volumes(Model):
     """Variants whose `learner` is `cubes`. The first finds the head from anywhere, the others finish it."""
 
     looks: Positive = 4
-    """Number of looks of each network, every second one at the mirrored pair."""
+    """Number of looks of each network, every second one at the mirrored pair; as many go on from the best."""
 
     kept: Positive = 4
-    """Number of the best results of the first network that the others finish. The lowest D wins."""
+    """Number of the best results from which a network looks on. The lowest D wins."""
 
     methods: list[str] = []
     """Rows of the table of volumes: `Initial`, `Centres` (the middle of one head on that of the other),
