@@ -79,6 +79,22 @@ def test_what_is_no_head_is_refused(folder):
     assert code == 3 and found["refusal"] and not found["registered"]
 
 
+@pytest.mark.parametrize("kind", ["mirrored", "another"])
+def test_volumes_that_do_not_belong_together_are_refused(folder, kind):
+    """The CT of another head, or the head's own, left and right exchanged, on its side as well."""
+    if kind == "another":
+        names = ("mr2.nii.gz", "ct2.nii.gz", "truth2.tfm", "tissue2.nii.gz")
+        simulate_patient("T002", 4712, *(folder / name for name in names), Phantom())
+        ct = sitk.ReadImage(folder / "ct2.nii.gz")
+    else:
+        still = sitk.ReadImage(folder / "near.nii.gz")
+        ct = sitk.GetImageFromArray(sitk.GetArrayFromImage(still)[:, :, ::-1])
+        ct.CopyInformation(still)
+    sitk.WriteImage(moved_by(ct, MOTIONS["far"]), folder / f"{kind}.nii.gz")
+    code, found = registered(folder, folder / f"{kind}.nii.gz")
+    assert code == 3 and found["refusal"] and not found["registered"]
+
+
 def test_slices_that_do_not_belong_together_are_refused(folder):
     ct = sitk.ReadImage(folder / "near.nii.gz")
     turned = sitk.GetImageFromArray(sitk.GetArrayFromImage(ct)[:, ::-1])  # the face where the neck was

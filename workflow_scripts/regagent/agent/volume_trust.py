@@ -104,6 +104,10 @@ def join_networks(
     trained = TrainedNetworks(networks.to(choose_device()).eval(), volumes, agent.facts.slices)
     members = set(read_table(split).query("set == 'train'").patient)
     own = [one for patient, one in by_patient(files).items() if patient in members]
+    if len(own) < 2:
+        raise UserError(
+            f"{split}: {len(own)} training patient, expected two whose volumes do not belong together"
+        )
     cases = known_cases(trained, own, settings.trust_cases, settings.seed)
     learn_trust(networks, cases, settings.refused, str(output_model))
     write_table(cases, output_cases)
