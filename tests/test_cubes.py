@@ -32,7 +32,7 @@ from regagent.evaluation.volume_registrations import register_volume_cases
 from regagent.evaluation.volume_table import make_volume_table
 from regagent.figures.volumes import draw_volume_episode, draw_volume_range, started
 from regagent.files import OWN, STYLE, UserError, parameter_map, read_table, write_table
-from regagent.pairs.cube_augmentation import BEYOND, augment_cubes, move_cubes
+from regagent.pairs.cube_augmentation import augment_cubes, move_cubes
 from regagent.pairs.cubes import ct_cube, ct_middle, cut_cube, middle_of, mr_cube
 from regagent.pairs.rigid import (
     IDENTITY,
@@ -88,7 +88,7 @@ def patient(volumes, tmp_path_factory):
 def pairs(volumes):
     mr, ct = volumes
     middle = middle_of(mr)
-    images = [cube(image, middle, SMALL)[None].clip(min=0) for cube, image in ((mr_cube, mr), (ct_cube, ct))]
+    images = [cube(image, middle, SMALL)[None] for cube, image in ((mr_cube, mr), (ct_cube, ct))]
     points = np.random.default_rng(0).uniform(-60, 60, (1, 40, 3))
     return CubePairs(*images, np.full(images[0].shape, UNKNOWN, np.uint8), points, SMALL.spacing_mm)
 
@@ -113,9 +113,8 @@ def test_headers_move_volumes_as_poses_move_cubes(volumes):
     moved = ct_cube(moved_by(ct, to_itk(MOTION, np.zeros(3))), np.zeros(3), SMALL)
     cube = torch.from_numpy(ct_cube(ct, np.zeros(3), SMALL))[None]
     same = move_cubes(cube, torch.from_numpy(MOTION)[None], SMALL.spacing_mm)[0].numpy()
-    shown = moved > BEYOND  # what lies beyond the volume does not move with the cube's edges
-    still = np.abs(moved - cube[0].numpy())[shown].mean()
-    assert np.abs(moved - same)[shown].mean() < 0.25 * still
+    still = np.abs(moved - cube[0].numpy()).mean()
+    assert np.abs(moved - same).mean() < 0.25 * still
 
 
 def test_a_cut_volume_ends_a_third_of_the_head_earlier(volumes):
@@ -192,44 +191,11 @@ def test_augmented_cubes_stay_aligned():
         centre = torch.stack([(mass * axis).sum((1, 2, 3)) for axis in (x, y, z)], -1)
         assert (centre - points[:, 0]).norm(dim=1).max() < 1.5
     assert (points[:, 0] - middle).norm(dim=1).min() > 1
-    full = CubeAugmentation(cut=0)
+    full = CubeAugmentation()
     mr, ct, _ = augment_cubes(pool, 8.0, full, generator)
     assert torch.isfinite(mr).all() and mr.min() >= 0 and ct.max() <= 1
     again = augment_cubes(pool, 8.0, full, torch.Generator().manual_seed(5))
     assert torch.equal(again[0], augment_cubes(pool, 8.0, full, torch.Generator().manual_seed(5))[0])
-
-
-def test_fields_of_view_are_boxes_of_their_own():
-    """Beyond them a voxel is no air, and where the MR ends says nothing of where the CT does."""
-    cubes = torch.ones(64, 28, 28, 28)
-    pool = Pool(
-        cubes, cubes, torch.zeros(64, 1, 3, dtype=torch.float64), torch.zeros_like(cubes, dtype=torch.uint8)
-    )
-    settings = CubeAugmentation(**{**STILL, "cut": 0.5})
-    mr, ct, _ = augment_cubes(pool, 8.0, settings, torch.Generator().manual_seed(0))
-    for cube in (mr, ct):
-        assert ((cube == BEYOND) | (cube > 0.999)).all()
-        assert 0.25 < (cube == BEYOND).flatten(1).any(1).double().mean() < 0.6
-        assert (cube[:, 13:15, 13:15, 13:15] > 0.999).all()
-    part = torch.stack([(cube == BEYOND).flatten(1).double().mean(1) for cube in (mr, ct)])
-    assert abs(np.corrcoef(part.numpy())[0, 1]) < 0.3
-
-
-def test_a_cube_tells_air_from_what_its_volume_does_not_show(volumes, patient, tmp_path):
-    mr, ct = volumes
-    for image, cube_of in ((mr, mr_cube), (ct, ct_cube)):
-        short = image[:, :, image.GetSize()[2] // 2 :]
-        whole, half = (cube_of(one, np.zeros(3), SMALL) for one in (image, short))
-        gone = half == BEYOND
-        middle = slice(4, 24), slice(4, 24)
-        assert gone[:12].all() and not gone[16:22, *middle].any() and (whole[8:12, *middle] >= 0).all()
-        assert np.isclose(half[16:22, *middle], whole[16:22, *middle], atol=0.05).mean() > 0.95
-    # A training's are cut by chance alone.
-    sitk.WriteImage(mr[:, :, mr.GetSize()[2] // 2 :], str(tmp_path / "mr.nii.gz"))
-    paths = tmp_path / "mr.nii.gz", patient / "ct.nii.gz", patient / "truth.tfm", tmp_path / "cube.npz"
-    cut_cube("P001", *paths, SMALL)
-    with np.load(tmp_path / "cube.npz") as archive:
-        assert archive["mr"].min() == 0 and archive["ct"].min() == 0
 
 
 def regressor(**keys) -> CubeRegressor:
@@ -351,8 +317,7 @@ def test_a_pose_becomes_the_transform_that_resamples_the_ct(volumes):
     there = move_cubes(cube, torch.from_numpy(pose)[None], SMALL.spacing_mm)[0].numpy()
     found = to_transform(pose, fixed_middle, moving_middle)
     same = ct_cube(moved, fixed_middle, SMALL, found)
-    # A moved cube has air where it ended, and its voxels next to what lies beyond the volume are mixed.
-    assert np.abs(there - same)[np.minimum(there, same) >= 0].mean() < 0.02
+    assert np.abs(there - same).mean() < 0.02
 
 
 def test_networks_register_volumes_one_after_the_other(volumes, monkeypatch):

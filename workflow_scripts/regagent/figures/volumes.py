@@ -137,10 +137,6 @@ def draw_planes(
 
 
 def planes(cube: NDArray) -> list[NDArray]:
-    """Return the axial, coronal and sagittal plane (N, N) through the middle of a cube, the head upright.
-
-    What lies beyond the volume is shown as air.
-    """
-    cube = cube.clip(min=0)
+    """Return the axial, coronal and sagittal plane (N, N) through the middle of a cube, the head upright."""
     half = len(cube) // 2
     return [cube[half], cube[::-1, half], cube[::-1, :, half]]

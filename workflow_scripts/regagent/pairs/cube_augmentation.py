@@ -14,11 +14,8 @@ from regagent.pairs.training_pairs import Pool
 from regagent.phantom.tissues import UNKNOWN
 from regagent.settings import CubeAugmentation
 
-#: What a voxel is that no volume shows, air being 0: so a head that goes on beyond the field of view is not
-#: taken for one that ends there.
-BEYOND = -0.5
-#: The faces of a random field of view are between these parts of a cube's width away from its centre.
-FACES = (0.08, 0.9)
+#: At least this part of a cube's width is left between its centre and the plane at which it is cut.
+CUT_FROM = 0.08
 
 
 def augment_cubes(
@@ -115,16 +112,14 @@ def _rescan(cubes: Tensor, settings: CubeAugmentation, draw: Draw) -> Tensor:
 
 
 def _cut(cubes: Tensor, settings: CubeAugmentation, draw: Draw) -> Tensor:
-    """Return cubes (B, N, N, N) that in a share of the pairs are ``BEYOND`` a box that lies any way."""
+    """Return cubes (B, N, N, N) that in a share of the pairs show nothing beyond a random plane."""
     size = cubes.shape[-1]
+    normal = random_direction(draw).float()
     ticks = torch.arange(size, device=cubes.device) - (size - 1) / 2
-    beyond = torch.zeros_like(cubes, dtype=torch.bool)
-    for axis in rotation(random_rotation(180, draw)).float().unbind(1):
-        x, y, z = (
-            axis[:, i, None, None, None] * ticks.view(shape)
-            for i, shape in enumerate([(1, 1, -1), (1, -1, 1), (-1, 1, 1)])
-        )
-        place = x + y + z
-        beyond |= (place > draw.amount3(*FACES) * size) | (place < -draw.amount3(*FACES) * size)
+    x, y, z = (
+        normal[:, i, None, None, None] * ticks.view(shape)
+        for i, shape in enumerate([(1, 1, -1), (1, -1, 1), (-1, 1, 1)])
+    )
+    limit = draw.amount3(CUT_FROM, 0.5) * size
     chosen = draw.share(settings.cut)[:, None, None, None]
-    return torch.where(chosen & beyond, BEYOND, cubes)
+    return torch.where(chosen, cubes * (x + y + z < limit), cubes)

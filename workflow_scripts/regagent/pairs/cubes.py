@@ -11,10 +11,9 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from regagent.anatomy import SKIN_HU, head_mask
+from regagent.anatomy import AIR_HU, SKIN_HU, head_mask
 from regagent.files import UserError, write_whole
 from regagent.images import normalise
-from regagent.pairs.cube_augmentation import BEYOND
 from regagent.phantom.tissues import AIR, LABELS, UNKNOWN
 from regagent.settings import Cubes
 from regagent.volumes.reading import read_volume
@@ -53,14 +52,14 @@ def shrunk_to(image: sitk.Image, width_mm: float) -> sitk.Image:
 def cube_of(
     image: sitk.Image,
     centre: NDArray,
+    outside: float,
     settings: Cubes,
     transform: sitk.Transform | None = None,
     labels: bool = False,
 ) -> NDArray:
-    """Return the (N, N, N) values of a volume on the cube about a centre (3,) in mm, NaN beyond the volume.
+    """Return the (N, N, N) values of a volume on the cube about a centre (3,) in mm, ``outside`` beyond it.
 
-    ``transform`` maps the cube's points to the volume's. Volumes of ``labels`` are not smoothed, and air is
-    beyond them.
+    ``transform`` maps the cube's points to the volume's. Volumes of ``labels`` are not smoothed.
     """
     grid = sitk.Image([settings.size] * 3, sitk.sitkFloat32)
     grid.SetSpacing([settings.spacing_mm] * 3)
@@ -68,10 +67,11 @@ def cube_of(
     grid.SetOrigin([float(c - half) for c in centre])
     moved = transform or sitk.Transform()
     if labels:
-        found = sitk.Resample(image, grid, moved, sitk.sitkNearestNeighbor, LABELS[AIR])
-    else:
-        found = sitk.Resample(smoothed(image, settings.spacing_mm), grid, moved, sitk.sitkLinear, np.nan)
-    return sitk.GetArrayFromImage(found)
+        found = sitk.Resample(image, grid, moved, sitk.sitkNearestNeighbor, outside)
+        return sitk.GetArrayFromImage(found)
+    return sitk.GetArrayFromImage(
+        sitk.Resample(smoothed(image, settings.spacing_mm), grid, moved, sitk.sitkLinear, outside)
+    )
 
 
 def smoothed(image: sitk.Image, spacing_mm: float) -> sitk.Image:
@@ -86,23 +86,19 @@ def smoothed(image: sitk.Image, spacing_mm: float) -> sitk.Image:
 
 
 def mr_cube(image: sitk.Image, centre: NDArray, settings: Cubes) -> NDArray[np.float32]:
-    """Return the cube of an MR in [0, 1], ``BEYOND`` it. Raises ``NoHead`` if it has no contrast."""
+    """Return the cube of an MR in [0, 1]. Raises ``NoHead`` if it has no contrast."""
     low, high = np.percentile(sitk.GetArrayViewFromImage(image), settings.mr_percentiles)
     if not high > low:
         raise NoHead(f"the MR's percentiles {settings.mr_percentiles} are both {low:g}: no contrast")
-    return _shown(cube_of(image, centre, settings), low, high)
+    return normalise(cube_of(image, centre, float(low), settings), low, high)
 
 
 def ct_cube(
     image: sitk.Image, centre: NDArray, settings: Cubes, transform: sitk.Transform | None = None
 ) -> NDArray[np.float32]:
-    """Return the cube of a CT in [0, 1], ``BEYOND`` it; ``transform`` maps the cube's points to the CT's."""
-    return _shown(cube_of(image, centre, settings, transform), *settings.ct_window_hu)
-
-
-def _shown(values: NDArray, low: float, high: float) -> NDArray[np.float32]:
-    """Return a window of values as [0, 1], and ``BEYOND`` for those that are NaN."""
-    return np.where(np.isnan(values), np.float32(BEYOND), normalise(values, low, high))
+    """Return the cube of a CT in [0, 1]; ``transform`` maps the cube's points to the CT's."""
+    values = cube_of(image, centre, AIR_HU, settings, transform)
+    return normalise(values, *settings.ct_window_hu)
 
 
 def head_points(mr: sitk.Image, centre: NDArray, settings: Cubes) -> NDArray[np.float64]:
@@ -136,8 +132,7 @@ def cut_cube(
 ) -> None:
     """Write a patient's pair of cubes, aligned by the ``transform`` from MR to CT points (.tfm), as ``.npz``.
 
-    ``tissue`` is a volume of labels on the MR's grid, if there is one. Beyond a volume there is air: where
-    those of a cohort all end alike, that would tell how their heads lie. Raises ``UserError`` where the MR
+    ``tissue`` is a volume of labels on the MR's grid, if there is one. Raises ``UserError`` where the MR
     shows no head, or the cube none of the CT.
     """
     fixed, moving = read_volume(mr, patient), read_volume(ct, patient)
@@ -149,17 +144,17 @@ def cut_cube(
     except ValueError as error:
         raise UserError(f"patient {patient}: {error} ({mr})") from error
     moved = ct_cube(moving, centre, settings, known)
-    if not (moved > 0).any():
+    if not moved.any():
         raise UserError(f"patient {patient}: the CT {ct} does not reach the head in the MR {mr}")
     labels = np.full(still.shape, UNKNOWN, np.uint8)
     if tissue is not None:
-        labels = cube_of(read_volume(tissue, patient), centre, settings, labels=True)
+        labels = cube_of(read_volume(tissue, patient), centre, LABELS[AIR], settings, labels=True)
     with write_whole(output) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             patient=np.array(patient),
-            mr=still.clip(min=0),
-            ct=moved.clip(min=0),
+            mr=still,
+            ct=moved,
             tissue=labels.astype(np.uint8),
             points=points,
             centre=centre,

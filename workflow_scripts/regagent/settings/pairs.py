@@ -211,4 +211,4 @@ class CubeAugmentation(Model):
     """Fraction of the pairs whose CT is seen in another window, from the brain's to the bone's."""
 
     cut: Fraction = 0.25
-    """Fraction of the cubes whose field of view is a random box."""
+    """Fraction of the cubes whose field of view ends at a random plane."""
