@@ -50,7 +50,8 @@ def found(monkeypatch):
         off = np.linalg.norm(
             np.subtract(transform.TransformPoint((0, 0, 0)), TRUTH.TransformPoint((0, 0, 0)))
         )
-        return Verdict(off, Judgement(0.97, 0.75 * off, 0.4 * off, 1.45 * off), said["refusal"])
+        refusal = said["refusal"] or ("far off" if off > 10 else None)
+        return Verdict(off, Judgement(0.97, 0.75 * off, 0.4 * off, 1.45 * off), refusal)
 
     monkeypatch.setattr(space, "register_volumes", register_volumes)
     monkeypatch.setattr(space, "verdict", verdict)

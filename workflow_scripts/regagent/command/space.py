@@ -42,7 +42,7 @@ def register_in_space(
     """Register two volumes by the networks in a model file, wherever they lie.
 
     With an Elastix ``parameter_map``, a local registration refines the result. If it gives up, or ends where
-    a larger error is expected, the networks' result stays. Raises ``UserError`` for images that are no
+    an accepted pair would be refused, the networks' result stays. Raises ``UserError`` for images that are no
     volumes.
     """
     if mr.GetDimension() != 3:
@@ -59,10 +59,10 @@ def register_in_space(
             whole, further = go_on(elastix(parameter_map), mr, ct, to_itk(from_itk(way), np.zeros(3)))
             then = verdict(mr, ct, whole, trained)
             away = float(displacement(from_itk(further), middle + POINTS))
-            if then.distance_mm <= said.distance_mm:
-                way, said, gone = whole, then, away
+            if then.refusal and not said.refusal:
+                logger.warning("Elastix ended %.1f mm away, where the pair would be refused; dropped", away)
             else:
-                logger.warning("Elastix ended %.1f mm away, where a larger error is expected; dropped", away)
+                way, said, gone = whole, then, away
         except RegistrationFailed as error:
             logger.warning("Elastix gave up, the networks' transform stays: %s", error)
     return InSpace(to_itk(from_itk(way), np.zeros(3)), said.judgement, gone, said.refusal)

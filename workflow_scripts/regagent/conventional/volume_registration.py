@@ -143,7 +143,7 @@ def refined(start: str | Path, parameter_map: str | Path, judge: Judge | None = 
     """Return the method that goes on by Elastix from where another row's table of registrations ends.
 
     As in the plane, the other method's result stays where Elastix finds nothing. It also stays where the
-    ``judge`` of the other row, if it has one, expects a larger error of what Elastix finds.
+    ``judge`` of the other row, if it has one, accepts it, and does not accept what Elastix finds.
     """
     table, refine = read_table(start).set_index("case"), elastix(parameter_map)
 
@@ -158,6 +158,7 @@ def refined(start: str | Path, parameter_map: str | Path, judge: Judge | None = 
         except RegistrationFailed:
             return before
         expected, accepted = judge(mr, ct, found) if judge else (before.expected_mm, before.accepted)
-        return before if expected > before.expected_mm else Result(found, expected, row.seconds, accepted)
+        lost = before.accepted and not accepted
+        return before if lost else Result(found, expected, row.seconds, accepted)
 
     return method
