@@ -50,6 +50,7 @@ else:
 SLICES = expand(results("slices/{patient}.npz"), patient=PATIENTS)
 CUBES = expand(results("cubes/{patient}.npz"), patient=PATIENTS)
 MOTIONS = ["V1", "V2", "V3"]
+BY_NETWORKS = [NETWORKS, NETWORKS + REFINED]
 VOLUME_REGISTRATIONS = expand(
     results("registrations/volumes/{method}/{motions}.csv"),
     motions=MOTIONS,

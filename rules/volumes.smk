@@ -93,7 +93,7 @@ rule register_volumes:
         results("benchmarks/register_volumes/{method}-{motions}.tsv")
     wildcard_constraints:
         motions=any_of(MOTIONS),
-        method=any_of(PLAN.volume_rows - {NETWORKS, NETWORKS + REFINED}),
+        method=any_of(PLAN.volume_rows - {*BY_NETWORKS}),
     conda:
         "../envs/regagent.yaml"
     threads: 1
@@ -124,7 +124,7 @@ rule register_volumes_by_networks:
         results("benchmarks/register_volumes_by_networks/{method}-{motions}.tsv")
     wildcard_constraints:
         motions=any_of(MOTIONS),
-        method=any_of([NETWORKS, NETWORKS + REFINED]),
+        method=any_of(BY_NETWORKS),
     conda:
         "../envs/regagent.yaml"
     threads: 1

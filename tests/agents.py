@@ -131,9 +131,13 @@ def export_networks(path, chance=None):
     networks = SpaceNetworks([CubeNetwork(28, (4, 8), 8.0, places=4).arguments], WITNESS)
     if chance is not None:
         networks.trust[0] = chance
-    volumes = Volumes(cubes=Cubes(size=28, spacing_mm=8.0), looks=1, kept=2)
+    save_networks(networks, path, Volumes(cubes=Cubes(size=28, spacing_mm=8.0), looks=1, kept=2))
+    return path
+
+
+def save_networks(networks, path, volumes):
+    """Write networks of volumes, whose witness sees two slices."""
     facts = {"volumes": volumes, "slices": Slices(count=2)}
     save_model(
         networks, path, networks=[], **{name: one.model_dump(mode="json") for name, one in facts.items()}
     )
-    return path

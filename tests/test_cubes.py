@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
-from agents import RANGES, WITNESS
+from agents import RANGES, WITNESS, save_networks
 from heads import head
 
 from regagent.agent import cube_registration, cube_regressor, regression, residual, volume_trust
@@ -411,6 +411,7 @@ def test_networks_are_joined_with_what_the_witness_is_worth(patient, tmp_path, m
     assert cases.tre_px.isna().equals(~cases.like)
     assert cases.distance_px.equals(pd.Series(np.where(cases.like, 1.0, 20.0)))
     assert cases.tre_px.max() * 2 > 60  # they lie any way
+    assert len({ct.GetOrigin() for _, ct in seen}) == 50  # and no two alike
     cut = [mr.GetSize() != (64, 76, 52) or ct.GetSize() != (90, 100, 70) for mr, ct in seen]
     assert 20 <= sum(cut) <= 30  # and half of them have a field of view that ends
     assert float(networks.trust[0, -1]) < 0.2
@@ -454,10 +455,7 @@ def test_every_case_is_registered_and_measured(patient, tmp_path):
     perturb_volumes(patient.parent / "split.tsv", tmp_path / "V1.csv", settings, "V1")
     torch.manual_seed(0)
     networks = SpaceNetworks([CubeNetwork(14, (4, 8)).arguments], WITNESS)
-    facts = {"volumes": settings, "slices": Slices(count=2)}
-    save_model(
-        networks, tmp_path / "model.pt", **{name: one.model_dump(mode="json") for name, one in facts.items()}
-    )
+    save_networks(networks, tmp_path / "model.pt", settings)
     files = [tuple(patient / file for file in FILES)]
     maps = {name: parameter_map(name) for name in ("rigid3d", "refine3d")}
     tables = {}

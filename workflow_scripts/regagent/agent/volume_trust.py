@@ -4,7 +4,7 @@ They are asked as those of slices are: they register volumes of their training p
 half of them with a field of view that ends in the head. Every second CT does not belong to its MR.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from regagent.agent.agent_file import load_agent
 from regagent.agent.checkpoints import load_model, save_model
 from regagent.agent.cube_registration import UNIT_MM, TrainedNetworks, register_volumes
+from regagent.agent.cube_regressor import UNLIKE
 from regagent.agent.networks import SpaceNetworks, choose_device
 from regagent.agent.trust import learn_trust
 from regagent.evaluation.volume_registrations import Files, by_patient
@@ -26,18 +27,14 @@ from regagent.settings import Calibration, Volumes
 from regagent.volumes.moving import moved_by
 from regagent.volumes.reading import read_volume
 
-#: How often volumes that do not belong together are of two heads, mirrored left to right, two CTs, or noise
-#: and a CT.
-UNLIKE = (0.6, 0.2, 0.1, 0.1)
 
-
-def known_cases(trained: TrainedNetworks, files: Iterable[Files], count: int, seed: int) -> pd.DataFrame:
+def known_cases(trained: TrainedNetworks, known: Mapping[str, Files], count: int, seed: int) -> pd.DataFrame:
     """Register volumes that lie any way, every second CT of which does not belong to its MR.
 
-    Return a row a case, as ``trust.known_cases`` does, with lengths in units of ``UNIT_MM``.
+    ``known`` are the files of each patient. Return a row a case, as ``trust.known_cases`` does, with lengths
+    in units of ``UNIT_MM``.
     """
-    volumes, known, rows = trained.volumes, by_patient(files), []
-    patients = sorted(known)
+    volumes, patients, rows = trained.volumes, sorted(known), []
     progress = tqdm(total=count, mininterval=15.0, ascii=True)
     for place, patient in enumerate(patients):
         rng = np.random.default_rng(stream_seed(seed, "trust", patient))
@@ -61,7 +58,10 @@ def known_cases(trained: TrainedNetworks, files: Iterable[Files], count: int, se
 
 
 def unlike(case: VolumeCase, other_ct: str | Path, rng: np.random.Generator) -> VolumeCase:
-    """Return a case whose volumes do not belong together; ``other_ct`` is the CT of another patient."""
+    """Return a case whose volumes do not belong together, of one of the kinds of ``UNLIKE``.
+
+    ``other_ct`` is the CT of another patient.
+    """
     kind = rng.choice(len(UNLIKE), p=UNLIKE)
     if kind == 0:
         return case._replace(ct=moved_by(read_volume(other_ct), case.truth))
@@ -103,7 +103,7 @@ def join_networks(
         place.load_state_dict(network.state_dict())
     trained = TrainedNetworks(networks.to(choose_device()).eval(), volumes, agent.facts.slices)
     members = set(read_table(split).query("set == 'train'").patient)
-    own = [one for patient, one in by_patient(files).items() if patient in members]
+    own = {patient: one for patient, one in by_patient(files).items() if patient in members}
     if len(own) < 2:
         raise UserError(
             f"{split}: {len(own)} training patient, expected two whose volumes do not belong together"

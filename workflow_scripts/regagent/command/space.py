@@ -50,7 +50,6 @@ def register_in_space(
     trained = ready_networks(model)
     try:
         found = register_volumes(mr, ct, trained)
-        middle = middle_of(mr)
     except NoHead as error:
         return InSpace(None, None, None, f"a volume shows no head: {error}")
     way, said, gone = found.transform, found.verdict, None
@@ -58,7 +57,7 @@ def register_in_space(
         try:
             whole, further = go_on(elastix(parameter_map), mr, ct, to_itk(from_itk(way), np.zeros(3)))
             then = verdict(mr, ct, whole, trained)
-            away = float(displacement(from_itk(further), middle + POINTS))
+            away = float(displacement(from_itk(further), middle_of(mr) + POINTS))
             if then.refusal and not said.refusal:
                 logger.warning("Elastix ended %.1f mm away, where the pair would be refused; dropped", away)
             else:
