@@ -131,7 +131,8 @@ def export_networks(path, chance=None):
     networks = SpaceNetworks([CubeNetwork(28, (4, 8), 8.0, places=4).arguments], WITNESS)
     if chance is not None:
         networks.trust[0] = chance
-    save_networks(networks, path, Volumes(cubes=Cubes(size=28, spacing_mm=8.0), looks=1, kept=2))
+    settings = Volumes(cubes=Cubes(size=28, spacing_mm=8.0), looks=1, further_looks=1, kept=2)
+    save_networks(networks, path, settings)
     return path
 
 

@@ -27,13 +27,15 @@ from regagent.agent.cube_regressor import CubeResiduals, rest_pose, settle, to_r
 from regagent.agent.networks import CubeNetwork, Seen, SpaceNetworks
 from regagent.agent.trust import Judgement
 from regagent.agent.witness import NOTHING_SEEN_MM, distance_in_slices
+from regagent.anatomy import AIR_HU, SKIN_HU
 from regagent.conventional.volume_registration import conventional, refined
 from regagent.evaluation.volume_registrations import register_volume_cases
 from regagent.evaluation.volume_table import make_volume_table
 from regagent.figures.volumes import draw_volume_episode, draw_volume_range, started
 from regagent.files import OWN, STYLE, UserError, parameter_map, read_table, write_table
+from regagent.images import normalise
 from regagent.pairs.cube_augmentation import augment_cubes, move_cubes
-from regagent.pairs.cubes import ct_cube, ct_middle, cut_cube, middle_of, mr_cube
+from regagent.pairs.cubes import ct_cube, ct_middle, cube_of, cut_cube, middle_of, mr_cube
 from regagent.pairs.rigid import (
     IDENTITY,
     compose,
@@ -41,6 +43,7 @@ from regagent.pairs.rigid import (
     displacement,
     from_motion,
     invert,
+    motion,
     to_itk,
     transform,
 )
@@ -60,8 +63,9 @@ from regagent.volumes.moving import moved_by
 FILES = ("mr.nii.gz", "ct.nii.gz", "truth.tfm")
 SMALL = Cubes(size=28, spacing_mm=8.0)
 STILL = {
-    "mirror": 0, "rotation_deg": 0, "shift_mm": 0, "scale": 0, "anisotropy": 0, "gamma": 0, "gain": 0,
-    "bias": 0, "noise": 0, "contrast": 0, "ct_window": 0, "cut": 0,
+    "mirror": 0, "rotation_deg": 0, "shift_mm": 0, "scale": 0, "anisotropy": 0,
+    "deformation_mm": 0, "gamma": 0, "gain": 0,
+    "bias": 0, "noise": 0, "contrast": 0, "ct_window": 0, "cut": 0, "caudal": 0,
 }  # fmt: skip
 MOTION = from_motion(np.array([12.0, -8, 5, 10, -20, 15]))
 
@@ -98,6 +102,25 @@ def test_the_middle_of_a_head_is_found_in_both_scans(volumes):
     assert np.abs(middle_of(mr)).max() < 4 and np.abs(ct_middle(ct)).max() < 4
     with pytest.raises(ValueError, match="stands out"):
         ct_middle(sitk.Image([20, 20, 20], sitk.sitkFloat32) - 1000)
+
+
+def test_a_head_rest_is_no_part_of_a_ct_s_cube(volumes):
+    """A shell 3 mm thick behind the head, as wide as the volume, is not shown; the head is."""
+    mr, ct = volumes
+    middle = ct_middle(ct)
+    plain = ct_cube(ct, middle, SMALL)
+    values = sitk.GetArrayFromImage(ct)
+    head = (values > SKIN_HU).any((0, 2))
+    behind = int(np.flatnonzero(head)[-1]) + 4
+    thick = max(1, round(3 / ct.GetSpacing()[1]))
+    values[:, behind : behind + thick] = 400
+    with_rest = sitk.GetImageFromArray(values)
+    with_rest.CopyInformation(ct)
+    shown = cube_of(with_rest, middle, AIR_HU, SMALL) - cube_of(ct, middle, AIR_HU, SMALL)
+    assert shown.max() > 200
+    assert np.abs(ct_cube(with_rest, middle, SMALL) - plain).max() < 0.05
+    whole = normalise(cube_of(ct, middle, AIR_HU, SMALL), *SMALL.ct_window_hu)
+    assert np.abs(whole - plain).mean() < 0.002 and plain.max() == whole.max()
 
 
 def test_a_cube_is_the_same_whatever_the_axes_of_its_volume(volumes):
@@ -199,14 +222,25 @@ def test_augmented_cubes_stay_aligned():
 
 
 def regressor(**keys) -> CubeRegressor:
-    small = {"shrink": 1, "channels": [4, 8], "batch": 8, "looks": 2, "unlike": 0, "augmentation": STILL}
-    return CubeRegressor(learner="cubes", **{**small, **keys})
+    small = {"shrink": 1, "channels": [4, 8], "batch": 8, "looks": 2, "turned": 0, "unlike": 0}
+    return CubeRegressor(learner="cubes", **{**small, "augmentation": STILL, **keys})
 
 
 def test_rests_are_poses():
     poses = torch.from_numpy(from_motion(np.random.default_rng(1).uniform(-40, 40, (9, 6))))
     there = rest_pose(to_rest(poses))
     assert torch.allclose(transform(there, torch.eye(3).double()), transform(poses, torch.eye(3).double()))
+
+
+def test_some_starts_are_turned_further(pairs):
+    """By any angle beyond that of the others: so looks end upside down in training, too."""
+    settings = regressor(batch=400, near=0.2, turned=0.3, rotation_deg=70, translation_mm=30)
+    starts = CubeResiduals(pairs, settings, torch.Generator().manual_seed(0)).draw()
+    moved = motion(starts.error)
+    angle, shift = moved[:, 3:].norm(dim=1), moved[:, :3].abs()
+    assert 0.2 < (angle > 70).double().mean() < 0.4 and angle.max() > 170
+    assert 0.1 < ((angle < 0.15 * 70) & (shift < 0.15 * 30).all(1)).double().mean() < 0.3
+    assert shift.max() < 30 and shift[angle > 70].max() > 20
 
 
 def test_it_learns_the_rest_from_where_its_looks_lead(pairs, monkeypatch):
@@ -235,20 +269,48 @@ def test_it_learns_the_rest_from_where_its_looks_lead(pairs, monkeypatch):
     assert displacement(there, starts.points).max() < 1e-3 and distances[1].max() < 1e-3
 
 
-def test_a_fixed_cube_lies_about_the_middle_of_what_it_shows(pairs):
-    """Where its field of view ends early, that is not the head's; the pair stays known."""
+def test_cubes_lie_about_the_middle_of_what_they_show(pairs):
+    """Where a field of view ends early, that is not the head's; the pair stays known."""
     cut = pairs.mr.copy()
     cut[:, :12] = 0
     half = CubePairs(cut, pairs.ct, pairs.tissue, pairs.landmarks, pairs.spacing_mm)
     task = CubeResiduals(half, regressor(batch=4), torch.Generator().manual_seed(0))
     starts = task.draw()
-    assert starts.place[:, 2].max() < -10 and starts.place[:, :2].abs().max() < 8
+    mr, ct = (cubes.expand(4, -1, -1, -1) for cubes in (task.pool.mr, task.pool.ct))
+    ahead, aside = (-cube_regressor.middles(cubes, 8.0) for cubes in (mr, ct))
+    assert ahead[:, 2].max() < -10 and ahead[:, :2].abs().max() < 8 and aside.abs().max() < 8
     assert cube_regressor.middles(starts.fixed, 8.0).abs().max() < 3
-    assert torch.allclose(starts.points, task.pool.points + starts.place[:, None, :3])
+    assert cube_regressor.middles(starts.moving, 8.0).abs().max() < 3
+    assert torch.allclose(starts.points, task.pool.points + ahead[:, None])
     # At its place, the moving cube lies as the fixed one: both are the whole pair's, moved alike.
-    assert torch.allclose(starts.moving[0], task.pool.ct[0], atol=1e-4)
-    moved = move_cubes(task.pool.mr.expand(4, -1, -1, -1), starts.place, 8.0)
-    assert torch.allclose(starts.fixed, moved, atol=1e-4)
+    assert torch.allclose(starts.place[:, :3], ahead - aside)
+    assert torch.allclose(starts.place[:, 3:], motionless(4)[:, 3:])
+    for shown, whole, moved in ((starts.fixed, mr, ahead), (starts.moving, ct, aside)):
+        assert torch.allclose(shown, move_cubes(whole, motionless(4, moved), 8.0), atol=1e-4)
+
+
+def motionless(count: int, shift: torch.Tensor | None = None) -> torch.Tensor:
+    """Poses (B, 7) that do not turn, and shift by ``shift`` (B, 3) in mm."""
+    shift = torch.zeros(count, 3).double() if shift is None else shift
+    return from_motion(torch.cat([shift, 0 * shift], -1))
+
+
+def test_fields_of_view_end_below():
+    """Below a nearly axial plane nothing is shown, of MR and CT by themselves; none is above the middle."""
+    full = torch.ones(64, 28, 28, 28)
+    pool = Pool(full, full, torch.zeros(64, 1, 3).double(), torch.zeros(64, 28, 28, 28, dtype=torch.uint8))
+    settings = CubeAugmentation(**{**STILL, "caudal": 0.5})
+    mr, ct, _ = augment_cubes(pool, 8.0, settings, torch.Generator().manual_seed(0))
+    for cubes in (mr, ct):
+        lost = (cubes == 0).flatten(1).any(1)
+        assert 0.25 < lost.float().mean() < 0.75
+        for shown in (cubes[:, 15:, 13:15, 13:15], cubes[~lost]):
+            assert torch.allclose(shown, torch.ones_like(shown), atol=1e-5)
+        # The middle of what is left lies above that of the cube, and hardly to a side.
+        middle = cube_regressor.middles(cubes[lost], 8.0)
+        assert middle[:, 2].min() > 0 and middle[:, 2].max() > 40
+        assert (middle[:, :2].abs() < 0.5 * middle[:, 2:] + 8).all()
+    assert not torch.equal(mr, ct)
 
 
 def test_some_pairs_do_not_belong_together(pairs):
@@ -261,11 +323,9 @@ def test_some_pairs_do_not_belong_together(pairs):
     starts = task.draw()
     assert 0.3 < starts.like.double().mean() < 0.8
     assert (starts.like.view(-1, 4) == starts.like.view(-1, 4)[:, :1]).all()
-    at_place = [move_cubes(mr.expand_as(starts.fixed), starts.place, SMALL.spacing_mm) for mr in task.pool.mr]
-    own = [
-        any(torch.allclose(fixed, mr, atol=1e-4) for mr in moved)
-        for fixed, *moved in zip(starts.fixed, *at_place, strict=True)
-    ]
+    ahead = motionless(len(task.pool.mr), -cube_regressor.middles(task.pool.mr, SMALL.spacing_mm))
+    centred = move_cubes(task.pool.mr, ahead, SMALL.spacing_mm)
+    own = [any(torch.allclose(fixed, mr, atol=1e-4) for mr in centred) for fixed in starts.fixed]
     assert all(one for one, like in zip(own, starts.like, strict=True) if like)
 
 
@@ -300,10 +360,11 @@ def test_one_of_the_starts_leads_to_the_truth(monkeypatch):
 
     monkeypatch.setattr(cube_regressor, "look", look)
     cube = torch.zeros(4, 4, 4)
-    pose, distance, path = settle([CubeNetwork(4, (4,))], cube, cube, 1, 2)
+    pose, distance, path = settle([CubeNetwork(4, (4,))], cube, cube, 1, 1, 2)
     assert pose.shape == (2, 7) and distance[0] < 0.1
     assert path.shape == (2, 3, 7) and np.allclose(path[0, 1:], pose[0])
     assert (path[0, 0] == covering()).all(1).any()
+    assert settle([CubeNetwork(4, (4,))], cube, cube, 2, 3, 4)[2].shape == (4, 1 + 2 + 3, 7)
     assert displacement(compose(pose[:1], invert(truth)), np.eye(3)[None] * 80) < 0.1
     assert np.allclose(covering()[0], IDENTITY)
 
@@ -340,7 +401,7 @@ def test_networks_register_volumes_one_after_the_other(volumes, monkeypatch):
     networks = SpaceNetworks(
         [CubeNetwork(size, spacing_mm=224 / size).arguments for size in (14, 28)], WITNESS
     )
-    trained = TrainedNetworks(networks, Volumes(cubes=SMALL, looks=1, kept=3), Slices())
+    trained = TrainedNetworks(networks, Volumes(cubes=SMALL, looks=1, further_looks=1, kept=3), Slices())
     found = register_volumes(mr, moved, trained)
     assert [one[0] for one in asked[::2]] == [24, 3, 3, 3]
     assert [one[1:] for one in asked[::4]] == [(16.0, 14), (8.0, 28)]
@@ -451,7 +512,7 @@ def test_a_witness_sees_where_two_heads_lie(volumes):
 
 
 def test_every_case_is_registered_and_measured(patient, tmp_path):
-    settings = Volumes(per_patient=2, cubes=SMALL, networks=["coarse"], looks=1)
+    settings = Volumes(per_patient=2, cubes=SMALL, networks=["coarse"], looks=1, further_looks=1)
     perturb_volumes(patient.parent / "split.tsv", tmp_path / "V1.csv", settings, "V1")
     torch.manual_seed(0)
     networks = SpaceNetworks([CubeNetwork(14, (4, 8)).arguments], WITNESS)

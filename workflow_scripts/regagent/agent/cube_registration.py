@@ -71,7 +71,8 @@ def register_volumes(mr: sitk.Image, ct: sitk.Image, trained: TrainedNetworks) -
         torch.from_numpy(cube).to(networks.least.device)
         for cube in (mr_cube(mr, fixed_middle, settings.cubes), ct_cube(ct, moving_middle, settings.cubes))
     )
-    pose, _, path = settle(in_order(networks), fixed, moving, settings.looks, settings.kept)
+    looks = settings.looks, settings.further_looks, settings.kept
+    pose, _, path = settle(in_order(networks), fixed, moving, *looks)
     ways = [to_transform(one, fixed_middle, moving_middle) for one in (*path[0], pose[0])]
     return Found(ways[-1], verdict(mr, ct, ways[-1], trained), ways)
 

@@ -23,7 +23,7 @@ from regagent.agent.residual import (
     look_loss,
     many_looks,
 )
-from regagent.pairs.cube_augmentation import augment_cubes, move_cubes, random_rotation, shrunk
+from regagent.pairs.cube_augmentation import augment_cubes, move_cubes, random_direction, shrunk
 from regagent.pairs.draws import Draw
 from regagent.pairs.rigid import (
     MIRROR,
@@ -107,7 +107,7 @@ class CubeResiduals:
         self.schedule = linear_schedule(self.optimiser, settings.steps, settings.warmup_fraction)
 
     def draw(self) -> CubeStarts:
-        """Return a batch of augmented pairs, and how far off the moving cubes are: near, or anywhere."""
+        """Return a batch of augmented pairs, and how far off the moving cubes are: near, far or turned."""
         settings, count, pairs = (
             self.settings,
             self.settings.batch,
@@ -118,8 +118,8 @@ class CubeResiduals:
         augmented = augment_cubes(
             self.pool.pick(drawn), self.spacing_mm, settings.augmentation, self.generator
         )
-        fixed, place, points = self._centred(augmented[0], augmented[2])
-        moving = augmented[1]
+        (fixed, ahead), (moving, aside) = (self._centred(cubes) for cubes in augmented[:2])
+        place, points = compose(ahead, invert(aside)), augmented[2] + ahead[:, None, :3]
         like = torch.ones(pairs, dtype=torch.bool, device=device)
         if settings.unlike:
             fixed, like = self._broken(fixed, moving, drawn)
@@ -130,20 +130,22 @@ class CubeResiduals:
         draw = Draw(self.generator, count)
         near = draw.share(settings.near)[:, None]
         part = torch.where(near, NEAR * draw.between(0, 1, 1), draw.between(0, 1, 1) ** 0.5)
-        turn = motion(random_rotation(settings.rotation_deg, draw))
-        shift = draw.between(-1, 1, 3) * settings.translation_mm
-        error = from_motion(part * torch.cat([shift, turn[:, 3:]], -1))
+        most = settings.rotation_deg
+        turned = draw.share(settings.turned)[:, None]
+        angle = torch.where(turned, draw.between(most, 180, 1), part * draw.between(0, most, 1))
+        shift = part * draw.between(-1, 1, 3) * settings.translation_mm
+        error = from_motion(torch.cat([shift, angle * random_direction(draw)], -1))
         return CubeStarts(fixed, moving, place, points, error, like)
 
-    def _centred(self, fixed: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return fixed cubes (B, N, N, N) about the middle of what they show, the moves (B, 7), the points.
+    def _centred(self, cubes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cubes (B, N, N, N) about the middle of what they show, and the moves (B, 7) there.
 
         As ``middle_of`` finds it, a little off: where a field of view ends early, that is not the head's.
         """
         most = self.settings.augmentation.shift_mm
-        jitter = Draw(self.generator, len(fixed)).between(-1, 1, 3) * most
-        place = from_motion(torch.cat([jitter - middles(fixed, self.spacing_mm), 0 * jitter], -1))
-        return move_cubes(fixed, place, self.spacing_mm), place, points + place[:, None, :3]
+        jitter = Draw(self.generator, len(cubes)).between(-1, 1, 3) * most
+        move = from_motion(torch.cat([jitter - middles(cubes, self.spacing_mm), 0 * jitter], -1))
+        return move_cubes(cubes, move, self.spacing_mm), move
 
     def _broken(self, fixed: Tensor, moving: Tensor, heads: Tensor) -> tuple[Tensor, Tensor]:
         """Return the fixed cubes (B, N, N, N), some of which fit at no pose, and whether each fits (B,).
@@ -221,21 +223,21 @@ def look_closely(
 
 
 def settle(
-    networks: Sequence[CubeNetwork], fixed: Tensor, moving: Tensor, looks: int, kept: int
+    networks: Sequence[CubeNetwork], fixed: Tensor, moving: Tensor, looks: int, further: int, kept: int
 ) -> tuple[Array, Array, Array]:
     """Return the ``kept`` best poses (kept, 7) of one pair (N, N, N), the lowest D first, and their D in mm.
 
-    The first network looks from each of the rotations that cover all others, and looks on from the best
-    poses; so do the next ones, from these. The last (kept, 1 + looks, 7) are the starts and what was seen
-    from there. A network with fewer voxels than the pair sees means of them.
+    The first network looks from each of the rotations that cover all others, and looks on ``further`` times
+    from the best poses; so do the next ones, from these. The last (kept, 1 + number of looks, 7) are the
+    starts and what was seen from there. A network with fewer voxels than the pair sees means of them.
     """
     pose, distance = covering(), np.zeros(0)
     path = pose[:, None]
     for network in networks:
         pair = [shrunk(cube[None], fixed.shape[-1] // network.size) for cube in (fixed, moving)]
-        for _ in range(2):
+        for count in (looks, further):
             still, moved = (cube.expand(len(pose), -1, -1, -1) for cube in pair)
-            pose, _, seen = look_closely(network, still, moved, pose, looks)
+            pose, _, seen = look_closely(network, still, moved, pose, count)
             _, distance = look(network, still, moved, pose)
             best = np.argsort(distance)[:kept]
             pose, distance, path = pose[best], distance[best], np.concatenate([path, seen], 1)[best]

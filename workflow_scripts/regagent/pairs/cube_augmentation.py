@@ -16,6 +16,8 @@ from regagent.settings import CubeAugmentation
 
 #: At least this part of a cube's width is left between its centre and the plane at which it is cut.
 CUT_FROM = 0.08
+#: The same for a plane that cuts off what lies below, and the largest tangent of its tilt along each axis.
+CAUDAL_FROM, CAUDAL_TILT = 0.0, 0.35
 
 
 def augment_cubes(
@@ -36,7 +38,8 @@ def augment_cubes(
     if settings.ct_window:
         ct = torch.where(draw.share(settings.ct_window)[:, None, None, None], windowed(ct, draw), ct)
     linear, shift = _affine(settings, draw)
-    moved = resample(torch.stack([mr, ct], 1), linear.float(), shift.float(), spacing_mm)
+    field = settings.deformation_mm * draw.fields3(3, mr.shape[-1])
+    moved = resample(torch.stack([mr, ct], 1), linear.float(), shift.float(), spacing_mm, field)
     points = (points - shift[:, None]) @ torch.linalg.inv_ex(linear).inverse.mT
     new_mr, new_ct = _rescan(moved, settings, draw).unbind(1)
     return _cut(new_mr, settings, draw), _cut(new_ct, settings, draw), points
@@ -47,22 +50,26 @@ def shrunk(cubes: Tensor, factor: int) -> Tensor:
     return F.avg_pool3d(cubes[:, None], factor)[:, 0] if factor > 1 else cubes
 
 
-def resample(cubes: Tensor, linear: Tensor, shift: Tensor, spacing_mm: float) -> Tensor:
-    """Return cubes (B, C, N, N, N) whose value at x is that at linear @ x + shift, in mm; 0 beyond them."""
+def resample(
+    cubes: Tensor, linear: Tensor, shift: Tensor, spacing_mm: float, field: Tensor | None = None
+) -> Tensor:
+    """Return cubes (B, C, N, N, N) whose value at x is that at linear @ x + shift + field, in mm.
+
+    It is 0 beyond them. ``field`` (B, 3, N, N, N) is a displacement of its own at each x.
+    """
     edge = cubes.shape[-1] * spacing_mm / 2
     backward = torch.cat([linear, shift[..., None] / edge], -1)
     # The cache of a CPU holds the grid of one.
     at_once = 1 if cubes.device.type == "cpu" else len(cubes)
-    return torch.cat(
-        [
-            F.grid_sample(
-                some,
-                F.affine_grid(where, [len(some), 1, *cubes.shape[2:]], align_corners=False),
-                align_corners=False,
-            )
-            for some, where in zip(cubes.split(at_once), backward.split(at_once), strict=True)
-        ]
-    )
+    moved = []
+    for first in range(0, len(cubes), at_once):
+        some = slice(first, first + at_once)
+        shape = [len(cubes[some]), 1, *cubes.shape[2:]]
+        where = F.affine_grid(backward[some], shape, align_corners=False)
+        if field is not None:
+            where = where + field[some].movedim(1, -1) / edge
+        moved.append(F.grid_sample(cubes[some], where, align_corners=False))
+    return torch.cat(moved)
 
 
 def move_cubes(cubes: Tensor, pose: Tensor, spacing_mm: float) -> Tensor:
@@ -112,14 +119,23 @@ def _rescan(cubes: Tensor, settings: CubeAugmentation, draw: Draw) -> Tensor:
 
 
 def _cut(cubes: Tensor, settings: CubeAugmentation, draw: Draw) -> Tensor:
-    """Return cubes (B, N, N, N) that in a share of the pairs show nothing beyond a random plane."""
+    """Return cubes (B, N, N, N) of which some show nothing beyond a random plane, some nothing below."""
+    cubes = _until(cubes, random_direction(draw), draw.between(CUT_FROM, 0.5), draw.share(settings.cut))
+    tilt = draw.between(-CAUDAL_TILT, CAUDAL_TILT, 2)
+    down = F.normalize(torch.cat([tilt, torch.full_like(tilt[:, :1], -1)], -1))
+    return _until(cubes, down, draw.between(CAUDAL_FROM, 0.5), draw.share(settings.caudal))
+
+
+def _until(cubes: Tensor, normal: Tensor, limit: Tensor, chosen: Tensor) -> Tensor:
+    """Return cubes (B, N, N, N) of which the ``chosen`` (B,) show nothing beyond a plane.
+
+    It lies across the unit vector ``normal`` (B, 3), at ``limit`` (B,) of the width from the middle.
+    """
     size = cubes.shape[-1]
-    normal = random_direction(draw).float()
-    ticks = torch.arange(size, device=cubes.device) - (size - 1) / 2
+    ticks = (torch.arange(size, device=cubes.device) - (size - 1) / 2) / size
     x, y, z = (
-        normal[:, i, None, None, None] * ticks.view(shape)
+        normal.float()[:, i, None, None, None] * ticks.view(shape)
         for i, shape in enumerate([(1, 1, -1), (1, -1, 1), (-1, 1, 1)])
     )
-    limit = draw.amount3(CUT_FROM, 0.5) * size
-    chosen = draw.share(settings.cut)[:, None, None, None]
-    return torch.where(chosen, cubes * (x + y + z < limit), cubes)
+    shown = x + y + z < limit.float()[:, None, None, None]
+    return torch.where(chosen[:, None, None, None], cubes * shown, cubes)

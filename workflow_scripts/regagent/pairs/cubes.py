@@ -22,6 +22,9 @@ logger = logging.getLogger("regagent")
 
 #: A volume is shrunk to voxels of about so many mm before the middle of its head is sought.
 COARSE_MM = 6.0
+#: A head-rest is sought in voxels of about so many mm. It is thinner than 5 of them, and a head shows within
+#: 3 of what is thicker.
+REST_MM, REST_VOXELS, NEAR_VOXELS = 3.0, 2, 3
 
 
 class NoHead(ValueError):
@@ -96,9 +99,21 @@ def mr_cube(image: sitk.Image, centre: NDArray, settings: Cubes) -> NDArray[np.f
 def ct_cube(
     image: sitk.Image, centre: NDArray, settings: Cubes, transform: sitk.Transform | None = None
 ) -> NDArray[np.float32]:
-    """Return the cube of a CT in [0, 1]; ``transform`` maps the cube's points to the CT's."""
+    """Return the cube of a CT in [0, 1], without its head-rest.
+
+    ``transform`` maps the cube's points to the CT's.
+    """
     values = cube_of(image, centre, AIR_HU, settings, transform)
+    values[cube_of(ct_body(image), centre, 0.0, settings, transform) < 0.5] = AIR_HU
     return normalise(values, *settings.ct_window_hu)
+
+
+def ct_body(image: sitk.Image) -> sitk.Image:
+    """Return where in a CT a body is, 0 or 1 in coarse voxels: its largest thick part, and what is near."""
+    solid = shrunk_to(image, REST_MM) > SKIN_HU
+    thick = sitk.BinaryMorphologicalOpening(solid, [REST_VOXELS] * 3)
+    parts = sitk.RelabelComponent(sitk.ConnectedComponent(thick))
+    return sitk.BinaryDilate(parts == 1, [NEAR_VOXELS] * 3)
 
 
 def head_points(mr: sitk.Image, centre: NDArray, settings: Cubes) -> NDArray[np.float64]:

@@ -192,6 +192,9 @@ class CubeAugmentation(Model):
     anisotropy: NonNegative = 0.1
     """Largest logarithm of the stretch along each of three random axes at right angles."""
 
+    deformation_mm: NonNegative = 10.0
+    """Amplitude in mm of a smooth deformation of 4 × 4 × 4 knots, the same for both cubes."""
+
     gamma: NonNegative = 0.4
     """Largest logarithm of the exponent of the intensities."""
 
@@ -212,3 +215,6 @@ class CubeAugmentation(Model):
 
     cut: Fraction = 0.25
     """Fraction of the cubes whose field of view ends at a random plane."""
+
+    caudal: Fraction = 0.25
+    """Fraction of the cubes whose field of view ends below, at a nearly axial plane across neck or head."""

@@ -316,12 +316,16 @@ class CubeRegressor(Model):
     near: Fraction = 0.4
     """Fraction of the starts that are off by at most 0.15 of the largest error."""
 
+    turned: Fraction = 0.2
+    """Fraction of the starts that are turned further, by up to 180°. Looks from a wrong one of the 24 starts
+    of a registration may end upside down, and there, too, D must be known."""
+
     translation_mm: NonNegative = 60.0
     """Largest error along each axis in mm."""
 
     rotation_deg: Annotated[float, Field(ge=0, le=180)] = 75.0
-    """Largest rotation of a start, about a random axis in degrees. From 24 starts none is farther than
-    63°."""
+    """Largest rotation of a start that is not `turned`, about a random axis in degrees. From one of the 24
+    starts no head is farther than 63°."""
 
     unlike: Fraction = 0.15
     """Fraction of the pairs whose cubes do not belong together, as for slices."""

@@ -66,7 +66,10 @@ class Volumes(Model):
     """Variants whose `learner` is `cubes`. The first finds the head from anywhere, the others finish it."""
 
     looks: Positive = 4
-    """Number of looks of each network, every second one at the mirrored pair; as many go on from the best."""
+    """Number of looks of each network from each start, every second one at the mirrored pair."""
+
+    further_looks: Positive = 16
+    """Number of looks from the best results. Where a field of view is cut, a look leads a part of the way."""
 
     kept: Positive = 4
     """Number of the best results from which a network looks on. The lowest D wins."""
