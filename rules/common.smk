@@ -31,11 +31,9 @@ STYLE = os.path.relpath(files.STYLE)
 
 SCRIPTS = sorted(Path(workflow.basedir, "workflow_scripts").glob("*.py"))
 
-for name in PLAN.imported:
-    if not Path(SETTINGS.variants[name].model).is_file():
-        sys.exit(
-            f"config: variants.{name}.model: {SETTINGS.variants[name].model}: no such file"
-        )
+for key, model in PLAN.models_from_elsewhere.items():
+    if not Path(model).is_file():
+        sys.exit(f"config: {key}: {model}: no such file")
 
 SHEET = SETTINGS.cohort.sheet
 if SHEET is None:

@@ -46,7 +46,8 @@ rule join_networks:
         code=code("join_networks"),
         calibration=section("calibration"),
         settings=SETTINGS.volumes.model_dump(
-            mode="json", include={"cubes", "V2", "V3", "looks", "kept"}
+            mode="json",
+            include={"cubes", "V2", "V3", "looks", "further_looks", "kept"},
         ),
     message:
         "finding what the predictions of the networks of volumes are worth"
@@ -115,7 +116,7 @@ rule register_volumes_by_networks:
         perturbations=results("perturbations/volumes/{motions}.csv"),
         start=volume_start,
         parameter_map=volume_map,
-        model=results("models/space.pt"),
+        model=PLAN.volume_model,
     output:
         registrations=results("registrations/volumes/{method}/{motions}.csv"),
     log:
@@ -200,7 +201,7 @@ rule draw_volume_episode:
     input:
         **SCANS,
         perturbations=results("perturbations/volumes/V2.csv"),
-        model=results("models/space.pt"),
+        model=PLAN.volume_model,
         style=STYLE,
     output:
         pdf=results("figures/volume_episode.pdf"),

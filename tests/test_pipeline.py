@@ -256,6 +256,10 @@ def test_an_agent_of_another_run_needs_no_training(folder, tmp_path):
             {"variants": {"ours": {"learner": "pretrained", "model": "absent.pt"}}, "methods": ["ours"]},
             "config: variants.ours.model: absent.pt: no such file",
         ),
+        (
+            {"volumes": {"model": "absent.pt", "methods": ["Networks"]}},
+            "config: volumes.model: absent.pt: no such file",
+        ),
     ],
 )
 def test_a_faulty_configuration_ends_in_one_message(folder, tmp_path, settings, message):

@@ -103,6 +103,22 @@ def test_slow_methods_have_tables_of_fewer_cases():
     assert own.cases("SIFT+Elastix", "wide") == "results/own/perturbations/wide.csv"
 
 
+def test_networks_of_another_run_register_volumes_in_place_of_own_ones():
+    variants = {"RL-LME": AGENT, "coarse": {"learner": "cubes"}}
+    trained = {"methods": ["Networks+Elastix"], "networks": ["coarse"]}
+    own = plan(variants, ["Initial"], volumes=trained)
+    assert own.volume_model == "results/own/models/space.pt" and own.models_from_elsewhere == {}
+    assert own.volume_models == ["results/own/models/coarse/seed0/model.pt"]
+    given = {"methods": ["Networks+Elastix"], "model": "space.pt"}
+    own = plan(variants, ["Initial"], volumes=given)
+    assert own.volume_model == "space.pt" and own.volume_models == []
+    assert own.models_from_elsewhere == {"volumes.model": "space.pt"}
+    assert plan(variants, ["Initial"], volumes=given | {"methods": ["Elastix"]}).models_from_elsewhere == {}
+    for wrong in ({"methods": ["Networks"]}, trained | given):
+        with pytest.raises(UserError, match="needs volumes.networks, or volumes.model"):
+            plan(variants, ["Initial"], volumes=wrong)
+
+
 def test_slow_rows_of_volumes_register_fewer_cases_and_so_does_what_goes_on_from_them():
     volumes = {"methods": ["Centres", "Centres+Elastix", "Greedy", "Greedy+Elastix"], "per_patient": 10}
     slow = {"slow_methods": ["Centres+Elastix", "Greedy"], "slow_per_patient": 3}

@@ -125,6 +125,22 @@ class Plan:
         names, seed = self.settings.volumes.networks, self.settings.seeds[0]
         return [self.results(f"models/{name}/seed{seed}/model.pt") for name in names]
 
+    @property
+    def volume_model(self) -> str:
+        """The file of the networks that register volumes: another run's, or of the ``volume_models``."""
+        return self.settings.volumes.model or self.results("models/space.pt")
+
+    @property
+    def models_from_elsewhere(self) -> dict[str, str]:
+        """The files of other runs' models that the run needs, by the key that names them."""
+        files = {
+            f"variants.{name}.model": variant.model
+            for name, variant in self.settings.variants.items()
+            if isinstance(variant, Pretrained) and name in self.imported
+        }
+        model = self.settings.volumes.model
+        return {**files, "volumes.model": model} if model and NETWORKS in self.volume_rows else files
+
     def is_finished(self, variant: str) -> bool:
         """Tell whether a residual regressor finishes the agent in a row of its own."""
         return f"{variant}{FINE}" in self.settings.methods

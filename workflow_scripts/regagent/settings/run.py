@@ -177,8 +177,10 @@ class Settings(Model):
                     f"volumes.methods: unknown {method!r}; known are {', '.join(VOLUME_METHODS)}, also with"
                     f" {REFINED}"
                 )
-            if start == NETWORKS and not self.volumes.networks:
-                raise ValueError(f"volumes.methods: {method!r} needs volumes.networks")
+            if start == NETWORKS and bool(self.volumes.networks) == bool(self.volumes.model):
+                raise ValueError(
+                    f"volumes.methods: {method!r} needs volumes.networks, or volumes.model instead"
+                )
         starts = {method.removesuffix(REFINED) for method in self.volumes.methods}
         for method in self.volumes.slow_methods:
             if method not in starts | {*self.volumes.methods}:

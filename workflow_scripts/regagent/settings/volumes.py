@@ -65,6 +65,9 @@ class Volumes(Model):
     networks: list[str] = []
     """Variants whose `learner` is `cubes`. The first finds the head from anywhere, the others finish it."""
 
+    model: str | None = None
+    """Path of the networks of another run, its `models/space.pt`. They register in place of `networks`."""
+
     looks: Positive = 4
     """Number of looks of each network from each start, every second one at the mirrored pair."""
 
