@@ -108,7 +108,7 @@ def test_networks_of_another_run_register_volumes_in_place_of_own_ones():
     trained = {"methods": ["Networks+Elastix"], "networks": ["coarse"]}
     own = plan(variants, ["Initial"], volumes=trained)
     assert own.volume_model == "results/own/models/space.pt" and own.models_from_elsewhere == {}
-    assert own.volume_models == ["results/own/models/coarse/seed0/model.pt"]
+    assert own.volume_models == ["results/own/models/coarse/seed1/model.pt"]
     given = {"methods": ["Networks+Elastix"], "model": "space.pt"}
     own = plan(variants, ["Initial"], volumes=given)
     assert own.volume_model == "space.pt" and own.volume_models == []
