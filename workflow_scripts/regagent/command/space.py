@@ -64,7 +64,10 @@ def register_in_space(
                 way, said, gone = whole, then, away
         except RegistrationFailed as error:
             logger.warning("Elastix gave up, the networks' transform stays: %s", error)
-    return InSpace(to_itk(from_itk(way), np.zeros(3)), said.judgement, gone, said.refusal)
+    refusal = said.refusal
+    if refusal and parameter_map is None:
+        refusal += "; --refine goes on from there by Elastix, and judges where that ends"
+    return InSpace(to_itk(from_itk(way), np.zeros(3)), said.judgement, gone, refusal)
 
 
 def told_in_space(outcome: InSpace) -> str:
