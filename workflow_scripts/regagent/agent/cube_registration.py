@@ -20,7 +20,7 @@ from regagent.evaluation.volume_registrations import Judge, Method, Result
 from regagent.evaluation.volume_table import FOUND_MM
 from regagent.files import UserError
 from regagent.pairs.cubes import NoHead, ct_cube, ct_middle, middle_of, mr_cube
-from regagent.pairs.rigid import invert, to_itk
+from regagent.pairs.rigid import CORNERS, compose, displacement, invert, to_itk
 from regagent.patients.sheet import naming_row
 from regagent.settings import Slices, Volumes
 from regagent.volumes.reading import read_volume
@@ -64,7 +64,11 @@ class Found:
 
 
 def register_volumes(mr: sitk.Image, ct: sitk.Image, trained: TrainedNetworks) -> Found:
-    """Register two volumes, wherever they lie. Raises ``NoHead`` where one of them shows none."""
+    """Register two volumes, wherever they lie. Raises ``NoHead`` where one of them shows none.
+
+    The end of the lowest D in cubes counts. Where the network of slices refuses it, that one chooses among
+    the ends that lie elsewhere: it sees more, and takes longer.
+    """
     networks, settings = trained.networks, trained.volumes
     fixed_middle, moving_middle = middle_of(mr), ct_middle(ct)
     fixed, moving = (
@@ -73,8 +77,16 @@ def register_volumes(mr: sitk.Image, ct: sitk.Image, trained: TrainedNetworks) -
     )
     looks = settings.looks, settings.further_looks, settings.kept
     pose, _, path = settle(in_order(networks), fixed, moving, *looks)
-    ways = [to_transform(one, fixed_middle, moving_middle) for one in (*path[0], pose[0])]
-    return Found(ways[-1], verdict(mr, ct, ways[-1], trained), ways)
+    ends = [to_transform(one, fixed_middle, moving_middle) for one in pose]
+    best, said = 0, verdict(mr, ct, ends[0], trained)
+    if said.refusal:
+        away = displacement(compose(pose, invert(pose[:1])), CORNERS)
+        for number in np.flatnonzero(away > FOUND_MM):
+            other = verdict(mr, ct, ends[number], trained)
+            if other.distance_mm < said.distance_mm:
+                best, said = number, other
+    ways = [to_transform(one, fixed_middle, moving_middle) for one in path[best]]
+    return Found(ends[best], said, [*ways, ends[best]])
 
 
 def verdict(mr: sitk.Image, ct: sitk.Image, transform: sitk.Transform, trained: TrainedNetworks) -> Verdict:

@@ -14,13 +14,10 @@ from regagent.elastix import RegistrationFailed, elastix
 from regagent.evaluation.volume_table import FOUND_MM
 from regagent.files import UserError
 from regagent.pairs.cubes import NoHead, middle_of
-from regagent.pairs.rigid import displacement, from_itk, motion, to_itk
+from regagent.pairs.rigid import CORNERS, displacement, from_itk, motion, to_itk
 from regagent.volumes.moving import go_on
 
 logger = logging.getLogger("regagent")
-
-#: Points about the middle of a head, in mm, at which two transforms are compared.
-POINTS = 60.0 * np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ def register_in_space(
         try:
             whole, further = go_on(elastix(parameter_map), mr, ct, to_itk(from_itk(way), np.zeros(3)))
             then = verdict(mr, ct, whole, trained)
-            away = float(displacement(from_itk(further), middle_of(mr) + POINTS))
+            away = float(displacement(from_itk(further), middle_of(mr) + CORNERS))
             if then.refusal and not said.refusal:
                 logger.warning("Elastix ended %.1f mm away, where the pair would be refused; dropped", away)
             else:

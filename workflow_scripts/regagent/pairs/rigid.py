@@ -68,6 +68,10 @@ def invert(pose: Array) -> Array:
     return xp.concatenate([shift, pose[..., 3:4], -pose[..., 4:]], -1)
 
 
+#: Points about the middle of a head, in mm, at which poses or transforms are compared.
+CORNERS = 60.0 * np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+
+
 def displacement(pose: Array, points: Array) -> Array:
     """Return the mean distance (...) in mm that poses (..., 7) move points (..., N, 3) by; NaN is padding."""
     xp, pose, points = arrays(pose, points)
