@@ -15,6 +15,7 @@ from regagent.agent import cube_registration, cube_regressor, regression, residu
 from regagent.agent.agent_file import load_agent
 from regagent.agent.checkpoints import load_model, save_model
 from regagent.agent.cube_registration import (
+    UNIT_MM,
     Found,
     TrainedNetworks,
     Verdict,
@@ -67,6 +68,7 @@ STILL = {
     "deformation_mm": 0, "gamma": 0, "gain": 0,
     "bias": 0, "noise": 0, "contrast": 0, "ct_window": 0, "cut": 0, "caudal": 0,
 }  # fmt: skip
+SOMEWHERE = (10.0, -30.0, 20.0)
 MOTION = from_motion(np.array([12.0, -8, 5, 10, -20, 15]))
 
 
@@ -413,6 +415,37 @@ def test_networks_register_volumes_one_after_the_other(volumes, monkeypatch):
     for point in ([0.0, 0, 0], [50.0, -30, 20]):
         assert np.allclose(found.path[-1].TransformPoint(point), found.transform.TransformPoint(point))
         assert np.allclose(found.transform.TransformPoint(point), truth.TransformPoint(point), atol=0.01)
+
+
+def test_the_witness_chooses_where_it_refuses_the_first_end(volumes, monkeypatch):
+    """Among ends that lie elsewhere the lowest distance in slices counts; an accepted end is not compared."""
+    mr, ct = volumes
+    poses = from_motion(
+        np.array([[0, 0, 0, 180.0, 0, 0], [0, 0, 1, 180, 0, 0], [3, 0, 0, 0, 0, 0], [9, 0, 0, 0, 0, 0]])
+    )
+    path = np.repeat(poses[:, None], 3, 1)
+    monkeypatch.setattr(cube_registration, "settle", lambda *_: (poses, np.arange(4.0), path))
+    distances, asked = [40.0, 2.0, 5.0], []
+
+    def distance_in_slices(network, mr, ct, transform, settings):
+        asked.append(transform)
+        return distances[len(asked) - 1]
+
+    monkeypatch.setattr(cube_registration, "distance_in_slices", distance_in_slices)
+    networks = SpaceNetworks([CubeNetwork(28, (4,)).arguments], WITNESS)
+    trained = TrainedNetworks(networks, Volumes(cubes=SMALL), Slices())
+    monkeypatch.setattr(cube_registration, "accepted", lambda _, units: units * UNIT_MM < 4)
+    found = register_volumes(mr, ct, trained)
+    # The second end lies 1 mm from the first, so three are judged: the first, the third and the fourth.
+    assert len(asked) == 3 and not found.verdict.refusal and found.verdict.distance_mm == pytest.approx(2)
+    assert found.transform is asked[1] and found.path[-1] is found.transform and len(found.path) == 4
+    middles = middle_of(mr), ct_middle(ct)
+    assert found.path[0].TransformPoint(SOMEWHERE) == pytest.approx(
+        to_transform(poses[2], *middles).TransformPoint(SOMEWHERE)
+    )
+    asked.clear()
+    distances[0] = 3.0
+    assert register_volumes(mr, ct, trained).transform is asked[0] and len(asked) == 1
 
 
 def test_a_patient_is_brought_onto_the_mr_or_refused(patient, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from regagent.agent.trust import Judgement
 from regagent.command import space
 from regagent.command.main import main
 from regagent.pairs.cubes import NoHead
-from regagent.pairs.rigid import from_motion, to_itk
+from regagent.pairs.rigid import CORNERS, from_motion, to_itk
 from regagent.volumes.moving import moved_by
 
 #: From MR to CT points: a head that lies on its side.
@@ -69,7 +69,7 @@ def register(folder, *more):
 def off_mm(path):
     """Return how far a transform maps points of the head from where the truth does."""
     transform = sitk.ReadTransform(str(path))
-    points = space.POINTS.tolist()
+    points = CORNERS.tolist()
     return max(
         np.linalg.norm(np.subtract(transform.TransformPoint(p), TRUTH.TransformPoint(p))) for p in points
     )
