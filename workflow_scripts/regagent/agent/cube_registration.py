@@ -81,7 +81,7 @@ def register_volumes(mr: sitk.Image, ct: sitk.Image, trained: TrainedNetworks) -
     best, said = 0, verdict(mr, ct, ends[0], trained)
     if said.refusal:
         away = displacement(compose(pose, invert(pose[:1])), CORNERS)
-        for number in np.flatnonzero(away > FOUND_MM):
+        for number in np.flatnonzero(away > FOUND_MM).tolist():
             other = verdict(mr, ct, ends[number], trained)
             if other.distance_mm < said.distance_mm:
                 best, said = number, other
