@@ -573,14 +573,18 @@ def test_every_case_is_registered_and_measured(patient, tmp_path):
     assert (finished.seconds > tables["Centres"].seconds).all()
     # What judges the other row judges Elastix's result, which is dropped where it alone is not accepted.
     begun = tables["Centres"].assign(expected_mm=5.0)
-    write_table(begun, tmp_path / "begun.csv")
-    for expected, error in ((9.0, begun.tre_mm), (1.0, finished.tre_mm)):
-        judge = partial(lambda expected, *_: (expected, expected < 5), expected)
+    for before, judged, error, status, expected in (
+        ("registered", 9.0, begun.tre_mm, "registered", 5.0),
+        ("registered", 1.0, finished.tre_mm, "registered", 1.0),
+        ("refused", 9.0, finished.tre_mm, "refused", 9.0),
+    ):
+        write_table(begun.assign(status=before), tmp_path / "begun.csv")
+        judge = partial(lambda judged, *_: (judged, judged < 5), judged)
         method = refined(tmp_path / "begun.csv", maps["refine3d"], judge)
         register_volume_cases(tmp_path / "V1.csv", files, 2, 0.0, SMALL, method, tmp_path / "end.csv")
         end = read_table(tmp_path / "end.csv")
-        assert end.tre_mm.tolist() == pytest.approx(error.tolist()) and (end.status == "registered").all()
-        assert (end.expected_mm == min(expected, 5.0)).all()
+        assert end.tre_mm.tolist() == pytest.approx(error.tolist()) and (end.status == status).all()
+        assert (end.expected_mm == expected).all()
     # The table's poses are the transforms whose errors it has.
     files = patient / "mr.nii.gz", patient / "ct.nii.gz", patient / "truth.tfm"
     cases = cases_of_patient(read_table(tmp_path / "V1.csv"), *files, SMALL, 0.0)

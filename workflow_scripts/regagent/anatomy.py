@@ -1,11 +1,17 @@
 """The head in MR and CT: thresholds in Hounsfield units, and the mask of the head in an MR (§4)."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 #: The CT number of air. A CT is filled with it where nothing was scanned.
 AIR_HU = -1000.0
@@ -61,3 +67,10 @@ def head_mask(intensity: NDArray, spacing: Sequence[float]) -> NDArray[np.bool_]
     if parts == 0:
         raise ValueError("no bright connected region was found in the MR")
     return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
+
+
+def largest_part(mask: sitk.Image) -> sitk.Image:
+    """Return the largest connected part of a mask, 1 in it and 0 elsewhere; all 0 for an empty one."""
+    import SimpleITK as sitk  # as above
+
+    return sitk.RelabelComponent(sitk.ConnectedComponent(mask)) == 1

@@ -75,8 +75,9 @@ def register_volumes(mr: sitk.Image, ct: sitk.Image, trained: TrainedNetworks) -
         torch.from_numpy(cube).to(networks.least.device)
         for cube in (mr_cube(mr, fixed_middle, settings.cubes), ct_cube(ct, moving_middle, settings.cubes))
     )
-    looks = settings.looks, settings.further_looks, settings.kept
-    pose, _, path = settle(in_order(networks), fixed, moving, *looks)
+    pose, _, path = settle(
+        in_order(networks), fixed, moving, settings.looks, settings.further_looks, settings.kept
+    )
     ends = [to_transform(one, fixed_middle, moving_middle) for one in pose]
     best, said = 0, verdict(mr, ct, ends[0], trained)
     if said.refusal:

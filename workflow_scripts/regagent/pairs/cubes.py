@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from regagent.anatomy import AIR_HU, SKIN_HU, head_mask
+from regagent.anatomy import AIR_HU, SKIN_HU, head_mask, largest_part
 from regagent.files import UserError, write_whole
 from regagent.images import normalise
 from regagent.phantom.tissues import AIR, LABELS, UNKNOWN
@@ -38,8 +38,7 @@ def middle_of(image: sitk.Image, above: float | None = None) -> NDArray[np.float
     """
     small = shrunk_to(image, COARSE_MM)
     bright = sitk.OtsuThreshold(small, 0, 1) if above is None else small > above
-    parts = sitk.RelabelComponent(sitk.ConnectedComponent(bright))
-    largest = np.argwhere(sitk.GetArrayFromImage(parts) == 1)
+    largest = np.argwhere(sitk.GetArrayFromImage(largest_part(bright)))
     if not len(largest):
         raise NoHead("nothing in it stands out from its background")
     centre = largest.mean(0)[::-1]
@@ -112,8 +111,7 @@ def ct_body(image: sitk.Image) -> sitk.Image:
     """Return where in a CT a body is, 0 or 1 in coarse voxels: its largest thick part, and what is near."""
     solid = shrunk_to(image, REST_MM) > SKIN_HU
     thick = sitk.BinaryMorphologicalOpening(solid, [REST_VOXELS] * 3)
-    parts = sitk.RelabelComponent(sitk.ConnectedComponent(thick))
-    return sitk.BinaryDilate(parts == 1, [NEAR_VOXELS] * 3)
+    return sitk.BinaryDilate(largest_part(thick), [NEAR_VOXELS] * 3)
 
 
 def head_points(mr: sitk.Image, centre: NDArray, settings: Cubes) -> NDArray[np.float64]:

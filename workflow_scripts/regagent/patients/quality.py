@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from regagent.anatomy import AIR_HU, BONE_HU, SKIN_HU, head_mask
+from regagent.anatomy import AIR_HU, BONE_HU, SKIN_HU, head_mask, largest_part
 from regagent.images import normalise, square, to_uint8
 from regagent.mutual_information import mutual_information
 from regagent.volumes.transforms import read_transform
@@ -86,8 +86,7 @@ def overlay(mr: sitk.Image, aligned: sitk.Image, size: int = 320) -> NDArray[np.
 
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the largest connected part, filled slice by slice. It does not contain table and head-rest."""
-    parts = sitk.RelabelComponent(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8))))
-    largest = sitk.GetArrayFromImage(parts == 1)
+    largest = sitk.GetArrayFromImage(largest_part(sitk.GetImageFromArray(mask.astype(np.uint8))))
     filled = [sitk.GetArrayFromImage(sitk.BinaryFillhole(sitk.GetImageFromArray(s))) for s in largest]
     return np.stack(filled) > 0
 
