@@ -30,7 +30,6 @@ rule join_networks:
         **SCANS,
         split=results("split.tsv"),
         models=PLAN.volume_models,
-        witness=os.path.relpath(files.OWN),
     output:
         model=results("models/space.pt"),
         cases=results("models/space_trust.csv"),
@@ -47,7 +46,10 @@ rule join_networks:
         calibration=section("calibration"),
         settings=SETTINGS.volumes.model_dump(
             mode="json",
-            include={"cubes", "V2", "V3", "looks", "further_looks", "kept"},
+            include={
+                *("cubes", "V2", "V3", "looks", "further_looks", "kept"),
+                *("matching_looks", "matching_planes"),
+            },
         ),
     message:
         "finding what the predictions of the networks of volumes are worth"

@@ -121,14 +121,14 @@ def export(
     return folder / "agent.pt"
 
 
-#: The arguments of a small network of slices.
-WITNESS = {"size": 168, "width": 1, "places": 0}
+#: The arguments of a small network of matching, for cubes of 28 voxels.
+MATCHING = {"size": 28, "spacing_mm": 8.0, "channels": 4, "features": 4, "reach": 2}
 
 
 def export_networks(path, chance=None):
     """Write small networks of volumes at their random start, which see this chance of a success in all."""
     torch.manual_seed(0)
-    networks = SpaceNetworks([CubeNetwork(28, (4, 8), 8.0, places=4).arguments], WITNESS)
+    networks = SpaceNetworks([CubeNetwork(28, (4, 8), 8.0, places=4).arguments], MATCHING)
     if chance is not None:
         networks.trust[0] = chance
     settings = Volumes(cubes=Cubes(size=28, spacing_mm=8.0), looks=1, further_looks=1, kept=2)
@@ -137,8 +137,5 @@ def export_networks(path, chance=None):
 
 
 def save_networks(networks, path, volumes):
-    """Write networks of volumes, whose witness sees two slices."""
-    facts = {"volumes": volumes, "slices": Slices(count=2)}
-    save_model(
-        networks, path, networks=[], **{name: one.model_dump(mode="json") for name, one in facts.items()}
-    )
+    """Write networks of volumes."""
+    save_model(networks, path, networks=[], volumes=volumes.model_dump(mode="json"))

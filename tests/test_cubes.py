@@ -8,32 +8,33 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
-from agents import RANGES, WITNESS, save_networks
+from agents import MATCHING, RANGES, save_networks
 from heads import head
 
 from regagent.agent import cube_registration, cube_regressor, regression, residual, volume_trust
-from regagent.agent.agent_file import load_agent
 from regagent.agent.checkpoints import load_model, save_model
 from regagent.agent.cube_registration import (
-    UNIT_MM,
     Found,
+    Pair,
     TrainedNetworks,
     Verdict,
     by_networks,
     place_patient,
+    ready_networks,
     register_volumes,
-    to_transform,
+    verdict,
 )
 from regagent.agent.cube_regressor import CubeResiduals, rest_pose, settle, to_rest
+from regagent.agent.matching import NOTHING_SEEN
+from regagent.agent.matching_network import MatchingNetwork
 from regagent.agent.networks import CubeNetwork, Seen, SpaceNetworks
 from regagent.agent.trust import Judgement
-from regagent.agent.witness import NOTHING_SEEN_MM, distance_in_slices
 from regagent.anatomy import AIR_HU, SKIN_HU
 from regagent.conventional.volume_registration import conventional, refined
 from regagent.evaluation.volume_registrations import register_volume_cases
 from regagent.evaluation.volume_table import make_volume_table
 from regagent.figures.volumes import draw_volume_episode, draw_volume_range, started
-from regagent.files import OWN, STYLE, UserError, parameter_map, read_table, write_table
+from regagent.files import SPACE, STYLE, UserError, parameter_map, read_table, write_table
 from regagent.images import normalise
 from regagent.pairs.cube_augmentation import augment_cubes, move_cubes
 from regagent.pairs.cubes import ct_cube, ct_middle, cube_of, cut_cube, middle_of, mr_cube
@@ -58,7 +59,7 @@ from regagent.pairs.volume_cases import (
     registration_error,
 )
 from regagent.phantom.tissues import UNKNOWN
-from regagent.settings import Calibration, CubeAugmentation, CubeRegressor, Cubes, Slices, Volumes
+from regagent.settings import Calibration, CubeAugmentation, CubeRegressor, Cubes, Volumes
 from regagent.volumes.moving import moved_by
 
 FILES = ("mr.nii.gz", "ct.nii.gz", "truth.tfm")
@@ -378,9 +379,28 @@ def test_a_pose_becomes_the_transform_that_resamples_the_ct(volumes):
     cube = torch.from_numpy(ct_cube(moved, moving_middle, SMALL))[None]
     pose = from_motion(np.array([3.0, 1, -2, -12, 18, -10]))
     there = move_cubes(cube, torch.from_numpy(pose)[None], SMALL.spacing_mm)[0].numpy()
-    found = to_transform(pose, fixed_middle, moving_middle)
+    pair = Pair(None, None, fixed_middle, moving_middle)
+    found = pair.to_transform(pose)
+    assert np.allclose(pair.to_pose(found), pose) or np.allclose(pair.to_pose(found)[3:], -pose[3:])
     same = ct_cube(moved, fixed_middle, SMALL, found)
     assert np.abs(there - same).mean() < 0.02
+
+
+class Matched:
+    """In place of the network of matching: it leaves an end where it is, and says how they disagree there."""
+
+    disagreements = [0.15]
+
+    def __init__(self, *_):
+        self.asked = []
+
+    def follow(self, pose, looks):
+        return pose[None]
+
+    def disagreement(self, pose):
+        self.asked.append(pose)
+        Matched.last = self.asked
+        return self.disagreements[min(len(self.asked), len(self.disagreements)) - 1]
 
 
 def test_networks_register_volumes_one_after_the_other(volumes, monkeypatch):
@@ -399,17 +419,17 @@ def test_networks_register_volumes_one_after_the_other(volumes, monkeypatch):
         return np.tile(right, (len(pose), 1)), np.ones(len(pose))
 
     monkeypatch.setattr(cube_regressor, "look", look)
-    monkeypatch.setattr(cube_registration, "distance_in_slices", lambda *_: 3.0)
+    monkeypatch.setattr(cube_registration, "Matcher", Matched)
     networks = SpaceNetworks(
-        [CubeNetwork(size, spacing_mm=224 / size).arguments for size in (14, 28)], WITNESS
+        [CubeNetwork(size, spacing_mm=224 / size).arguments for size in (14, 28)], MATCHING
     )
-    trained = TrainedNetworks(networks, Volumes(cubes=SMALL, looks=1, further_looks=1, kept=3), Slices())
+    trained = TrainedNetworks(networks, Volumes(cubes=SMALL, looks=1, further_looks=1, kept=3))
     found = register_volumes(mr, moved, trained)
     assert [one[0] for one in asked[::2]] == [24, 3, 3, 3]
     assert [one[1:] for one in asked[::4]] == [(16.0, 14), (8.0, 28)]
     assert not found.verdict.refusal and found.verdict.expected_mm == pytest.approx(3.0, rel=0.02)
     networks.trust[0] = 0.127
-    refusal = cube_registration.verdict(mr, moved, found.transform, trained).refusal
+    refusal = verdict(mr, moved, found.transform, trained).refusal
     assert "a chance of 12% to lie within 4 mm" in (refusal or "")
     assert len(found.path) == 6  # the start, a look of each network and another one, the end
     for point in ([0.0, 0, 0], [50.0, -30, 20]):
@@ -418,34 +438,30 @@ def test_networks_register_volumes_one_after_the_other(volumes, monkeypatch):
 
 
 def test_the_witness_chooses_where_it_refuses_the_first_end(volumes, monkeypatch):
-    """Among ends that lie elsewhere the lowest distance in slices counts; an accepted end is not compared."""
+    """Among ends that lie elsewhere that of most agreement counts; an accepted end is not compared."""
     mr, ct = volumes
     poses = from_motion(
         np.array([[0, 0, 0, 180.0, 0, 0], [0, 0, 1, 180, 0, 0], [3, 0, 0, 0, 0, 0], [9, 0, 0, 0, 0, 0]])
     )
     path = np.repeat(poses[:, None], 3, 1)
     monkeypatch.setattr(cube_registration, "settle", lambda *_: (poses, np.arange(4.0), path))
-    distances, asked = [40.0, 2.0, 5.0], []
-
-    def distance_in_slices(network, mr, ct, transform, settings):
-        asked.append(transform)
-        return distances[len(asked) - 1]
-
-    monkeypatch.setattr(cube_registration, "distance_in_slices", distance_in_slices)
-    networks = SpaceNetworks([CubeNetwork(28, (4,)).arguments], WITNESS)
-    trained = TrainedNetworks(networks, Volumes(cubes=SMALL), Slices())
-    monkeypatch.setattr(cube_registration, "accepted", lambda _, units: units * UNIT_MM < 4)
+    monkeypatch.setattr(cube_registration, "Matcher", Matched)
+    monkeypatch.setattr(Matched, "disagreements", [2.0, 0.1, 0.25])
+    networks = SpaceNetworks([CubeNetwork(28, (4,)).arguments], MATCHING)
+    trained = TrainedNetworks(networks, Volumes(cubes=SMALL))
+    monkeypatch.setattr(cube_registration, "accepted", lambda _, units: units < 2)
     found = register_volumes(mr, ct, trained)
     # The second end lies 1 mm from the first, so three are judged: the first, the third and the fourth.
-    assert len(asked) == 3 and not found.verdict.refusal and found.verdict.distance_mm == pytest.approx(2)
-    assert found.transform is asked[1] and found.path[-1] is found.transform and len(found.path) == 4
-    middles = middle_of(mr), ct_middle(ct)
-    assert found.path[0].TransformPoint(SOMEWHERE) == pytest.approx(
-        to_transform(poses[2], *middles).TransformPoint(SOMEWHERE)
-    )
-    asked.clear()
-    distances[0] = 3.0
-    assert register_volumes(mr, ct, trained).transform is asked[0] and len(asked) == 1
+    assert np.array_equal(Matched.last, poses[[0, 2, 3]])
+    assert not found.verdict.refusal and found.verdict.disagreement == pytest.approx(0.1)
+    assert found.path[-1] is found.transform and len(found.path) == 4
+    pair = Pair(None, None, middle_of(mr), ct_middle(ct))
+    for way in (found.path[0], found.transform):
+        there = pair.to_transform(poses[2]).TransformPoint(SOMEWHERE)
+        assert way.TransformPoint(SOMEWHERE) == pytest.approx(there)
+    monkeypatch.setattr(Matched, "disagreements", [0.15])
+    register_volumes(mr, ct, trained)
+    assert np.array_equal(Matched.last, poses[:1])
 
 
 def test_a_patient_is_brought_onto_the_mr_or_refused(patient, tmp_path, monkeypatch):
@@ -463,18 +479,20 @@ def test_a_patient_is_brought_onto_the_mr_or_refused(patient, tmp_path, monkeypa
     air = np.random.default_rng(1).integers(-1000, -950, (8, 8, 8))
     sitk.WriteImage(sitk.GetImageFromArray(air.astype(np.int16)), tmp_path / "ct.nii.gz")
     monkeypatch.undo()
-    blind = TrainedNetworks(SpaceNetworks([], WITNESS), Volumes(cubes=SMALL), Slices())
+    blind = TrainedNetworks(SpaceNetworks([], MATCHING), Volumes(cubes=SMALL))
     monkeypatch.setattr(cube_registration, "ready_networks", lambda model: blind)
     with pytest.raises(UserError, match="stands out from its background"):
         place_patient("P1", files[0], tmp_path / "ct.nii.gz", "space.pt", tmp_path / "u.tfm")
     assert not (tmp_path / "u.tfm").exists()
 
 
-def test_networks_are_joined_with_what_the_witness_is_worth(patient, tmp_path, monkeypatch):
-    """The witness says 2 mm of what belongs together here, and 40 mm of what does not."""
+def test_networks_are_joined_with_what_their_disagreement_is_worth(patient, tmp_path, monkeypatch):
+    """They disagree by 0.1 of what belongs together here, and by 2 of what does not."""
     torch.manual_seed(0)
     alone = CubeNetwork(14, (4, 8), 16.0, places=4)
     save_model(alone, tmp_path / "model.pt", settings=regressor(shrink=2).model_dump())
+    matching = MatchingNetwork(**MATCHING)
+    save_model(matching, tmp_path / "matching.pt", settings={"planes": 3})
     shutil.copytree(patient, patient.parent / "P002", dirs_exist_ok=True)
     files = [tuple(patient.parent / name / f for f in FILES) for name in ("P001", "P002")]
     split = tmp_path / "split.tsv"
@@ -488,18 +506,20 @@ def test_networks_are_joined_with_what_the_witness_is_worth(patient, tmp_path, m
 
     def register_volumes(mr, ct, trained):
         seen.append((mr, ct))
-        far = 40.0 if any(ct is one for one in broken) else 2.0
+        far = 2.0 if any(ct is one for one in broken) else 0.1
         return Found(sitk.Transform(3, sitk.sitkIdentity), Verdict(far, None, None), [])
 
     monkeypatch.setattr(volume_trust, "unlike", unlike)
     monkeypatch.setattr(volume_trust, "register_volumes", register_volumes)
     paths, settings = (tmp_path / "space.pt", tmp_path / "cases.csv"), Calibration(trust_cases=50)
     volumes = Volumes(cubes=SMALL)
-    volume_trust.join_networks(files, split, [tmp_path / "model.pt"], OWN, settings, volumes, *paths)
+    models = [tmp_path / "model.pt", tmp_path / "matching.pt"]
+    volume_trust.join_networks(files, split, models, settings, volumes, *paths)
     networks, facts = load_model(paths[0], "space")
     assert torch.equal(networks.networks[0].rest.weight, alone.rest.weight)
-    assert torch.equal(networks.witness.rest.weight, load_agent(OWN).finisher.rest.weight)
-    assert facts["networks"][0]["settings"]["shrink"] == 2 and facts["slices"]["size"] == 168
+    assert torch.equal(networks.matching.of_ct.of_far.weight, matching.of_ct.of_far.weight)
+    assert [one["settings"].get("shrink") for one in facts["networks"]] == [2, None]
+    assert facts["networks"][1]["settings"]["planes"] == 3
     cases = pd.read_csv(paths[1])
     assert len(cases) == len(seen) == 50 and cases.like.sum() == 25
     assert cases.tre_px.isna().equals(~cases.like)
@@ -527,28 +547,29 @@ def test_volumes_that_do_not_belong_together(volumes, patient):
     assert kinds == {"mirrored", "other", "noise", "two CTs"}
 
 
-def test_a_witness_sees_where_two_heads_lie(volumes):
-    """The network that comes with the software tells a head of another volume from one that lies right."""
+def test_the_networks_see_whether_two_heads_agree(volumes):
+    """Those that come with the software tell a head that lies right from one that does not."""
     mr, ct = volumes
-    agent = load_agent(OWN)
+    trained = ready_networks(SPACE)
 
     def seen(mr, ct, motion):
         transform = to_itk(from_motion(np.array(motion, float)), np.zeros(3))
-        return distance_in_slices(agent.finisher, mr, ct, transform, agent.facts.slices)
+        return verdict(mr, ct, transform, trained).disagreement
 
-    right = seen(mr, ct, [0, 0, 0, 0, 0, 0])
-    assert right < 2 and seen(mr, ct, [6, 0, 0, 0, 0, 5]) > 2 * right
+    right, wrong = seen(mr, ct, [0, 0, 0, 0, 0, 0]), seen(mr, ct, [6, 0, 0, 0, 0, 5])
+    assert wrong > 3 * right and seen(mr, ct, [0, 0, 0, 90, 0, 0]) > 3 * right
     # A field of view that ends is no error, whichever of the two it is of.
     half = ct.GetSize()[0] // 2 + 10
-    assert seen(mr, ct[:half], [0, 0, 0, 0, 0, 0]) < 2 and seen(mr[:, :50], ct, [0, 0, 0, 0, 0, 0]) < 2
-    assert seen(mr, ct, [400, 0, 0, 0, 0, 0]) == NOTHING_SEEN_MM
+    still = [0, 0, 0, 0, 0, 0]
+    assert seen(mr, ct[:half], still) < wrong / 2 and seen(mr[:, :50], ct, still) < wrong / 2
+    assert seen(mr, ct, [400, 0, 0, 0, 0, 0]) == NOTHING_SEEN
 
 
 def test_every_case_is_registered_and_measured(patient, tmp_path):
     settings = Volumes(per_patient=2, cubes=SMALL, networks=["coarse"], looks=1, further_looks=1)
     perturb_volumes(patient.parent / "split.tsv", tmp_path / "V1.csv", settings, "V1")
     torch.manual_seed(0)
-    networks = SpaceNetworks([CubeNetwork(14, (4, 8)).arguments], WITNESS)
+    networks = SpaceNetworks([CubeNetwork(14, (4, 8)).arguments], MATCHING)
     save_networks(networks, tmp_path / "model.pt", settings)
     files = [tuple(patient / file for file in FILES)]
     maps = {name: parameter_map(name) for name in ("rigid3d", "refine3d")}

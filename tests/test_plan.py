@@ -104,11 +104,15 @@ def test_slow_methods_have_tables_of_fewer_cases():
 
 
 def test_networks_of_another_run_register_volumes_in_place_of_own_ones():
-    variants = {"RL-LME": AGENT, "coarse": {"learner": "cubes"}}
-    trained = {"methods": ["Networks+Elastix"], "networks": ["coarse"]}
+    variants = {"RL-LME": AGENT, "coarse": {"learner": "cubes"}, "matching": {"learner": "matching"}}
+    trained = {"methods": ["Networks+Elastix"], "networks": ["coarse", "matching"]}
     own = plan(variants, ["Initial"], volumes=trained)
     assert own.volume_model == "results/own/models/space.pt" and own.models_from_elsewhere == {}
-    assert own.volume_models == ["results/own/models/coarse/seed1/model.pt"]
+    models = [f"results/own/models/{name}/seed1/model.pt" for name in ("coarse", "matching")]
+    assert own.volume_models == models
+    for others in (["coarse"], ["matching"], ["matching", "coarse"], ["coarse", "RL-LME"], ["matching"] * 2):
+        with pytest.raises(UserError, match=f"found {', '.join(others)}, expected .* last one whose learner"):
+            plan(variants, ["Initial"], volumes=trained | {"networks": others})
     given = {"methods": ["Networks+Elastix"], "model": "space.pt"}
     own = plan(variants, ["Initial"], volumes=given)
     assert own.volume_model == "space.pt" and own.volume_models == []

@@ -1,8 +1,7 @@
-"""Write the networks of cubes into one file, and find what is known of their registrations' errors.
+"""Write the networks of space into one file, and find what is known of their registrations' errors.
 
 Settings: ``calibration``, ``volumes``. Inputs: the volumes ``mr``, ``ct`` and their ``truth`` of every
-patient, ``split``, the ``models`` in their order, the agent file of the ``witness``. Outputs: ``model``,
-``cases``.
+patient, ``split``, the ``models`` in their order. Outputs: ``model``, ``cases``.
 """
 
 from regagent.agent.volume_trust import join_networks
@@ -15,7 +14,6 @@ with logged(snakemake.log[0]):
         files=zip(given.mr, given.ct, given.truth, strict=True),
         split=given.split,
         models=given.models,
-        witness=given.witness,
         settings=Calibration(**snakemake.params.calibration),
         volumes=Volumes(**snakemake.params.settings),
         output_model=snakemake.output.model,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from regagent.agent.matching_network import MatchingNetwork
 from regagent.agent.networks import (
     AgentNetwork,
     CubeNetwork,
@@ -29,9 +30,10 @@ NETWORKS = {
     "regression": RegressionNetwork,
     "residual": ResidualNetwork,
     "cubes": CubeNetwork,
+    "matching": MatchingNetwork,
     "space": SpaceNetworks,
 }
-Network = AgentNetwork | RegressionNetwork | ResidualNetwork | CubeNetwork | SpaceNetworks
+Network = AgentNetwork | RegressionNetwork | ResidualNetwork | CubeNetwork | MatchingNetwork | SpaceNetworks
 
 
 def save(content: dict[str, Any], path: str | Path) -> None:
@@ -62,6 +64,8 @@ def load_model(path: str | Path, kind: Literal["regression"]) -> tuple[Regressio
 def load_model(path: str | Path, kind: Literal["residual"]) -> tuple[ResidualNetwork, dict[str, Any]]: ...
 @overload
 def load_model(path: str | Path, kind: Literal["cubes"]) -> tuple[CubeNetwork, dict[str, Any]]: ...
+@overload
+def load_model(path: str | Path, kind: Literal["matching"]) -> tuple[MatchingNetwork, dict[str, Any]]: ...
 @overload
 def load_model(path: str | Path, kind: Literal["space"]) -> tuple[SpaceNetworks, dict[str, Any]]: ...
 def load_model(path, kind):

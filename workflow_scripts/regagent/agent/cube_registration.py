@@ -9,20 +9,22 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from regagent.agent.checkpoints import load_model
 from regagent.agent.cube_regressor import settle
+from regagent.agent.distance import NEAREST
+from regagent.agent.matching import Matcher
 from regagent.agent.networks import CubeNetwork, SpaceNetworks, choose_device
 from regagent.agent.trust import Judgement, accepted, judge
-from regagent.agent.witness import distance_in_slices
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.evaluation.volume_registrations import Judge, Method, Result
 from regagent.evaluation.volume_table import FOUND_MM
 from regagent.files import UserError
 from regagent.pairs.cubes import NoHead, ct_cube, ct_middle, middle_of, mr_cube
-from regagent.pairs.rigid import CORNERS, compose, displacement, invert, to_itk
+from regagent.pairs.rigid import CORNERS, compose, displacement, from_itk, invert, to_itk
 from regagent.patients.sheet import naming_row
-from regagent.settings import Slices, Volumes
+from regagent.settings import Volumes
 from regagent.volumes.reading import read_volume
 from regagent.volumes.transforms import write_transform
 
@@ -32,19 +34,57 @@ logger = logging.getLogger("regagent")
 UNIT_MM = FOUND_MM / SUCCESS_PX
 
 
+#: Disagreements are kept in this unit in place of px: at the truth it is one or two of them.
+DISAGREEMENT = 0.1
+
+
 @dataclass(frozen=True)
 class TrainedNetworks:
-    """Networks that are ready to register volumes, and how they see them: in cubes, and as slices."""
+    """Networks that are ready to register volumes, and how they see them."""
 
     networks: SpaceNetworks
     volumes: Volumes
-    slices: Slices
+
+
+class Pair(NamedTuple):
+    """Two volumes as the networks see them: cubes (N, N, N) about the middles (3,) in mm of their heads."""
+
+    fixed: Tensor
+    moving: Tensor
+    fixed_middle: NDArray[np.float64]
+    moving_middle: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, mr: sitk.Image, ct: sitk.Image, trained: TrainedNetworks) -> "Pair":
+        """Return an MR and a CT as a pair. Raises ``NoHead`` where one of them shows none."""
+        cubes, middles = trained.volumes.cubes, (middle_of(mr), ct_middle(ct))
+        fixed, moving = mr_cube(mr, middles[0], cubes), ct_cube(ct, middles[1], cubes)
+        device = trained.networks.least.device
+        return cls(torch.from_numpy(fixed).to(device), torch.from_numpy(moving).to(device), *middles)
+
+    def to_transform(self, pose: NDArray) -> sitk.Transform:
+        """Return the map from MR to CT points of a pose (7,), which moves the CT's content about its middle
+        to where the MR shows it about its own."""
+        # x in the MR is T(q) about the MR's middle, for q about the CT's.
+        back = to_itk(invert(pose), self.fixed_middle)
+        shift = np.array(back.GetTranslation()) + self.moving_middle - self.fixed_middle
+        back.SetTranslation(shift.tolist())
+        return back
+
+    def to_pose(self, transform: sitk.Transform) -> NDArray[np.float64]:
+        """Return the pose (7,) of a rigid map from MR to CT points: ``to_transform``'s inverse."""
+        shift = np.array(transform.TransformPoint(self.fixed_middle.tolist())) - self.moving_middle
+        return invert(np.concatenate([shift, from_itk(transform)[3:]]))
+
+    def matcher(self, trained: TrainedNetworks) -> Matcher:
+        """Return the network of matching at this pair."""
+        return Matcher(trained.networks.matching, self.fixed, self.moving, trained.volumes.matching_planes)
 
 
 class Verdict(NamedTuple):
-    """What the network of slices says of a registration in space."""
+    """What the network of matching says of a registration in space."""
 
-    distance_mm: float  # the D that it predicts
+    disagreement: float  # see ``Matcher``
     judgement: Judgement  # of this one pair, its errors in mm; a success is within FOUND_MM
     refusal: str | None  # why this is no registration, None if it is
 
@@ -66,35 +106,36 @@ class Found:
 def register_volumes(mr: sitk.Image, ct: sitk.Image, trained: TrainedNetworks) -> Found:
     """Register two volumes, wherever they lie. Raises ``NoHead`` where one of them shows none.
 
-    The end of the lowest D in cubes counts. Where the network of slices refuses it, that one chooses among
-    the ends that lie elsewhere: it sees more, and takes longer.
+    The end of the lowest D in cubes counts, finished by matching. Where that refuses it, the end counts, of
+    those that lie elsewhere, too, at which the volumes agree most.
     """
-    networks, settings = trained.networks, trained.volumes
-    fixed_middle, moving_middle = middle_of(mr), ct_middle(ct)
-    fixed, moving = (
-        torch.from_numpy(cube).to(networks.least.device)
-        for cube in (mr_cube(mr, fixed_middle, settings.cubes), ct_cube(ct, moving_middle, settings.cubes))
-    )
+    pair, networks, settings = Pair.of(mr, ct, trained), trained.networks, trained.volumes
     pose, _, path = settle(
-        in_order(networks), fixed, moving, settings.looks, settings.further_looks, settings.kept
+        in_order(networks), pair.fixed, pair.moving, settings.looks, settings.further_looks, settings.kept
     )
-    ends = [to_transform(one, fixed_middle, moving_middle) for one in pose]
-    best, said = 0, verdict(mr, ct, ends[0], trained)
-    if said.refusal:
+    matcher = pair.matcher(trained)
+
+    def finished(number: int) -> Found:
+        ways = [*path[number], *matcher.follow(pose[number], settings.matching_looks)]
+        maps = [pair.to_transform(one) for one in ways]
+        return Found(maps[-1], _verdict(matcher.disagreement(ways[-1]), networks), maps)
+
+    best = finished(0)
+    if best.verdict.refusal:
         away = displacement(compose(pose, invert(pose[:1])), CORNERS)
-        for number in np.flatnonzero(away > FOUND_MM).tolist():
-            other = verdict(mr, ct, ends[number], trained)
-            if other.distance_mm < said.distance_mm:
-                best, said = number, other
-    ways = [to_transform(one, fixed_middle, moving_middle) for one in path[best]]
-    return Found(ends[best], said, [*ways, ends[best]])
+        others = [finished(number) for number in np.flatnonzero(away > FOUND_MM).tolist()]
+        best = min([best, *others], key=lambda found: found.verdict.disagreement)
+    return best
 
 
 def verdict(mr: sitk.Image, ct: sitk.Image, transform: sitk.Transform, trained: TrainedNetworks) -> Verdict:
-    """Judge a map from MR to CT points in mm, whoever found it."""
-    networks = trained.networks
-    distance = distance_in_slices(networks.witness, mr, ct, transform, trained.slices)
-    units = np.array([distance / UNIT_MM])
+    """Judge a rigid map from MR to CT points in mm, whoever found it. Raises as ``register_volumes``."""
+    pair = Pair.of(mr, ct, trained)
+    return _verdict(pair.matcher(trained).disagreement(pair.to_pose(transform)), trained.networks)
+
+
+def _verdict(disagreement: float, networks: SpaceNetworks) -> Verdict:
+    units = np.array([max(disagreement / DISAGREEMENT, NEAREST)])
     (chance,), *lengths = judge(networks, units)
     refusal = None
     if not accepted(networks, units)[0]:
@@ -102,7 +143,7 @@ def verdict(mr: sitk.Image, ct: sitk.Image, transform: sitk.Transform, trained: 
             f"the networks see a chance of {np.floor(100 * chance):.0f}% to lie within {FOUND_MM:g} mm of the"
             f" truth, expected at least {networks.least.item():.0%}"
         )
-    return Verdict(distance, Judgement(chance, *(UNIT_MM * length[0] for length in lengths)), refusal)
+    return Verdict(disagreement, Judgement(chance, *(UNIT_MM * length[0] for length in lengths)), refusal)
 
 
 def by_networks(model: str | Path) -> Method:
@@ -159,21 +200,9 @@ def ready_networks(model: str | Path) -> TrainedNetworks:
     """Return the networks in a model file on the device; on a CPU they use one thread."""
     torch.set_num_threads(1)
     networks, facts = load_model(model, "space")
-    return TrainedNetworks(
-        networks.to(choose_device()), Volumes(**facts["volumes"]), Slices(**facts["slices"])
-    )
+    return TrainedNetworks(networks.to(choose_device()), Volumes(**facts["volumes"]))
 
 
 def in_order(networks: SpaceNetworks) -> list[CubeNetwork]:
     """Return the networks one after the other."""
     return [network for network in networks.networks if isinstance(network, CubeNetwork)]
-
-
-def to_transform(pose: NDArray, fixed_middle: NDArray, moving_middle: NDArray) -> sitk.Transform:
-    """Return the map from MR to CT points of a pose (7,), which moves the CT's content about its middle to
-    where the MR shows it about its own."""
-    # x in the MR is T(q) about the MR's middle, for q about the CT's.
-    back = to_itk(invert(pose), fixed_middle)
-    shift = np.array(back.GetTranslation()) + moving_middle - fixed_middle
-    back.SetTranslation(shift.tolist())
-    return back

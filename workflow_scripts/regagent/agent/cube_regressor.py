@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regagent.agent.distance import FARTHEST, expected_distance
+from regagent.agent.matching_network import MatchingNetwork
 from regagent.agent.networks import LEVER_MM, CubeNetwork
 from regagent.agent.residual import (
     STARTS_PER_PAIR,
@@ -37,7 +38,7 @@ from regagent.pairs.rigid import (
     transform,
 )
 from regagent.pairs.training_pairs import CubePairs, Pool
-from regagent.settings import CubeRegressor
+from regagent.settings import CubeRegressor, CubeSettings
 
 Array = NDArray[np.float64]
 
@@ -90,21 +91,30 @@ def rest_pose(rest: Tensor) -> Tensor:
     return from_motion(torch.cat([rest[..., :3], torch.rad2deg(rest[..., 3:] / LEVER_MM)], -1))
 
 
-class CubeResiduals:
-    """What the regressor learns: the rest of the way, of starts and of where its own looks lead it."""
+class CubeLearner:
+    """A network that learns on pairs of cubes, and how its batches are drawn.
 
-    def __init__(self, pairs: CubePairs, settings: CubeRegressor, generator: torch.Generator):
+    So many of the starts are ``turned`` by more than the settings say, and so many of the pairs ``unlike``.
+    """
+
+    turned = unlike = 0.0
+
+    def __init__(
+        self,
+        pool: Pool,
+        spacing_mm: float,
+        network: CubeNetwork | MatchingNetwork,
+        settings: CubeSettings,
+        generator: torch.Generator,
+    ):
+        self.pool, self.spacing_mm, self.network = pool, spacing_mm, network.to(generator.device)
         self.settings, self.generator, self.clip = settings, generator, settings.gradient_clip
-        whole = pairs.tensors(generator.device)
-        mr, ct = (shrunk(cubes, settings.shrink) for cubes in (whole.mr, whole.ct))
-        self.pool = Pool(mr, ct, whole.points, whole.tissue)
-        self.spacing_mm = pairs.spacing_mm * settings.shrink
-        self.network = CubeNetwork(
-            mr.shape[-1], tuple(settings.channels), self.spacing_mm, settings.places
-        ).to(generator.device)
-        self.unit = self.network.unit_mm
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
         self.schedule = linear_schedule(self.optimiser, settings.steps, settings.warmup_fraction)
+
+    def loss(self) -> Tensor:
+        """Return the loss of a batch."""
+        raise NotImplementedError
 
     def draw(self) -> CubeStarts:
         """Return a batch of augmented pairs, and how far off the moving cubes are: near, far or turned."""
@@ -121,7 +131,7 @@ class CubeResiduals:
         (fixed, ahead), (moving, aside) = (self._centred(cubes) for cubes in augmented[:2])
         place, points = compose(ahead, invert(aside)), augmented[2] + ahead[:, None, :3]
         like = torch.ones(pairs, dtype=torch.bool, device=device)
-        if settings.unlike:
+        if self.unlike:
             fixed, like = self._broken(fixed, moving, drawn)
         fixed, moving, place, points, like = (
             part.repeat_interleave(STARTS_PER_PAIR, 0)[:count]
@@ -131,7 +141,7 @@ class CubeResiduals:
         near = draw.share(settings.near)[:, None]
         part = torch.where(near, NEAR * draw.between(0, 1, 1), draw.between(0, 1, 1) ** 0.5)
         most = settings.rotation_deg
-        turned = draw.share(settings.turned)[:, None]
+        turned = draw.share(self.turned)[:, None]
         angle = torch.where(turned, draw.between(most, 180, 1), part * draw.between(0, most, 1))
         shift = part * draw.between(-1, 1, 3) * settings.translation_mm
         error = from_motion(torch.cat([shift, angle * random_direction(draw)], -1))
@@ -159,9 +169,23 @@ class CubeResiduals:
             draw.between(0, 1).float(), torch.tensor(UNLIKE, device=fixed.device).cumsum(0)[:-1]
         )
         same = (heads == heads.roll(1)) & (kind == 0)
-        like = ~draw.share(self.settings.unlike) | same
+        like = ~draw.share(self.unlike) | same
         broken = others[kind, torch.arange(len(fixed), device=fixed.device)]
         return torch.where(like[:, None, None, None], fixed, broken), like
+
+
+class CubeResiduals(CubeLearner):
+    """What the regressor learns: the rest of the way, of starts and of where its own looks lead it."""
+
+    network: CubeNetwork
+    settings: CubeRegressor
+
+    def __init__(self, pairs: CubePairs, settings: CubeRegressor, generator: torch.Generator):
+        whole, spacing_mm = pairs.tensors(generator.device), pairs.spacing_mm * settings.shrink
+        mr, ct = (shrunk(cubes, settings.shrink) for cubes in (whole.mr, whole.ct))
+        network = CubeNetwork(mr.shape[-1], tuple(settings.channels), spacing_mm, settings.places)
+        super().__init__(Pool(mr, ct, whole.points, whole.tissue), spacing_mm, network, settings, generator)
+        self.unit, self.turned, self.unlike = network.unit_mm, settings.turned, settings.unlike
 
     def loss(self) -> Tensor:
         """Return the mean ``look_loss``, as for slices."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from regagent.agent.displacements import DOUBTS, first_outputs, fit, outputs_of
 from regagent.agent.distance import BINS, FARTHEST, LEVER_PX, NEAREST, linear_rest
+from regagent.agent.matching_network import MatchingNetwork
 from regagent.agent.returns import unscale
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.files import UserError
@@ -356,16 +357,16 @@ class CubeNetwork(RestNetwork):
 
 
 class SpaceNetworks(Judged):
-    """The networks of cubes that register volumes one after the other, of these arguments, and the witness.
+    """The networks that register volumes, by their arguments: of cubes one after the other, then of matching.
 
-    That is a network of slices. What is kept of trust is of the D that it predicts (see ``witness``).
+    What is kept of trust is of the disagreement that the last one sees (see ``matching``).
     """
 
-    def __init__(self, networks: Sequence[Mapping[str, Any]], witness: Mapping[str, Any]):
+    def __init__(self, networks: Sequence[Mapping[str, Any]], matching: Mapping[str, Any]):
         super().__init__()
-        self.arguments = {"networks": [dict(one) for one in networks], "witness": dict(witness)}
+        self.arguments = {"networks": [dict(one) for one in networks], "matching": dict(matching)}
         self.networks = nn.ModuleList(CubeNetwork(**one) for one in networks)
-        self.witness = ResidualNetwork(**witness)
+        self.matching = MatchingNetwork(**matching)
 
 
 def _places_of_cubes(size: int, spacing_mm: float, channels: tuple[int, ...], places: int) -> Places:

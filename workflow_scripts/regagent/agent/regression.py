@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from regagent.agent.checkpoints import fingerprint, load_model, save_model
-from regagent.agent.cube_regressor import CubeResiduals
+from regagent.agent.cube_regressor import CubeLearner, CubeResiduals
 from regagent.agent.environment import observe
+from regagent.agent.matching import Matches
 from regagent.agent.networks import RegressionNetwork, choose_device, precision, to_blocks, to_states
 from regagent.agent.record import TrainingRecord
 from regagent.agent.residual import Residuals, register_alone
@@ -28,7 +29,9 @@ from regagent.pairs.slices import read_cohort
 from regagent.pairs.training_pairs import CubePairs, Pairs, read_cubes, read_pairs
 from regagent.settings import (
     CubeRegressor,
+    CubeSettings,
     Inference,
+    Matching,
     PerturbationRange,
     Regressor,
     RegressorSettings,
@@ -83,9 +86,11 @@ def _task(
     ranges: PerturbationRange,
     settings: RegressorSettings,
     generator: torch.Generator,
-) -> OneShot | Residuals | CubeResiduals:
+) -> OneShot | Residuals | CubeLearner:
     """Return what a regressor learns, at its random start."""
     if isinstance(pairs, CubePairs):
+        if isinstance(settings, Matching):
+            return Matches(pairs, settings, generator)
         assert isinstance(settings, CubeRegressor)
         return CubeResiduals(pairs, settings, generator)
     if isinstance(settings, Regressor):
@@ -116,7 +121,7 @@ def train_regressor(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     pairs: Pairs | CubePairs
-    if isinstance(settings, CubeRegressor):
+    if isinstance(settings, CubeSettings):
         pairs = read_cubes(slices, split, "train")
     else:
         pairs = read_pairs(slices, split, "train")

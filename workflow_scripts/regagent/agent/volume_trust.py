@@ -1,4 +1,4 @@
-"""Networks of space in one file, with what the D that their witness predicts is worth (see ``trust``).
+"""Networks of space in one file, with what the disagreement that they see is worth (see ``trust``).
 
 They are asked as those of slices are: they register volumes of their training patients that lie any way,
 half of them with a field of view that ends in the head. Every second CT does not belong to its MR.
@@ -12,9 +12,8 @@ import pandas as pd
 import SimpleITK as sitk
 from tqdm import tqdm
 
-from regagent.agent.agent_file import load_agent
 from regagent.agent.checkpoints import load_model, save_model
-from regagent.agent.cube_registration import UNIT_MM, TrainedNetworks, register_volumes
+from regagent.agent.cube_registration import DISAGREEMENT, UNIT_MM, TrainedNetworks, register_volumes
 from regagent.agent.cube_regressor import UNLIKE
 from regagent.agent.networks import SpaceNetworks, choose_device
 from regagent.agent.trust import learn_trust
@@ -31,8 +30,8 @@ from regagent.volumes.reading import read_volume
 def known_cases(trained: TrainedNetworks, known: Mapping[str, Files], count: int, seed: int) -> pd.DataFrame:
     """Register volumes that lie any way, every second CT of which does not belong to its MR.
 
-    ``known`` are the files of each patient. Return a row a case, as ``trust.known_cases`` does, with lengths
-    in units of ``UNIT_MM``.
+    ``known`` are the files of each patient. Return a row a case, as ``trust.known_cases`` does, with errors
+    in units of ``UNIT_MM``, and disagreements of ``DISAGREEMENT`` in place of distances.
     """
     volumes, patients, rows = trained.volumes, sorted(known), []
     progress = tqdm(total=count, mininterval=15.0, ascii=True)
@@ -52,7 +51,7 @@ def known_cases(trained: TrainedNetworks, known: Mapping[str, Files], count: int
             except NoHead:
                 continue
             error = registration_error(found.transform, case) if like else np.nan
-            rows.append((like, found.verdict.distance_mm / UNIT_MM, error / UNIT_MM))
+            rows.append((like, found.verdict.disagreement / DISAGREEMENT, error / UNIT_MM))
             progress.update()
     return pd.DataFrame(rows, columns=["like", "distance_px", "tre_px"])
 
@@ -82,7 +81,6 @@ def join_networks(
     files: Iterable[Files],
     split: str | Path,
     models: Sequence[str | Path],
-    witness: str | Path,
     settings: Calibration,
     volumes: Volumes,
     output_model: str | Path,
@@ -90,18 +88,14 @@ def join_networks(
 ) -> None:
     """Write the networks of several model files into one, in their order, with what is known of their errors.
 
-    The ``witness`` is that of slices that finishes an agent, in its file. Also write the cases that tell what
-    its D is worth. Raises ``UserError`` for an agent that none finishes.
+    The last is that of matching. Also write the cases that tell what the disagreement it sees is worth.
     """
-    alone, facts = zip(*(load_model(model, "cubes") for model in models), strict=True)
-    agent = load_agent(witness)
-    if agent.finisher is None:
-        raise UserError(f"{witness}: no network finishes this agent; expected one that predicts distances")
-    parts = [network.arguments for network in alone], agent.finisher.arguments
-    networks = SpaceNetworks(*parts)
-    for place, network in zip((*networks.networks, networks.witness), (*alone, agent.finisher), strict=True):
+    cubes, of_cubes = zip(*(load_model(model, "cubes") for model in models[:-1]), strict=True)
+    matching, of_matching = load_model(models[-1], "matching")
+    networks = SpaceNetworks([network.arguments for network in cubes], matching.arguments)
+    for place, network in zip((*networks.networks, networks.matching), (*cubes, matching), strict=True):
         place.load_state_dict(network.state_dict())
-    trained = TrainedNetworks(networks.to(choose_device()).eval(), volumes, agent.facts.slices)
+    trained = TrainedNetworks(networks.to(choose_device()).eval(), volumes)
     members = set(read_table(split).query("set == 'train'").patient)
     own = {patient: one for patient, one in by_patient(files).items() if patient in members}
     if len(own) < 2:
@@ -114,7 +108,6 @@ def join_networks(
     save_model(
         networks,
         output_model,
-        networks=list(facts),
+        networks=[*of_cubes, of_matching],
         volumes=volumes.model_dump(mode="json"),
-        slices=agent.facts.slices.model_dump(mode="json"),
     )

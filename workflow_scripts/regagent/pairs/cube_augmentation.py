@@ -79,6 +79,19 @@ def move_cubes(cubes: Tensor, pose: Tensor, spacing_mm: float) -> Tensor:
     return resample(cubes[:, None], back.to(cubes), shift.to(cubes), spacing_mm)[:, 0]
 
 
+def planes_of(cubes: Tensor, pose: Tensor, pixels: Tensor, spacing_mm: float) -> Tensor:
+    """Return what planes (B, P, H, H) show of cubes (B, N, N, N) at their rigid poses (B, 7).
+
+    ``pixels`` (P, H, H, 3) lie at so many mm about the middle of the cubes.
+    """
+    back, edge = rotation(pose).mT, cubes.shape[-1] * spacing_mm / 2
+    seen = []
+    for cube, turn, shift in zip(cubes, back.to(cubes), pose[:, :3].to(cubes), strict=True):
+        where = ((pixels - shift) @ turn.mT / edge).flatten(1, 2)[None, None]
+        seen.append(F.grid_sample(cube[None, None], where, align_corners=False)[0, 0, 0])
+    return torch.stack(seen).unflatten(2, pixels.shape[1:3])
+
+
 def _affine(settings: CubeAugmentation, draw: Draw) -> tuple[Tensor, Tensor]:
     """Return backward maps: linear parts (B, 3, 3) and shifts (B, 3) in mm."""
     turn = rotation(random_rotation(settings.rotation_deg, draw))

@@ -15,7 +15,7 @@ from regagent.methods import (
     variant_of,
 )
 from regagent.settings import (
-    CubeRegressor,
+    CubeSettings,
     Model,
     Pretrained,
     Regressor,
@@ -48,7 +48,7 @@ class Plan:
         self.supervised = self._of_kind(SupervisedAgent)
         self.finishers = self._of_kind(ResidualRegressor)
         self.regressors = [*self._of_kind(Regressor), *self.finishers]
-        self.cubes = self._of_kind(CubeRegressor)
+        self.cubes = self._of_kind(CubeSettings)
         self.pretrained = self._of_kind(Pretrained)
         self.agents = [*self.reinforced, *self.supervised]
 

@@ -26,6 +26,8 @@ from regagent.settings.registration import Baselines, Calibration, Inference
 from regagent.settings.variants import (
     Agent,
     CubeRegressor,
+    CubeSettings,
+    Matching,
     Pretrained,
     Regressor,
     ResidualRegressor,
@@ -142,7 +144,7 @@ class Settings(Model):
                     f"methods: unknown variant {method!r}; known are {known}, agents also with {LOOKAHEAD},"
                     f" {MEMORYLESS} or {FINE}, and all of them with {REFINED}"
                 )
-            if isinstance(variant, CubeRegressor):
+            if isinstance(variant, CubeSettings):
                 raise ValueError(f"methods: {method!r} registers volumes: it belongs into volumes.networks")
             if start.endswith((LOOKAHEAD, FINE)) and isinstance(variant, Regressor | ResidualRegressor):
                 raise ValueError(f"methods: {method!r}: a regressor has no {LOOKAHEAD} and no {FINE}")
@@ -160,9 +162,12 @@ class Settings(Model):
 
     @model_validator(mode="after")
     def _knows_its_volume_networks(self) -> "Settings":
-        for name in self.volumes.networks:
-            if not isinstance(self.variants.get(name), CubeRegressor):
-                raise ValueError(f"volumes.networks: {name!r} is no variant whose learner is 'cubes'")
+        kinds = [type(self.variants.get(name)) for name in self.volumes.networks]
+        if kinds and (set(kinds[:-1]), kinds[-1]) != ({CubeRegressor}, Matching):
+            raise ValueError(
+                f"volumes.networks: found {', '.join(self.volumes.networks)}, expected variants whose learner"
+                " is 'cubes', and last one whose learner is 'matching'"
+            )
         size = self.volumes.cubes.size
         for name, variant in self.variants.items():
             if isinstance(variant, CubeRegressor) and size % variant.shrink:

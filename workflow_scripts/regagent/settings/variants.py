@@ -289,20 +289,8 @@ class ResidualRegressor(Model):
     """Time between two checkpoints in seconds."""
 
 
-class CubeRegressor(Model):
-    """The residual regressor of whole heads: it predicts the rest of the way in space, and its length D."""
-
-    learner: Literal["cubes"]
-    """`cubes` is the residual regressor of whole heads in space. It registers volumes."""
-
-    shrink: Positive = 2
-    """Its voxels are so many times as wide as those of the cubes."""
-
-    channels: list[Positive] = [16, 32, 32]
-    """Channels of its convolutions, each of stride 2."""
-
-    places: NonNegativeInt = 0
-    """Channels of the layers that predict how far off each place of the cube is, as for slices."""
+class CubeSettings(Model):
+    """A network of whole heads in space, and how it learns on pairs of cubes."""
 
     steps: Positive = 4_000
     """Number of updates."""
@@ -310,25 +298,15 @@ class CubeRegressor(Model):
     batch: Positive = 32
     """Number of starts in an update."""
 
-    looks: Positive = 3
-    """Number of looks from each start, each from where the last one saw the truth."""
-
     near: Fraction = 0.4
     """Fraction of the starts that are off by at most 0.15 of the largest error."""
-
-    turned: Fraction = 0.2
-    """Fraction of the starts that are turned further, by up to 180°. Looks from a wrong one of the 24 starts
-    of a registration may end upside down, and there, too, D must be known."""
 
     translation_mm: NonNegative = 60.0
     """Largest error along each axis in mm."""
 
     rotation_deg: Annotated[float, Field(ge=0, le=180)] = 75.0
-    """Largest rotation of a start that is not `turned`, about a random axis in degrees. From one of the 24
-    starts no head is farther than 63°."""
-
-    unlike: Fraction = 0.15
-    """Fraction of the pairs whose cubes do not belong together, as for slices."""
+    """Largest rotation about a random axis in degrees. From one of the 24 starts of a registration no head is
+    farther than 63°."""
 
     learning_rate: PositiveFloat = 1e-3
     """Highest learning rate of Adam. It falls linearly to 0."""
@@ -346,6 +324,67 @@ class CubeRegressor(Model):
     """Time between two checkpoints in seconds."""
 
 
+class CubeRegressor(CubeSettings):
+    """The residual regressor of whole heads: it predicts the rest of the way in space, and its length D."""
+
+    learner: Literal["cubes"]
+    """`cubes` is the residual regressor of whole heads in space. It registers volumes."""
+
+    shrink: Positive = 2
+    """Its voxels are so many times as wide as those of the cubes."""
+
+    channels: list[Positive] = [16, 32, 32]
+    """Channels of its convolutions, each of stride 2."""
+
+    places: NonNegativeInt = 0
+    """Channels of the layers that predict how far off each place of the cube is, as for slices."""
+
+    turned: Fraction = 0.2
+    """Fraction of the starts that are turned by more than `rotation_deg`, up to 180°. Looks from a
+    wrong one of the 24 starts of a registration may end upside down, and there, too, D must be known."""
+
+    unlike: Fraction = 0.15
+    """Fraction of the pairs whose cubes do not belong together, as for slices."""
+
+    looks: Positive = 3
+    """Number of looks from each start, each from where the last one saw the truth."""
+
+
+class Matching(CubeSettings):
+    """The network that finds the places of planes through the CT in the MR. It finishes a registration."""
+
+    learner: Literal["matching"]
+    """`matching` is the network that finds the places of planes through the CT in the MR. It finishes what
+    those of `cubes` find."""
+
+    channels: Positive = 24
+    """Channels of its convolutions at half the resolution of the cubes, twice as many at a quarter."""
+
+    features: Positive = 24
+    """Numbers that tell how a place looks."""
+
+    reach: Positive = 4
+    """A place is sought within so many times two voxels along each axis."""
+
+    planes: Positive = 2
+    """Number of planes of each orientation that it learns on, in an update."""
+
+    batch: Positive = 8
+    """Number of starts in an update."""
+
+    near: Fraction = 0.3
+    """Fraction of the starts that are off by at most 0.15 of the largest error."""
+
+    translation_mm: NonNegative = 12.0
+    """Largest error along each axis in mm."""
+
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 12.0
+    """Largest rotation of a start in degrees."""
+
+    learning_rate: PositiveFloat = 2e-3
+    """Highest learning rate of Adam. It falls linearly to 0."""
+
+
 class Pretrained(Model):
     """An agent that was trained in another run: its file agent.pt.
 
@@ -360,7 +399,7 @@ class Pretrained(Model):
 
 
 AgentSettings = ReinforcementAgent | SupervisedAgent
-RegressorSettings = Regressor | ResidualRegressor | CubeRegressor
+RegressorSettings = Regressor | ResidualRegressor | CubeRegressor | Matching
 Variant = Annotated[AgentSettings | RegressorSettings | Pretrained, Field(discriminator="learner")]
 
 

@@ -63,7 +63,8 @@ class Volumes(Model):
     """Range of the third test set: one volume shows two thirds of the head."""
 
     networks: list[str] = []
-    """Variants whose `learner` is `cubes`. The first finds the head from anywhere, the others finish it."""
+    """Variants whose `learner` is `cubes`, and last one whose `learner` is `matching`. The first finds the
+    head from anywhere, the others finish it, and the last one judges it."""
 
     model: str | None = None
     """Path of the networks of another run, its `models/space.pt`. They register in place of `networks`."""
@@ -76,6 +77,12 @@ class Volumes(Model):
 
     kept: Positive = 4
     """Number of the best results from which a network looks on. The lowest D wins."""
+
+    matching_looks: Positive = 12
+    """Number of looks of a network of `matching`, at most: it ends where a look moves nothing."""
+
+    matching_planes: Positive = 4
+    """Number of planes of each orientation that it looks at."""
 
     methods: list[str] = []
     """Rows of the table of volumes: `Initial`, `Centres` (the middle of one head on that of the other),
