@@ -34,7 +34,7 @@ logger = logging.getLogger("regagent")
 UNIT_MM = FOUND_MM / SUCCESS_PX
 
 
-#: Disagreements are kept in this unit in place of px: at the truth it is one or two of them.
+#: Disagreements are kept in this unit in place of px: at the truth it is less than one or two of them.
 DISAGREEMENT = 0.1
 
 

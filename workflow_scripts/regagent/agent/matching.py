@@ -163,11 +163,11 @@ class Matcher:
     def disagreement(self, pose: NDArray) -> float:
         """Return how little the places agree with a pose (7,), from 0 on.
 
-        It is the mean logarithm of how much likelier each place lies elsewhere, where it likeliest does.
-        ``NOTHING_SEEN`` where hardly a place is seen in both.
+        It is the median logarithm of how much likelier a place lies elsewhere, where it likeliest does: a
+        mean would rise where a field of view ends. ``NOTHING_SEEN`` where hardly a place is seen in both.
         """
         log_chances, counts = self.look(torch.as_tensor(pose, device=self.moving.device)[None])
         if counts.double().mean() < LEAST_SEEN:
             return NOTHING_SEEN
         here, likeliest = log_chances[..., log_chances.shape[-1] // 2], log_chances.amax(-1)
-        return float((likeliest - here)[counts].double().mean())
+        return float((likeliest - here)[counts].median())

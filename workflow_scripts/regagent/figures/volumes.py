@@ -90,15 +90,22 @@ def draw_volume_episode(
     """Draw how the networks register the first case of a set: the CT's lines over three planes of the MR.
 
     ``files`` are those of ``register_volume_cases``, ``model`` that of ``by_networks``. The columns are the
-    start, each first look of the start that led to the end, and the end; errors are TRE in mm.
+    start, each first look of the start that led to the end, where the networks of cubes end, and where
+    matching does; errors are TRE in mm.
     """
     trained = ready_networks(model)
     cases, cubes = read_table(perturbations).head(1), trained.volumes.cubes
     (case,) = cases_of_patient(cases, *by_patient(files)[str(cases["patient"][0])], cubes, 0.0)
     found = register_volumes(case.mr, case.ct, trained)
-    seen = range(1, 1 + trained.volumes.looks)
-    ways = [sitk.Transform(3, sitk.sitkIdentity), *found.path[: seen.stop], found.path[-1]]
-    titles = ["as given", "start", *(f"look {number}" for number in seen), "end"]
+    volumes, seen = trained.volumes, range(1, 1 + trained.volumes.looks)
+    looks = len(trained.networks.networks) * (volumes.looks + volumes.further_looks)
+    ways = [
+        sitk.Transform(3, sitk.sitkIdentity),
+        *found.path[: seen.stop],
+        found.path[1 + looks],
+        found.path[-1],
+    ]
+    titles = ["as given", "start", *(f"look {number}" for number in seen), "found", "matched"]
     notes = [f"{registration_error(way, case):.1f} mm" for way in ways]
     draw_planes(case.mr, case.ct, ways, titles, notes, style, outputs)
 
