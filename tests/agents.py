@@ -121,6 +121,13 @@ def export(
     return folder / "agent.pt"
 
 
+#: The augmentation of cubes that leaves them as they are.
+STILL = {
+    "mirror": 0, "rotation_deg": 0, "shift_mm": 0, "scale": 0, "anisotropy": 0,
+    "deformation_mm": 0, "gamma": 0, "gain": 0,
+    "bias": 0, "noise": 0, "contrast": 0, "ct_window": 0, "cut": 0, "caudal": 0,
+}  # fmt: skip
+
 #: The arguments of a small network of matching, for cubes of 28 voxels.
 MATCHING = {"size": 28, "spacing_mm": 8.0, "channels": 4, "features": 4, "reach": 2}
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
-from agents import MATCHING, RANGES, save_networks
+from agents import MATCHING, RANGES, STILL, save_networks
 from heads import head
 
 from regagent.agent import cube_registration, cube_regressor, regression, residual, volume_trust
@@ -64,11 +64,6 @@ from regagent.volumes.moving import moved_by
 
 FILES = ("mr.nii.gz", "ct.nii.gz", "truth.tfm")
 SMALL = Cubes(size=28, spacing_mm=8.0)
-STILL = {
-    "mirror": 0, "rotation_deg": 0, "shift_mm": 0, "scale": 0, "anisotropy": 0,
-    "deformation_mm": 0, "gamma": 0, "gain": 0,
-    "bias": 0, "noise": 0, "contrast": 0, "ct_window": 0, "cut": 0, "caudal": 0,
-}  # fmt: skip
 SOMEWHERE = (10.0, -30.0, 20.0)
 MOTION = from_motion(np.array([12.0, -8, 5, 10, -20, 15]))
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from agents import STILL
 from heads import head
 
 from regagent.agent import cube_registration, matching, regression
@@ -17,25 +18,10 @@ from regagent.pairs.draws import Draw
 from regagent.pairs.rigid import IDENTITY, compose, displacement, from_motion, invert, to_itk, transform
 from regagent.pairs.training_pairs import CubePairs
 from regagent.phantom.tissues import UNKNOWN
-from regagent.settings import CubeAugmentation, Cubes, Matching, PerturbationRange, Volumes
+from regagent.settings import Cubes, Matching, PerturbationRange, Volumes
 from regagent.volumes.moving import moved_by
 
 CUBES = Cubes(size=48, spacing_mm=4.5)
-STILL = CubeAugmentation(
-    **{
-        **{"mirror": 0, "rotation_deg": 0, "shift_mm": 0, "scale": 0, "anisotropy": 0, "deformation_mm": 0},
-        **{
-            "gamma": 0,
-            "gain": 0,
-            "bias": 0,
-            "noise": 0,
-            "contrast": 0,
-            "ct_window": 0,
-            "cut": 0,
-            "caudal": 0,
-        },
-    }
-)
 
 
 def learner(**keys) -> Matching:

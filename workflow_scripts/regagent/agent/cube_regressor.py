@@ -5,6 +5,7 @@ it saw the truth and looks again. It begins at the 24 rotations that map a cube 
 may lie any way; the lowest D wins.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -91,7 +92,7 @@ def rest_pose(rest: Tensor) -> Tensor:
     return from_motion(torch.cat([rest[..., :3], torch.rad2deg(rest[..., 3:] / LEVER_MM)], -1))
 
 
-class CubeLearner:
+class CubeLearner(ABC):
     """A network that learns on pairs of cubes, and how its batches are drawn.
 
     So many of the starts are ``turned`` by more than the settings say, and so many of the pairs ``unlike``.
@@ -112,9 +113,9 @@ class CubeLearner:
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
         self.schedule = linear_schedule(self.optimiser, settings.steps, settings.warmup_fraction)
 
+    @abstractmethod
     def loss(self) -> Tensor:
         """Return the loss of a batch."""
-        raise NotImplementedError
 
     def draw(self) -> CubeStarts:
         """Return a batch of augmented pairs, and how far off the moving cubes are: near, far or turned."""

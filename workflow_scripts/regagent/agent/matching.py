@@ -20,7 +20,7 @@ from regagent.agent.networks import LEVER_MM
 from regagent.agent.residual import STARTS_PER_PAIR
 from regagent.pairs.cube_augmentation import planes_of
 from regagent.pairs.draws import Draw
-from regagent.pairs.rigid import compose, from_motion, invert, transform
+from regagent.pairs.rigid import IDENTITY, compose, invert, transform
 from regagent.pairs.training_pairs import CubePairs
 from regagent.settings import Matching
 
@@ -28,7 +28,7 @@ from regagent.settings import Matching
 SHOWN_AT_PLACE = SHOWN / 4
 #: Places of no spread would count for all: the standard deviation of each is at least so many pixels.
 LEAST_SPREAD = 0.25
-#: A displacement of all places by so many mm is as unlikely as one of a place by its standard deviation.
+#: Where hardly a place is sure nothing moves far: a motion is off by so many mm, as one more place would say.
 PRIOR_MM = 60.0
 #: Where fewer of the places than this are shown in both volumes, nothing tells whether they agree: they
 #: disagree by so much.
@@ -86,8 +86,7 @@ class Matches(CubeLearner):
         The places are those where both images show something, and that lie within reach.
         """
         network, starts = self.network, self.draw()
-        draw = Draw(self.generator, 1)
-        planes = network.random_planes(self.settings.planes, draw)
+        planes = network.random_planes(self.settings.planes, Draw(self.generator, 1))
         first = starts.fixed[::STARTS_PER_PAIR]
         pixels, spacing_mm = planes.pixels, self.spacing_mm
         of_mr, in_mr = encoded(
@@ -109,7 +108,7 @@ class Matches(CubeLearner):
 
 def still(count: int, device: torch.device) -> Tensor:
     """Return so many poses (count, 7) that move nothing."""
-    return from_motion(torch.zeros(count, 6, dtype=torch.float64, device=device))
+    return torch.from_numpy(IDENTITY).to(device).expand(count, -1)
 
 
 def _cross_entropy(log_chances: Tensor, true: Tensor, reach: int) -> tuple[Tensor, Tensor]:

@@ -65,7 +65,7 @@ class Encoder(nn.Module):
 
 
 class MatchingNetwork(nn.Module):
-    """The encoders of MR and CT, for cubes of ``size`` voxels along an edge, a multiple of 8.
+    """The encoders of MR and CT, for cubes of ``size`` voxels along an edge, a multiple of 4.
 
     A place's displacement is sought within ``reach`` cells of two pixels along each axis.
     """
@@ -122,7 +122,7 @@ class MatchingNetwork(nn.Module):
         # The window about a place begins ``reach`` cells before it.
         before, after = self.reach - PLACE // 2, self.reach
         around = F.unfold(F.pad(mr, (before, after, before, after)), along, stride=PLACE)
-        around = around.unflatten(1, (mr.shape[1], along**2))[..., : len(self.where)]
+        around = around.unflatten(1, (mr.shape[1], along**2))
         places = ct[..., PLACE // 2 :: PLACE, PLACE // 2 :: PLACE].flatten(2)
         agreement = torch.einsum("bfos,bfs->bso", around, places)
         return F.log_softmax(agreement * self.log_sharpness.exp(), -1)

@@ -84,10 +84,10 @@ def planes_of(cubes: Tensor, pose: Tensor, pixels: Tensor, spacing_mm: float) ->
 
     ``pixels`` (P, H, H, 3) lie at so many mm about the middle of the cubes.
     """
-    back, edge = rotation(pose).mT, cubes.shape[-1] * spacing_mm / 2
+    edge = cubes.shape[-1] * spacing_mm / 2
     seen = []
-    for cube, turn, shift in zip(cubes, back.to(cubes), pose[:, :3].to(cubes), strict=True):
-        where = ((pixels - shift) @ turn.mT / edge).flatten(1, 2)[None, None]
+    for cube, turn, shift in zip(cubes, rotation(pose).to(cubes), pose[:, :3].to(cubes), strict=True):
+        where = ((pixels - shift) @ turn / edge).flatten(1, 2)[None, None]
         seen.append(F.grid_sample(cube[None, None], where, align_corners=False)[0, 0, 0])
     return torch.stack(seen).unflatten(2, pixels.shape[1:3])
 
