@@ -20,7 +20,7 @@ from tqdm import tqdm
 from regagent.agent.agent_file import TrainedAgent, load_for
 from regagent.agent.inference import register_finely
 from regagent.agent.networks import from_blocks
-from regagent.agent.residual import draw_starts
+from regagent.agent.starts import draw_starts
 from regagent.agent.trust import judge, to_evaluate, true_error
 from regagent.conventional.grid_search import mutual_information_at
 from regagent.evaluation.registrations import SUCCESS_PX
@@ -29,7 +29,7 @@ from regagent.files import STYLE, write_table
 from regagent.pairs.contrasts import INSIDE, shows
 from regagent.pairs.training_pairs import Pool, read_pairs
 from regagent.phantom.tissues import AIR, LABELS
-from regagent.settings import Augmentation, Perturbations, ResidualRegressor, Slices
+from regagent.settings import Augmentation, Perturbations, Slices
 
 FOLDER = Path("results/trust")
 #: Cases of each kind, and the part of them whose images do not belong together.
@@ -75,10 +75,9 @@ def tried(agent: TrainedAgent) -> pd.DataFrame:
     level, inference, augmentation = agent.facts.thresholds.lookahead, agent.facts.inference, turned_up(agent)
     assert finisher
     for kind, count, unlike in tqdm(batches):
-        settings = ResidualRegressor(
-            learner="residual", unlike=unlike, augmentation=augmentation, starts=Perturbations().E2
+        starts = draw_starts(
+            pools[kind], augmentation, Perturbations().E2, count, 1, generator, unlike=unlike
         )
-        starts = draw_starts(pools[kind], settings, count, 1, generator)
         fixed, moving = from_blocks(starts.fixed).numpy(), starts.moving.numpy()
         found = register_finely(network, finisher, fixed, moving, level, inference)
         judgement = judge(finisher, -found.value)

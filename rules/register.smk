@@ -284,7 +284,7 @@ rule register_fine:
         perturbations=cases_of(f"{{variant}}{FINE}"),
         model=results("models/{variant}/seed{seed}/model.pt"),
         threshold=results("models/{variant}/seed{seed}/threshold.json"),
-        residual=lambda wildcards: PLAN.finisher(wildcards.variant, int(wildcards.seed)),
+        finisher=lambda wildcards: PLAN.finisher(wildcards.variant, int(wildcards.seed)),
     output:
         registrations=results(
             f"registrations/{{variant}}{FINE}/seed{{seed}}/{{set}}.csv"

@@ -52,7 +52,7 @@ rule train_regressor:
     priority: 30
     conda:
         "../envs/regagent.yaml"
-    threads: lambda wildcards: PLAN.threads(wildcards.variant)
+    threads: 1
     resources:
         mem_mb=4000,
         gpu=GPU,
@@ -191,7 +191,7 @@ rule export_agent:
         split=results("split.tsv"),
         model=results("models/{variant}/seed{seed}/model.pt"),
         threshold=results("models/{variant}/seed{seed}/threshold.json"),
-        residual=lambda wildcards: (
+        finisher=lambda wildcards: (
             PLAN.finisher(wildcards.variant, int(wildcards.seed))
             if PLAN.is_finished(wildcards.variant)
             else []

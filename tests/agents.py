@@ -8,11 +8,10 @@ import torch
 
 from regagent.agent import a3c, regression
 from regagent.agent.agent_file import export_agent
-from regagent.agent.checkpoints import save_model
+from regagent.agent.checkpoints import Finisher, save_model
 from regagent.agent.networks import (
     AgentNetwork,
     CubeNetwork,
-    ResidualNetwork,
     SpaceNetworks,
     to_blocks,
     to_states,
@@ -76,13 +75,14 @@ def supervised(**keys) -> SupervisedAgent:
 
 
 def export(
-    folder: Path, greedy: float = -1e9, lookahead: float = -1e9, finished: bool = False, places: int = 0
+    folder: Path, greedy: float = -1e9, lookahead: float = -1e9, finisher: Finisher | None = None
 ) -> Path:
     """Train nothing: write an agent of random weights as a run would, and return its file."""
     torch.manual_seed(0)
     network = AgentNetwork("CNN", values=2, rescaled=True)
     settings = reinforcement(network="CNN").model_dump()
-    save_model(ResidualNetwork(width=1, places=places), folder / "residual.pt")
+    if finisher:
+        save_model(finisher, folder / "finisher.pt")
     save_model(network, folder / "model.pt", variant="CNN-LME", seed=1, steps=960, settings=settings)
     Thresholds(greedy=greedy, lookahead=lookahead).write(folder / "threshold.json")
     slices = [folder / f"{patient}.npz" for patient in ("A", "B", "C")]
@@ -116,7 +116,7 @@ def export(
         slice_settings=Slices(),
         inference=Inference(maximum_steps=2, simulations=2, depth=2),
         output=folder / "agent.pt",
-        residual=folder / "residual.pt" if finished else None,
+        finisher=folder / "finisher.pt" if finisher else None,
     )
     return folder / "agent.pt"
 

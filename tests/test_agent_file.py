@@ -11,12 +11,15 @@ from agents import export, random_states
 
 from regagent.agent import agent_file
 from regagent.agent.agent_file import import_agent, import_finisher, load_agent
-from regagent.agent.checkpoints import load_model
+from regagent.agent.checkpoints import load_finisher, load_model
 from regagent.agent.inference import ready_agent
+from regagent.agent.matching_network import SliceMatchingNetwork
+from regagent.agent.networks import ResidualNetwork, to_blocks
 from regagent.agent.release import release
+from regagent.agent.settling import distance_at
 from regagent.agent.stopping import Thresholds
 from regagent.files import UserError
-from regagent.geometry import ACTIONS
+from regagent.geometry import ACTIONS, IDENTITY
 from regagent.reproduction.provenance import PACKAGES
 from regagent.settings import Inference, Slices
 
@@ -41,17 +44,27 @@ def test_the_agent_comes_back_as_it_was(agent):
     assert trained.facts.slices == Slices() and trained.facts.inference.maximum_steps == 2
 
 
-@pytest.mark.parametrize("places", [0, 4])
-def test_what_finishes_it_comes_back_too(agent, tmp_path, places):
+#: What may finish an agent, small.
+FINISHERS = [ResidualNetwork(width=1).eval(), SliceMatchingNetwork(168, 4, 4, 2).eval()]
+
+
+def said_by(finisher):
+    """Return the D that a network predicts of random images."""
+    images = torch.rand(2, 3, 168, 168, generator=torch.Generator().manual_seed(0))
+    return distance_at(finisher, to_blocks(images[0]), images[1], np.tile(IDENTITY, (3, 1)))
+
+
+@pytest.mark.parametrize("network", FINISHERS)
+def test_what_finishes_it_comes_back_too(agent, tmp_path, network):
     assert load_agent(agent).finisher is None
-    finished, states = export(tmp_path, finished=True, places=places), random_states(2)
-    network, _ = load_model(tmp_path / "residual.pt", "residual")
+    finished = export(tmp_path, finisher=network)
     found = load_agent(finished)
-    assert found.facts.finisher.width == 1 and found.facts.finisher.places == places
-    assert not found.finisher.training
-    for one, two in zip(network(states)[:2], found.finisher(states)[:2], strict=True):
-        assert torch.equal(one, two)
-    with pytest.raises(UserError, match=r"agent\.pt: its weights are not those of a residual network"):
+    assert found.facts.finisher.model_dump() == network.arguments
+    assert type(found.finisher) is type(network) and not found.finisher.training
+    assert np.array_equal(said_by(network), said_by(found.finisher))
+    with pytest.raises(
+        UserError, match=rf"agent\.pt: its weights are not those of a {type(network).__name__}"
+    ):
         load_agent(changed(finished, tmp_path, lambda content: content["finisher"].popitem()))
 
 
@@ -97,7 +110,7 @@ def nan_weights(content):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(version=1), "an agent file of version 1, expected version 4"),
+        (lambda c: c.update(version=1), "an agent file of version 1, expected version 5"),
         (lambda c: c.update(format="else"), "not an agent file"),
         (lambda c: c["facts"].update(actions=(2 * ACTIONS).tolist()), "its actions are"),
         (lambda c: c["facts"].update(actions=ACTIONS[:4].tolist()), "its actions are"),
@@ -185,16 +198,12 @@ def test_a_run_takes_it_over(agent, tmp_path):
     assert json.loads((tmp_path / "threshold.json").read_text()) == {"greedy": 9.5, "lookahead": 9.0}
 
 
-def test_a_run_takes_over_what_finishes_it(agent, tmp_path):
-    finished, taken = export(tmp_path, finished=True), tmp_path / "finisher.pt"
+@pytest.mark.parametrize("network", FINISHERS)
+def test_a_run_takes_over_what_finishes_it(agent, tmp_path, network):
+    finished, taken = export(tmp_path, finisher=network), tmp_path / "taken.pt"
     import_finisher(finished, Slices(), taken)
-    states = random_states(2)
-    networks = [load_model(path, "residual")[0] for path in (tmp_path / "residual.pt", taken)]
-    for one, two in zip(*(network(states)[:2] for network in networks), strict=True):
-        assert torch.equal(one, two)
-    with pytest.raises(
-        UserError, match="no residual network finishes this agent; leave out its row .* -fine"
-    ):
+    assert np.array_equal(said_by(load_finisher(taken)[0]), said_by(network))
+    with pytest.raises(UserError, match="no network finishes this agent; leave out its row .* -fine"):
         import_finisher(agent, Slices(), tmp_path / "none.pt")
     assert not (tmp_path / "none.pt").exists()
 
@@ -211,7 +220,11 @@ def test_a_run_whose_slices_look_different_does_not(agent, tmp_path, other):
 
 
 def test_a_released_agent_is_half_as_large_and_the_same(tmp_path):
-    agent, small, again = export(tmp_path, finished=True), tmp_path / "small.pt", tmp_path / "again.pt"
+    agent, small, again = (
+        export(tmp_path, finisher=FINISHERS[0]),
+        tmp_path / "small.pt",
+        tmp_path / "again.pt",
+    )
     release(agent, small)
     release(agent, again)
     assert small.read_bytes() == again.read_bytes()

@@ -18,6 +18,7 @@ from workflow import ROOT
 
 from regagent import __version__
 from regagent.agent import agent_file
+from regagent.agent.networks import ResidualNetwork
 from regagent.command import outputs
 from regagent.command import pair as registration
 from regagent.command import register as register_module
@@ -133,7 +134,7 @@ def test_one_slice_of_a_volume(pair, model, monkeypatch, capsys):
 
 
 def test_a_finished_agent_tells_the_error_that_it_predicts(pair, monkeypatch, capsys, tmp_path):
-    finished = export(tmp_path, finished=True)
+    finished = export(tmp_path, finisher=ResidualNetwork(width=1))
     monkeypatch.setattr(registration, "register_finely", perfect_register_finely)
     monkeypatch.setattr(registration, "distance_at", lambda *images: np.full(len(images[3]), 0.7))
     assert register(pair, finished, "--scale", "free", "--json", str(pair / "r.json")) == 0
@@ -164,7 +165,9 @@ def test_without_a_model_the_agent_of_the_software_registers(pair, model, monkey
 
 
 def test_a_refused_pair_is_told_to_other_programs_too(pair, monkeypatch, capsys, tmp_path):
-    finished = export(tmp_path, finished=True)
+    finisher = ResidualNetwork(width=1)
+    finisher.trust[0] = 0
+    finished = export(tmp_path, finisher=finisher)
     assert register(pair, finished, "--json", str(pair / "r.json")) == 3
     found = json.loads((pair / "r.json").read_text())
     assert f"I could not register this pair: {found['refusal']}\n" == capsys.readouterr().err

@@ -1,26 +1,32 @@
 """What each place of an image says of the way to the truth, and the transform that fits all of them."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
-from agents import PLAIN, make_pairs
 
-from regagent.agent.displacements import displacement_loss, fit, outputs_of
-from regagent.agent.distance import linear_rest, rest_pose
-from regagent.agent.networks import ResidualNetwork, from_blocks, to_blocks
-from regagent.agent.residual import Residuals, look
+from regagent.agent.displacements import displacement_loss, fit
+from regagent.agent.distance import linear_rest, rest_pose, similarity_moves
 from regagent.geometry import transform
-from regagent.settings import ResidualRegressor
 
 #: Rests of two pairs: px, px, degrees, scale.
 RESTS = torch.tensor([[3.0, -2.0, 8.0, 1.05], [10.0, 4.0, -40.0, 0.9]], dtype=torch.float64)
 SURE, UNSURE = 2.5, -9.0
 
 
+class Network(NamedTuple):
+    """What is asked of a network: its places, and how a rest moves them."""
+
+    where: torch.Tensor
+    motions: torch.Tensor
+
+
 @pytest.fixture
 def network():
-    torch.manual_seed(0)
-    return ResidualNetwork(width=1, places=8)
+    ticks = torch.arange(-60.0, 61, 8)
+    where = torch.cartesian_prod(ticks, ticks)
+    return Network(where, similarity_moves(where))
 
 
 def said(network, rests=RESTS, sureness=0.0):
@@ -90,46 +96,3 @@ def test_the_loss_is_least_where_the_spread_is_that_of_the_errors(network):
     nearer = places.clone()
     nearer[:, :2] *= 0.5
     assert displacement_loss(nearer, true) < displacement_loss(places, true)
-
-
-def test_a_place_is_where_its_convolutions_look(network):
-    """The middle of the pixels that a place's prediction depends on."""
-    states = torch.randn(1, 32, 42, 42, requires_grad=True)
-    outputs = network(states).places
-    assert outputs.shape == (1, outputs_of(2), 256) == (1, 5, len(network.where))
-    for place in (17, 100, 186):
-        (gradient,) = torch.autograd.grad(outputs[0, 0, place], states, retain_graph=True)
-        weight = from_blocks(gradient[:, :16].permute(0, 2, 3, 1).abs())[0]
-        ticks = torch.arange(168) - 83.5
-        rows, columns = (weight.sum(axis) > 0 for axis in (1, 0))
-        middle = [float((ticks[seen].min() + ticks[seen].max()) / 2) for seen in (columns, rows)]
-        assert middle == network.where[place].tolist()
-
-
-def test_it_learns_the_places_of_pairs_that_belong_together():
-    settings = ResidualRegressor(
-        learner="residual", batch=16, looks=1, places=8, width=1, unlike=0.5, **PLAIN
-    )
-    task = Residuals(make_pairs(2), settings, torch.Generator().manual_seed(0))
-    rates = []
-    for step in range(40):
-        task.generator.manual_seed(step % 4)
-        loss = task.loss()
-        task.optimiser.zero_grad()
-        loss.backward()
-        for group in task.optimiser.param_groups:
-            group["lr"] = 2e-3
-        task.optimiser.step()
-        rates.append(loss.item())
-    assert np.mean(rates[-4:]) < 0.9 * np.mean(rates[:4])
-    assert all(parameter.grad.abs().sum() > 0 for parameter in task.network.parameters())
-
-
-def test_a_look_goes_where_the_places_say(network, monkeypatch):
-    pairs, pose = make_pairs(2), np.array([[1.0, 2.0, 3.0, 1.1], [0.0, 0.0, 0.0, 1.0]])
-    places = said(network, sureness=2.9)
-    monkeypatch.setattr(type(network.places), "forward", lambda *_: places.unflatten(-1, (16, 16)))
-    monkeypatch.setattr(network.features, "forward", lambda states: states)
-    monkeypatch.setattr(type(network.features), "__getitem__", lambda self, _: lambda x: torch.zeros(2, 256))
-    seen, _ = look(network, to_blocks(torch.tensor(pairs.mr)), torch.tensor(pairs.ct), pose)
-    assert np.allclose(seen[1], RESTS[1], atol=0.05)

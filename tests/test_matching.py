@@ -9,7 +9,7 @@ from heads import head
 from regagent.agent import cube_registration, matching, regression
 from regagent.agent.checkpoints import load_model
 from regagent.agent.cube_registration import TrainedNetworks, register_volumes
-from regagent.agent.matching import NOTHING_SEEN, Matcher, Matches, fitting_motion, still
+from regagent.agent.matching import NOTHING_SEEN, Matcher, Matches, fitting_motion, rigid_moves, still
 from regagent.agent.matching_network import AXES, MatchingNetwork
 from regagent.agent.networks import CubeNetwork, SpaceNetworks
 from regagent.pairs.cube_augmentation import move_cubes, planes_of
@@ -18,14 +18,14 @@ from regagent.pairs.draws import Draw
 from regagent.pairs.rigid import IDENTITY, compose, displacement, from_motion, invert, to_itk, transform
 from regagent.pairs.training_pairs import CubePairs
 from regagent.phantom.tissues import UNKNOWN
-from regagent.settings import Cubes, Matching, PerturbationRange, Volumes
+from regagent.settings import Cubes, PerturbationRange, PlaneMatching, Volumes
 from regagent.volumes.moving import moved_by
 
 CUBES = Cubes(size=48, spacing_mm=4.5)
 
 
-def learner(**keys) -> Matching:
-    return Matching(learner="matching", **{"channels": 8, "features": 8, "augmentation": STILL, **keys})
+def learner(**keys) -> PlaneMatching:
+    return PlaneMatching(learner="planes", **{"channels": 8, "features": 8, "augmentation": STILL, **keys})
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_features_that_agree_tell_the_displacement():
     torch.manual_seed(0)
     ct = 10 * torch.nn.functional.normalize(torch.randn(2, 12, 32, 32), dim=1)
     mr = ct.roll((-1, 2), (2, 3))
-    chances = network.log_chances(mr, ct).exp()
+    chances = network.log_chances(network.surroundings(mr), ct).exp()
     assert chances.shape == (2, 64, 81) and torch.allclose(chances.sum(-1), torch.ones(2, 64))
     inner = network.where.abs().amax(-1) < 30
     likeliest = network.offsets[chances.argmax(-1)][:, inner]
@@ -110,17 +110,18 @@ def test_the_motion_that_fits_the_places_is_found():
     sharp[:, ::3] = -0.5 * (network.offsets - 9.0).square().sum(-1) / 4.0**2
     counts[:, :, ::3] = False
     sharp[:, 1::9] = 0
-    rest = fitting_motion(sharp.log_softmax(-1)[None], counts, planes, network)
+    seen = sharp.log_softmax(-1)[None].flatten(1, 2), counts.flatten(1)
+    rest = fitting_motion(*seen, network.grid, rigid_moves(planes))
     left = compose(matching.rest_pose(rest.double()), error[None])
     points = torch.tensor(np.random.default_rng(0).uniform(-80, 80, (1, 50, 3)))
     before, after = displacement(error[None], points), displacement(left, points)
     assert after < 0.1 * before
 
 
-def test_the_loss_is_the_cross_entropy_of_the_true_displacement():
+def test_the_loss_is_thecross_entropy_of_the_true_displacement():
     chances = torch.rand(3, 25).log_softmax(-1)
     true = torch.tensor([[0.0, 1.0], [-1.5, 0.25], [2.2, 0.0]])  # in cells, x and y, of a reach of 2
-    lost, within = matching._cross_entropy(chances, true, 2)
+    lost, within = matching.cross_entropy(chances, true, 2)
     grid = -chances.view(3, 5, 5)  # y, x
     assert lost[0] == pytest.approx(float(grid[0, 3, 2]))
     low, high = (0.5 * (grid[1, y, 0] + grid[1, y, 1]) for y in (2, 3))
@@ -135,8 +136,8 @@ def test_it_learns_where_the_starts_have_to_go(pairs, monkeypatch):
     assert torch.equal(starts.place, still(8, starts.place.device))
     assert displacement(starts.error, starts.points).max() < 40
     monkeypatch.setattr(task, "draw", lambda: starts)
-    asked, count = [], matching._cross_entropy
-    monkeypatch.setattr(matching, "_cross_entropy", lambda *given: asked.append(given) or count(*given))
+    asked, count = [], matching.cross_entropy
+    monkeypatch.setattr(matching, "cross_entropy", lambda *given: asked.append(given) or count(*given))
     drawn = []
     random_planes = task.network.random_planes
     monkeypatch.setattr(
@@ -151,7 +152,7 @@ def test_it_learns_where_the_starts_have_to_go(pairs, monkeypatch):
 
 
 def test_a_training_leads_to_the_truth(pairs, trained, monkeypatch):
-    network, facts = load_model(trained, "matching")
+    network, facts = load_model(trained, "planes")
     assert facts["settings"]["features"] == 8
     fixed, moving = (torch.from_numpy(one[0]) for one in (pairs.mr, pairs.ct))
     matcher, rng, errors = Matcher(network, fixed, moving, 4), np.random.default_rng(3), []
@@ -176,7 +177,7 @@ def test_it_finishes_what_the_networks_of_cubes_find(trained, monkeypatch):
     mr, ct, _ = head()
     truth = from_motion(np.array([12.0, -8, 5, 10, -20, 15]))
     moved = moved_by(ct, to_itk(truth, np.zeros(3)))
-    matched, _ = load_model(trained, "matching")
+    matched, _ = load_model(trained, "planes")
     networks = SpaceNetworks([CubeNetwork(12, (4,), 18.0).arguments], matched.arguments)
     networks.matching.load_state_dict(matched.state_dict())
     volumes = Volumes(cubes=CUBES, looks=1, further_looks=1, kept=2, matching_looks=7, matching_planes=4)

@@ -104,7 +104,7 @@ def test_slow_methods_have_tables_of_fewer_cases():
 
 
 def test_networks_of_another_run_register_volumes_in_place_of_own_ones():
-    variants = {"RL-LME": AGENT, "coarse": {"learner": "cubes"}, "matching": {"learner": "matching"}}
+    variants = {"RL-LME": AGENT, "coarse": {"learner": "cubes"}, "matching": {"learner": "planes"}}
     trained = {"methods": ["Networks+Elastix"], "networks": ["coarse", "matching"]}
     own = plan(variants, ["Initial"], volumes=trained)
     assert own.volume_model == "results/own/models/space.pt" and own.models_from_elsewhere == {}

@@ -5,15 +5,20 @@ import pytest
 import torch
 from agents import PLAIN, RANGES, make_pairs
 
-from regagent.agent import inference, regression, residual
+from regagent.agent import inference, regression, residual, settling
 from regagent.agent.checkpoints import load_model, save_model
-from regagent.agent.distance import FARTHEST, SCALE_STEP
+from regagent.agent.distance import SCALE_STEP
 from regagent.agent.inference import register_finely
-from regagent.agent.networks import BLOCK, AgentNetwork, ResidualNetwork, Seen, from_blocks, to_blocks
-from regagent.agent.residual import Residuals, look, look_closely, register_alone, settle
+from regagent.agent.networks import BLOCK, AgentNetwork, ResidualNetwork, Seen, to_blocks
+from regagent.agent.residual import Residuals, look, look_closely
+from regagent.agent.settling import register_alone, settle
+from regagent.agent.starts import UNLIKE_LEARNED, draw_starts
 from regagent.geometry import IDENTITY, MIRROR, compose, displacement, invert
 from regagent.images import warp
-from regagent.settings import Inference, ResidualRegressor
+from regagent.settings import Augmentation, Inference, ResidualRegressor
+
+#: Pairs as they are.
+STILL = Augmentation(**PLAIN["augmentation"])
 
 #: The truth of three pairs: near, farther off, and turned too far to be seen from the identity.
 TRUTH = np.array([[2.0, -1.0, 3.0, 1.02], [12.0, -7.0, 20.0, 1.1], [3.0, 2.0, 75.0, 1.0]])
@@ -70,27 +75,26 @@ def test_starts_lie_near_the_truth_or_on_the_way_to_it():
 
 
 def test_some_pairs_are_images_that_do_not_belong_together():
-    settings = ResidualRegressor(learner="residual", batch=402, unlike=0.4, **PLAIN)
-    task = Residuals(make_pairs(8), settings, torch.Generator().manual_seed(0))
-    starts = task.draw()
+    pool, generator = make_pairs(8).tensors("cpu"), torch.Generator().manual_seed(0)
+    starts = draw_starts(pool, STILL, RANGES, 402, 4, generator, unlike=0.4, kinds=UNLIKE_LEARNED)
     assert 0.3 < (~starts.like).float().mean() < 0.5
     groups = starts.like[:400].view(-1, 4)
     assert (groups == groups[:, :1]).all()  # a pair's starts share its fate
-    mr, ct = to_blocks(task.pool.mr), to_blocks(task.pool.ct)
+    mr, ct = to_blocks(pool.mr), to_blocks(pool.ct)
     kinds = dict.fromkeys(("another", "mirrored", "upside down", "CT", "noise"), 0)
     for row in range(0, 400, 4):
         fixed, moving = starts.fixed[row], starts.moving[row]
         own = [
             np.abs(moving.numpy() - warp(image.numpy(), starts.perturbation[row])).mean() < 1e-3
-            for image in task.pool.ct
+            for image in pool.ct
         ].index(True)
         assert torch.equal(fixed, mr[own]) == bool(starts.like[row]) or not starts.like[row]
         if starts.like[row]:
             continue
         same = {
             "another": any(torch.equal(fixed, one) for k, one in enumerate(mr) if k != own),
-            "mirrored": torch.equal(fixed, to_blocks(task.pool.mr[own].flip(-1)[None])[0]),
-            "upside down": torch.equal(fixed, to_blocks(task.pool.mr[own].flip(-2)[None])[0]),
+            "mirrored": torch.equal(fixed, to_blocks(pool.mr[own].flip(-1)[None])[0]),
+            "upside down": torch.equal(fixed, to_blocks(pool.mr[own].flip(-2)[None])[0]),
             "CT": torch.equal(fixed, ct[own]),
         }
         kinds[next((kind for kind, found in same.items() if found), "noise")] += 1
@@ -99,33 +103,14 @@ def test_some_pairs_are_images_that_do_not_belong_together():
 
 
 def test_a_pair_of_its_own_is_not_taken_for_another():
-    settings = ResidualRegressor(learner="residual", batch=4, unlike=1.0, **PLAIN)
-    task = Residuals(make_pairs(3), settings, torch.Generator().manual_seed(0))
-    mr, seen = to_blocks(task.pool.mr), []
-    for _ in range(40):
-        starts = task.draw()  # one pair alone: there is no other
+    pool, generator = make_pairs(3).tensors("cpu"), torch.Generator().manual_seed(0)
+    mr, seen = to_blocks(pool.mr), []
+    for _ in range(40):  # one pair alone: there is no other
+        starts = draw_starts(pool, STILL, RANGES, 4, 4, generator, unlike=1.0, kinds=UNLIKE_LEARNED)
         own = any(torch.equal(starts.fixed[0], one) for one in mr)
         assert bool(starts.like[0]) == own
         seen.append(own)
     assert any(seen) and not all(seen)
-
-
-def test_of_images_that_do_not_belong_together_it_learns_the_largest_distance(monkeypatch):
-    settings = ResidualRegressor(learner="residual", batch=16, looks=2, unlike=0.5, **PLAIN)
-    task = Residuals(make_pairs(), settings, torch.Generator().manual_seed(0))
-    starts, asked, rests = task.draw(), [], []
-    assert starts.like.any() and not starts.like.all()
-    monkeypatch.setattr(task, "draw", lambda: starts)
-    monkeypatch.setattr(residual, "distance_loss", lambda _, d: asked.append(d) or 0 * d)
-
-    def rest(predicted, **_):
-        rests.append(predicted)
-        return torch.where(starts.like, 0.0, 1e3)
-
-    monkeypatch.setattr(residual, "rest_loss", rest)
-    assert task.loss().item() == 0 and len(rests) == 2  # rests that there are not do not count
-    for distance in asked:
-        assert (distance[~starts.like] == FARTHEST).all() and (distance[starts.like] < FARTHEST).all()
 
 
 def test_it_learns_from_where_its_looks_lead(monkeypatch):
@@ -167,7 +152,7 @@ def test_a_training_brings_it_nearer(monkeypatch, tmp_path):
         [], "", RANGES, settings, 1, "test", tmp_path / "state", "1", model, tmp_path / "training.csv"
     )
     network, facts = load_model(model, "residual")
-    assert network.arguments == {"size": 168, "width": 1, "places": 0} and facts["settings"]["near"] == 1.0
+    assert network.arguments == {"size": 168, "width": 1} and facts["settings"]["near"] == 1.0
     task = Residuals(pairs, settings.model_copy(update={"batch": 64}), torch.Generator().manual_seed(9))
     starts = task.draw()
     seen, _ = look_closely(network, starts.fixed, starts.moving, starts.pose.numpy(), 2)
@@ -253,7 +238,7 @@ def test_a_case_is_refused_by_what_its_distance_is_worth(monkeypatch, tmp_path, 
     network, pairs, settings = ResidualNetwork(width=1), make_pairs(2), Inference()
     network.trust[0] = 0.6
     network.least.fill_(least)
-    for module in (residual, inference):
+    for module in (settling, inference):
         monkeypatch.setattr(
             module, "settle", lambda *_: (np.tile(IDENTITY, (2, 1)), np.array([0.1, 30.0]), np.zeros(2, int))
         )
@@ -288,29 +273,6 @@ def test_a_further_start_goes_its_own_way_to_the_end(monkeypatch):
     assert walked == [12, 12]
 
 
-def test_a_shrunken_pair_may_tell_more(monkeypatch):
-    """The zoom that ends at the lowest D wins, case by case; its shift is enlarged again."""
-    pairs, calls = make_pairs(2), []
-    fixed, moving = to_blocks(torch.tensor(pairs.mr)), torch.tensor(pairs.ct)
-    there = np.array([[6.0, -4.0, 10.0, 1.1]] * 2)
-
-    def once(network, fixed, moving, approach, settings):
-        calls.append((fixed, moving))
-        pose = np.tile(IDENTITY, (2, 1)) if len(calls) == 1 else there.copy()
-        return pose, np.full(2, 2.0), np.full(2, 5)
-
-    monkeypatch.setattr(residual, "_settle_once", once)
-    monkeypatch.setattr(residual, "look_closely", lambda network, fixed, moving, pose, looks: (pose, None))
-    monkeypatch.setattr(residual, "distance_at", lambda *_: np.array([0.5, 9.0]))
-    pose, distance, steps = settle(None, fixed, moving, residual.stay, Inference(zooms=[0.5], looks=3))
-    assert pose.tolist() == [[12, -8, 10, 1.1], IDENTITY.tolist()]
-    assert distance.tolist() == [0.5, 2] and steps.tolist() == [13, 13]
-    (_, whole), (still, small) = calls
-    assert torch.equal(whole, moving)
-    assert np.allclose(small[0].numpy(), warp(pairs.ct[0], [0, 0, 0, 0.5]), atol=1e-6)
-    assert np.allclose(from_blocks(still)[0].numpy(), warp(pairs.mr[0], [0, 0, 0, 0.5]), atol=0.02)
-
-
 def test_the_nearest_start_wins(sighted, images):
     fixed, moving = (torch.tensor(array) for array in images)
     far = Inference(looks=4, lost_px=1e-9, restarts_deg=[1.0, 2.0])
@@ -321,6 +283,6 @@ def test_the_nearest_start_wins(sighted, images):
         off = TRUTH[cases] + np.array([start[2] - 2.0, 0, 0, 0])  # the third start is the truth itself
         return off, np.full(len(cases), int(start[2]))
 
-    pose, _, steps = settle(None, to_blocks(fixed), moving, approach, far)
+    pose, _, steps = settle(ResidualNetwork(width=1), to_blocks(fixed), moving, approach, far)
     assert tried == [0, 1, 2] and error_of(pose).max() < 1e-9
     assert steps.tolist() == [4 + 5 + 6] * 3

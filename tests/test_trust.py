@@ -7,7 +7,8 @@ from agents import PLAIN, RANGES, make_pairs
 
 from regagent.agent import regression, trust
 from regagent.agent.checkpoints import load_model
-from regagent.agent.networks import TRUST_KNOTS, ResidualNetwork
+from regagent.agent.judged import TRUST_KNOTS
+from regagent.agent.networks import ResidualNetwork
 from regagent.agent.trust import Judgement, calibrate_trust, fit, judge, least_probability
 from regagent.files import read_table
 from regagent.settings import Calibration, Inference, ResidualRegressor

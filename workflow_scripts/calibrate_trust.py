@@ -1,4 +1,4 @@
-"""Find what the distances are worth that a residual regressor predicts, on training pairs.
+"""Find what the distances are worth that a network predicts which looks, on training pairs.
 
 Settings: ``calibration``, ``inference``. Inputs: ``slices`` (every patient's), ``split``, ``model``.
 Outputs: ``model``, ``cases``.

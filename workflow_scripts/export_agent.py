@@ -1,7 +1,7 @@
 """Write a trained and calibrated agent into one file, for other cohorts and for ``regagent register``.
 
 Settings: ``slices``, ``inference``. Params: ``run`` (plain facts about the run), ``training_code`` (hashes).
-Inputs: ``model``, ``threshold``, ``slices`` (every patient's), ``split``, ``residual`` (the model that
+Inputs: ``model``, ``threshold``, ``slices`` (every patient's), ``split``, ``finisher`` (the model that
 finishes the agent, or nothing), ``registrations`` (the agent's of the test sets, finished, or with
 look-ahead). Output: ``agent``.
 """
@@ -22,5 +22,5 @@ with logged(snakemake.log[0]):
         slice_settings=Slices(**snakemake.params.settings),
         inference=Inference(**snakemake.params.inference),
         output=snakemake.output.agent,
-        residual=snakemake.input.residual or None,
+        finisher=snakemake.input.finisher or None,
     )

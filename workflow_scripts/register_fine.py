@@ -1,8 +1,8 @@
-"""Register every test case by a trained agent that a residual regressor finishes.
+"""Register every test case by a trained agent that another network finishes.
 
 Settings: ``inference``.
-Inputs: ``perturbations``, ``slices`` (every patient's), ``model``, ``threshold``, and ``residual``, the model
-of the regressor. Output: ``registrations``.
+Inputs: ``perturbations``, ``slices`` (every patient's), ``model``, ``threshold``, and ``finisher``, the model
+of the other network. Output: ``registrations``.
 """
 
 from regagent.agent.cases import register_fine
@@ -15,7 +15,7 @@ with logged(snakemake.log[0]):
         slices=snakemake.input.slices,
         model=snakemake.input.model,
         threshold=snakemake.input.threshold,
-        residual=snakemake.input.residual,
+        finisher=snakemake.input.finisher,
         output=snakemake.output.registrations,
         settings=Inference(**snakemake.params.inference),
     )

@@ -1,4 +1,4 @@
-"""Register every test case by pure SL (paper §4) or by a residual regressor.
+"""Register every test case by pure SL (paper §4) or by a network that looks.
 
 Settings: ``inference``. Params: ``learner``, which of the two it is.
 Inputs: ``perturbations``, ``slices`` (every patient's), ``model``. Output: ``registrations``.

@@ -20,5 +20,4 @@ with logged(snakemake.log[0]):
         version=snakemake.params.code,
         output_model=snakemake.output.model,
         output_training=snakemake.output.training,
-        threads=snakemake.threads,
     )

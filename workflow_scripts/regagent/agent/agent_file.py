@@ -15,7 +15,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from torch import nn
 
-from regagent.agent.checkpoints import load_model, save, save_model, weights_of
+from regagent.agent.checkpoints import Finisher, load_finisher, load_model, save, save_model, weights_of
+from regagent.agent.matching_network import SliceMatchingNetwork
 from regagent.agent.networks import AgentNetwork, ResidualNetwork
 from regagent.agent.stopping import Thresholds
 from regagent.evaluation.registrations import SUCCESS_PX
@@ -28,7 +29,7 @@ from regagent.reproduction.provenance import commit, package_versions
 from regagent.settings import Inference, Slices
 
 FORMAT = "regagent agent"
-VERSION = 4
+VERSION = 5
 
 #: What a file begins with in whose place Git LFS has put its pointer.
 LFS_POINTER = b"version https://git-lfs"
@@ -53,12 +54,26 @@ class Network(Fact):
     action_sizes: tuple[FiniteFloat, ...] = PAPER_SIZES
 
 
-class Finisher(Fact):
+class Residual(Fact):
     """The arguments of the ``ResidualNetwork`` that finishes the agent."""
 
     size: int
     width: int
-    places: int = 0
+
+
+class Matching(Fact):
+    """The arguments of the ``SliceMatchingNetwork`` that finishes the agent."""
+
+    size: int
+    channels: int
+    features: int
+    reach: int
+
+
+FINISHERS: dict[type[Finisher], type[Residual] | type[Matching]] = {
+    ResidualNetwork: Residual,
+    SliceMatchingNetwork: Matching,
+}
 
 
 class Evaluation(Fact):
@@ -80,7 +95,7 @@ class AgentFacts(Fact):
     """All that an agent file says beside the weights."""
 
     network: Network
-    finisher: Finisher | None = None
+    finisher: Residual | Matching | None = None
     actions: list[list[FiniteFloat]]
     slices: Slices
     inference: Inference
@@ -96,7 +111,7 @@ class TrainedAgent:
     """A network that is ready for inference, what finishes it if anything does, and what its file says."""
 
     network: AgentNetwork
-    finisher: ResidualNetwork | None
+    finisher: Finisher | None
     facts: AgentFacts
 
 
@@ -111,22 +126,22 @@ def export_agent(
     slice_settings: Slices,
     inference: Inference,
     output: str | Path,
-    residual: str | Path | None = None,
+    finisher: str | Path | None = None,
 ) -> None:
     """Write the agent file of a trained and calibrated model.
 
-    ``residual`` is the model that finishes it, if one does. ``registrations`` are the agent's own of the
+    ``finisher`` is the model that finishes it, if one does. ``registrations`` are the agent's own of the
     run's test sets, finished, or with look-ahead. ``run`` are plain facts about the run, ``code`` the hashes
     of what trained and calibrated the agent. Patients are counted, not named.
     """
     network, training = load_model(model, "agent")
-    finisher = load_model(residual, "residual")[0] if residual else None
+    looking = load_finisher(finisher)[0] if finisher else None
     members = set(read_table(split).query("set == 'train'").patient)
     cohort = [pairs for pairs in read_cohort(slices).values() if pairs.patient in members]
     widths = [pairs.mm_per_px for pairs in cohort]
     facts = AgentFacts(
         network=Network.model_validate(network.arguments),
-        finisher=Finisher.model_validate(finisher.arguments) if finisher else None,
+        finisher=FINISHERS[type(looking)].model_validate(looking.arguments) if looking else None,
         actions=actions(network.action_sizes).tolist(),
         slices=slice_settings,
         inference=inference,
@@ -145,7 +160,7 @@ def export_agent(
         "format": FORMAT,
         "version": VERSION,
         "weights": weights_of(network),
-        "finisher": weights_of(finisher) if finisher else {},
+        "finisher": weights_of(looking) if looking else {},
         "facts": facts.model_dump(),
     }
     save(content, output)
@@ -210,8 +225,9 @@ def load_agent(path: str | Path) -> TrainedAgent:
     network, finisher = AgentNetwork(**facts.network.model_dump()), None
     _fill(network, content.get("weights"), facts.network.kind, path)
     if facts.finisher:
-        finisher = ResidualNetwork(**facts.finisher.model_dump())
-        _fill(finisher, content.get("finisher"), "residual network", path)
+        kind = next(kind for kind, fact in FINISHERS.items() if isinstance(facts.finisher, fact))
+        finisher = kind(**facts.finisher.model_dump())
+        _fill(finisher, content.get("finisher"), kind.__name__, path)
     return TrainedAgent(network, finisher, facts)
 
 
@@ -249,15 +265,13 @@ def import_agent(
 
 
 def import_finisher(agent: str | Path, slices: Slices, output_model: str | Path) -> None:
-    """Lay the residual network that finishes an agent into a run. Raises ``UserError`` as ``import_agent``.
+    """Lay the network that finishes an agent into a run. Raises ``UserError`` as ``import_agent``.
 
     Also where nothing finishes the agent of the file.
     """
     trained = load_for(agent, slices)
     if not trained.finisher:
-        raise UserError(
-            f"{agent}: no residual network finishes this agent; leave out its row that ends in {FINE}"
-        )
+        raise UserError(f"{agent}: no network finishes this agent; leave out its row that ends in {FINE}")
     save_model(trained.finisher, output_model, **trained.facts.training)
 
 

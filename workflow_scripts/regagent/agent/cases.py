@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from regagent.agent.checkpoints import load_model
+from regagent.agent.checkpoints import load_finisher
 from regagent.agent.inference import Registrations, Way, ready_agent, register, register_finely
 from regagent.agent.networks import choose_device
 from regagent.agent.stopping import Thresholds
@@ -54,16 +54,16 @@ def register_fine(
     slices: list[str],
     model: str,
     threshold: str,
-    residual: str,
+    finisher: str,
     output: str,
     settings: Inference,
 ) -> None:
-    """Register every case by an agent that the network in ``residual`` finishes; write the table."""
+    """Register every case by an agent that the network in ``finisher`` finishes; write the table."""
     (network, settings), level = ready_agent(model, settings), Thresholds.read(threshold).lookahead
-    finisher = load_model(residual, "residual")[0].to(choose_device())
+    finishing = load_finisher(finisher)[0].to(choose_device())
     _register_cases(
         perturbations, slices, [output],
-        lambda fixed, moving: [register_finely(network, finisher, fixed, moving, level, settings)],
+        lambda fixed, moving: [register_finely(network, finishing, fixed, moving, level, settings)],
     )  # fmt: skip
 
 

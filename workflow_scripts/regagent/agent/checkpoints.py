@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regagent.agent.matching_network import MatchingNetwork
+from regagent.agent.matching_network import MatchingNetwork, SliceMatchingNetwork
 from regagent.agent.networks import (
     AgentNetwork,
     CubeNetwork,
@@ -30,10 +30,12 @@ NETWORKS = {
     "regression": RegressionNetwork,
     "residual": ResidualNetwork,
     "cubes": CubeNetwork,
-    "matching": MatchingNetwork,
+    "matching": SliceMatchingNetwork,
+    "planes": MatchingNetwork,
     "space": SpaceNetworks,
 }
-Network = AgentNetwork | RegressionNetwork | ResidualNetwork | CubeNetwork | MatchingNetwork | SpaceNetworks
+Finisher = ResidualNetwork | SliceMatchingNetwork
+Network = AgentNetwork | RegressionNetwork | Finisher | CubeNetwork | MatchingNetwork | SpaceNetworks
 
 
 def save(content: dict[str, Any], path: str | Path) -> None:
@@ -65,7 +67,11 @@ def load_model(path: str | Path, kind: Literal["residual"]) -> tuple[ResidualNet
 @overload
 def load_model(path: str | Path, kind: Literal["cubes"]) -> tuple[CubeNetwork, dict[str, Any]]: ...
 @overload
-def load_model(path: str | Path, kind: Literal["matching"]) -> tuple[MatchingNetwork, dict[str, Any]]: ...
+def load_model(
+    path: str | Path, kind: Literal["matching"]
+) -> tuple[SliceMatchingNetwork, dict[str, Any]]: ...
+@overload
+def load_model(path: str | Path, kind: Literal["planes"]) -> tuple[MatchingNetwork, dict[str, Any]]: ...
 @overload
 def load_model(path: str | Path, kind: Literal["space"]) -> tuple[SpaceNetworks, dict[str, Any]]: ...
 def load_model(path, kind):
@@ -82,6 +88,11 @@ def load_model(path, kind):
         raise UserError(f"{path}: a model file of an earlier version; train the model again")
     network.load_state_dict(content["weights"])
     return network.eval(), content["facts"]
+
+
+def load_finisher(path: str | Path) -> tuple[Finisher, dict[str, Any]]:
+    """Return the network in a model file that finishes agents, and the facts, as ``load_model``."""
+    return load_model(path, "matching" if holds(path, "matching") else "residual")
 
 
 def holds(path: str | Path, kind: str) -> bool:

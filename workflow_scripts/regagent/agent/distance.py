@@ -52,6 +52,15 @@ def rest_pose(predicted: Tensor) -> Tensor:
 LEVER_PX = 60.0
 
 
+def similarity_moves(where: Tensor) -> Tensor:
+    """Return how x, y, p, q of ``linear_rest`` move places (S, 2) in px: (S, 2, 4)."""
+    x, y = where.unbind(-1)
+    one, zero = torch.ones_like(x), torch.zeros_like(x)
+    along_x = torch.stack([one, zero, x / LEVER_PX, -y / LEVER_PX], -1)
+    along_y = torch.stack([zero, one, y / LEVER_PX, x / LEVER_PX], -1)
+    return torch.stack([along_x, along_y], 1)
+
+
 def linear_rest(fitted: Tensor) -> Tensor:
     """Return as rests (..., 4) the maps z ↦ (1 + (p + iq) / lever) z + x + iy given by x, y, p, q in px."""
     across, along = 1 + fitted[..., 2] / LEVER_PX, fitted[..., 3] / LEVER_PX

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regagent.agent.checkpoints import load_model
+from regagent.agent.checkpoints import Finisher, load_model
 from regagent.agent.environment import mirrored, observe
-from regagent.agent.networks import AgentNetwork, ResidualNetwork, choose_device, to_blocks
-from regagent.agent.residual import settle
+from regagent.agent.networks import AgentNetwork, choose_device, to_blocks
+from regagent.agent.settling import settle
 from regagent.agent.stopping import ends, reached
 from regagent.agent.trust import accepted
 from regagent.geometry import IDENTITY, MIRROR, act, mean_pose
@@ -266,7 +266,7 @@ def register(
 
 def register_finely(
     network: AgentNetwork,
-    residual: ResidualNetwork,
+    finisher: Finisher,
     fixed: Image | Images,
     moving: Image | Images,
     threshold: float,
@@ -274,8 +274,8 @@ def register_finely(
 ) -> Registrations:
     """Register as an agent does that only leads near, from several starts if need be (see ``settle``).
 
-    The residual network gives the pose. The value is -D as it predicts, and a pair counts as stopped where it
-    is likely enough to be right (see ``accepted``). Other arguments are those of ``register``.
+    The ``finisher`` gives the pose. The value is -D as it predicts, and a pair counts as stopped where it is
+    likely enough to be right (see ``accepted``). Other arguments are those of ``register``.
     """
     parts = []
     for first in range(0, len(fixed), settings.batch):
@@ -291,9 +291,9 @@ def register_finely(
             ((found, _),) = _walk_to(again, [threshold], settings, unwatched)
             return found.pose, found.steps
 
-        pose, distance, steps = settle(residual, walk.fixed, walk.moving, approach, settings)
+        pose, distance, steps = settle(finisher, walk.fixed, walk.moving, approach, settings)
         seconds = np.full(len(pose), (clock() - started) / len(pose))
-        right = accepted(residual, distance)
+        right = accepted(finisher, distance)
         parts.append(Registrations(pose, steps, -distance, right, seconds))
     return _joined(parts)
 

@@ -15,21 +15,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regagent.agent.cube_regressor import SHOWN, CubeLearner, rest_pose
-from regagent.agent.matching_network import CELL, PLACE, Encoder, MatchingNetwork, Planes
+from regagent.agent.matching_network import CELL, PLACE, Encoder, Grid, MatchingNetwork, Planes
 from regagent.agent.networks import LEVER_MM
 from regagent.agent.residual import STARTS_PER_PAIR
 from regagent.pairs.cube_augmentation import planes_of
 from regagent.pairs.draws import Draw
 from regagent.pairs.rigid import IDENTITY, compose, invert, transform
 from regagent.pairs.training_pairs import CubePairs
-from regagent.settings import Matching
+from regagent.settings import PlaneMatching
 
 #: A place counts where both images are, on average over its pixels, brighter than this.
 SHOWN_AT_PLACE = SHOWN / 4
 #: Places of no spread would count for all: the standard deviation of each is at least so many pixels.
 LEAST_SPREAD = 0.25
-#: Where hardly a place is sure nothing moves far: a motion is off by so many mm, as one more place would say.
-PRIOR_MM = 60.0
+#: Where hardly a place is sure nothing moves far: as one more place would say, it is off by so many mm or px.
+PRIOR = 60.0
 #: Where fewer of the places than this are shown in both volumes, nothing tells whether they agree: they
 #: disagree by so much.
 LEAST_SEEN, NOTHING_SEEN = 0.05, 100.0
@@ -44,33 +44,38 @@ def encoded(encoder: Encoder, images: Tensor) -> tuple[Tensor, Tensor]:
     return encoder(flat), shown.unflatten(0, images.shape[:2])
 
 
-def fitting_motion(log_chances: Tensor, counts: Tensor, planes: Planes, network: MatchingNetwork) -> Tensor:
-    """Return the rests (B, 6) in mm (see ``rest_pose``) that fit the displacements of places best.
+def fitting_motion(log_chances: Tensor, counts: Tensor, grid: Grid, moves: Tensor) -> Tensor:
+    """Return the parameters (B, D) of motions that fit the displacements of places best.
 
-    ``log_chances`` are (B, P, S, O), and the places that count are (B, P, S). It is a weighted least-squares
-    fit of the places' means, each with its covariance.
+    ``log_chances`` are (B, S, O), and the places that count are (B, S). ``moves`` (S, 2, D) tell how each
+    parameter moves a place. It is a weighted least-squares fit of the places' means, each with its
+    covariance.
     """
     chances = log_chances.exp()
-    mean = chances @ network.offsets
-    apart = network.offsets - mean[..., None, :]
-    least = (LEAST_SPREAD * network.spacing_mm) ** 2 * torch.eye(2).to(mean)
-    spread = torch.einsum("bpso,bpsoi,bpsoj->bpsij", chances, apart, apart) + least
+    mean = chances @ grid.offsets
+    apart = grid.offsets - mean[..., None, :]
+    least = (LEAST_SPREAD * grid.spacing) ** 2 * torch.eye(2).to(mean)
+    spread = torch.einsum("bso,bsoi,bsoj->bsij", chances, apart, apart) + least
     precision = torch.linalg.inv(spread) * counts[..., None, None]
+    weighted = torch.einsum("sia,bsij->bsaj", moves, precision)
+    normal = torch.einsum("bsaj,sjc->bac", weighted, moves) + torch.eye(moves.shape[-1]).to(mean) / PRIOR**2
+    return torch.linalg.solve(normal, torch.einsum("bsaj,bsj->ba", weighted, mean))
+
+
+def rigid_moves(planes: Planes) -> Tensor:
+    """Return how each parameter of a rest (see ``rest_pose``) moves the places of planes (P·S, 2, 6)."""
     # A small turn by w moves x by w × x.
     turned = torch.linalg.cross(planes.places[:, :, None], planes.axes[:, None], dim=-1) / LEVER_MM
-    moves = torch.cat([planes.axes[:, None].expand_as(turned), turned], -1)  # (P, S, 2, 6)
-    weighted = torch.einsum("psia,bpsij->bpsaj", moves, precision)
-    normal = torch.einsum("bpsaj,psjc->bac", weighted, moves) + torch.eye(6).to(mean) / PRIOR_MM**2
-    return torch.linalg.solve(normal, torch.einsum("bpsaj,bpsj->ba", weighted, mean))
+    return torch.cat([planes.axes[:, None].expand_as(turned), turned], -1).flatten(0, 1)
 
 
 class Matches(CubeLearner):
     """What the network learns: where the places of planes through the CT lie in the MR."""
 
     network: MatchingNetwork
-    settings: Matching
+    settings: PlaneMatching
 
-    def __init__(self, pairs: CubePairs, settings: Matching, generator: torch.Generator):
+    def __init__(self, pairs: CubePairs, settings: PlaneMatching, generator: torch.Generator):
         network = MatchingNetwork(
             pairs.mr.shape[-1], pairs.spacing_mm, settings.channels, settings.features, settings.reach
         )
@@ -96,12 +101,12 @@ class Matches(CubeLearner):
         of_ct, in_ct = encoded(network.of_ct, moved)
         # The starts of a pair share its MR.
         rows = torch.arange(len(starts.moving), device=first.device) // STARTS_PER_PAIR
-        of_mr = of_mr.unflatten(0, (len(first), -1))[rows].flatten(0, 1)
-        log_chances = network.log_chances(of_mr, of_ct).unflatten(0, in_ct.shape[:2])
+        around = network.surroundings(of_mr).unflatten(0, (len(first), -1))[rows].flatten(0, 1)
+        log_chances = network.log_chances(around, of_ct).unflatten(0, in_ct.shape[:2])
         places = planes.places.double()
         gone = transform(invert(starts.error), places.flatten(0, 1)).unflatten(1, places.shape[:2]) - places
         true = torch.einsum("bpsi,pai->bpsa", gone.float(), planes.axes)
-        lost, within = _cross_entropy(log_chances, true / (CELL * spacing_mm), network.reach)
+        lost, within = cross_entropy(log_chances, true / (CELL * spacing_mm), network.reach)
         counts = in_mr[rows] & in_ct & within
         return (lost * counts).sum() / counts.sum().clamp(min=1)
 
@@ -111,7 +116,7 @@ def still(count: int, device: torch.device) -> Tensor:
     return torch.from_numpy(IDENTITY).to(device).expand(count, -1)
 
 
-def _cross_entropy(log_chances: Tensor, true: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+def cross_entropy(log_chances: Tensor, true: Tensor, reach: int) -> tuple[Tensor, Tensor]:
     """Return the cross-entropy (...) of displacements (..., 2) in cells, and whether they are within reach.
 
     A displacement between four offsets (..., O) belongs to each of them in parts.
@@ -136,14 +141,15 @@ class Matcher:
         self.planes = network.regular_planes(count)
         with torch.no_grad():
             images = planes_of(fixed[None], still(1, fixed.device), self.planes.pixels, network.spacing_mm)
-            self.of_mr, self.in_mr = encoded(network.of_mr, images)
+            of_mr, self.in_mr = encoded(network.of_mr, images)
+            self.around, self.moves = network.surroundings(of_mr), rigid_moves(self.planes)
 
     @torch.no_grad()
     def look(self, pose: Tensor) -> tuple[Tensor, Tensor]:
         """Return the ``log_chances`` (1, P, S, O) at a pose (1, 7), and which places (1, P, S) both show."""
         images = planes_of(self.moving, pose, self.planes.pixels, self.network.spacing_mm)
         of_ct, in_ct = encoded(self.network.of_ct, images)
-        log_chances = self.network.log_chances(self.of_mr, of_ct)
+        log_chances = self.network.log_chances(self.around, of_ct)
         return log_chances.unflatten(0, in_ct.shape[:2]), self.in_mr & in_ct
 
     def follow(self, pose: NDArray, looks: int) -> NDArray[np.float64]:
@@ -153,7 +159,8 @@ class Matcher:
         """
         poses = [torch.as_tensor(pose, device=self.moving.device)[None]]
         for _ in range(looks):
-            rest = fitting_motion(*self.look(poses[-1]), self.planes, self.network)
+            log_chances, counts = (seen.flatten(1, 2) for seen in self.look(poses[-1]))
+            rest = fitting_motion(log_chances, counts, self.network.grid, self.moves)
             poses.append(compose(rest_pose(rest.double()), poses[-1]))
             if rest.abs().max() < SETTLED * self.network.spacing_mm:
                 break

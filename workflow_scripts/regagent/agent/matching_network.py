@@ -1,4 +1,4 @@
-"""The network of matching: encoders of MR and of CT, and the planes through a cube that they see."""
+"""The networks of matching: encoders of MR and of CT, and what they see: planes through cubes, or slices."""
 
 from typing import NamedTuple
 
@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from regagent.agent.distance import BINS
+from regagent.agent.judged import Judged
 from regagent.pairs.draws import Draw
 
 #: The right, the down and the forward axis in LPS of axial, coronal and sagittal planes.
@@ -19,6 +21,24 @@ AXES = (
 CELL, PLACE = 2, 4
 #: The planes of an orientation lie within this part of the cube's edge from its middle.
 WITHIN = 0.28
+#: Slices are looked at in pixels of so many px, one after the other.
+LEVELS = (2, 1)
+
+
+class Grid(NamedTuple):
+    """Where a network looks in images, about their middle, x first, in mm or px."""
+
+    where: Tensor  # (S, 2) the places
+    offsets: Tensor  # (O, 2) the displacements among which it seeks that of a place
+    spacing: float  # of the pixels
+
+
+def grid(size: int, spacing: float, reach: int) -> Grid:
+    """Return where a network looks in images of so many pixels along an edge."""
+    ticks = (torch.arange(PLACE // 2, size // CELL, PLACE) * CELL - (size - 1) / 2) * spacing
+    around = torch.arange(-reach, reach + 1) * CELL * spacing
+    where, offsets = (torch.cartesian_prod(one, one).flip(-1) for one in (ticks, around))
+    return Grid(where, offsets, spacing)
 
 
 class Planes(NamedTuple):
@@ -82,11 +102,13 @@ class MatchingNetwork(nn.Module):
         self.size, self.spacing_mm, self.reach = size, spacing_mm, reach
         self.of_mr, self.of_ct = Encoder(channels, features), Encoder(channels, features)
         self.log_sharpness = nn.Parameter(torch.tensor(-0.5 * np.log(features), dtype=torch.float32))
-        step = CELL * spacing_mm
-        ticks = (torch.arange(PLACE // 2, size // CELL, PLACE) * CELL - (size - 1) / 2) * spacing_mm
-        self.register_buffer("where", torch.cartesian_prod(ticks, ticks).flip(-1), persistent=False)
-        around = torch.arange(-reach, reach + 1) * step
-        self.register_buffer("offsets", torch.cartesian_prod(around, around).flip(-1), persistent=False)
+        for name, points in zip(("where", "offsets"), grid(size, spacing_mm, reach)[:2], strict=True):
+            self.register_buffer(name, points, persistent=False)
+
+    @property
+    def grid(self) -> Grid:
+        """Where it looks in a plane."""
+        return Grid(self.where, self.offsets, self.spacing_mm)
 
     def planes(self, orientation: Tensor, offset_mm: Tensor) -> Planes:
         """Return planes of these orientations (P,), numbers of ``AXES``, so far (P,) from the middle."""
@@ -113,16 +135,102 @@ class MatchingNetwork(nn.Module):
         orientation = torch.arange(len(AXES)).repeat_interleave(len(parts))
         return self.planes(orientation, offset.repeat(len(AXES)))
 
-    def log_chances(self, mr: Tensor, ct: Tensor) -> Tensor:
-        """Return the logarithm of each displacement's probability (B, S, O) at each place of images.
-
-        ``mr`` and ``ct`` are the features (B, F, H/2, H/2) of the encoders.
-        """
+    def surroundings(self, mr: Tensor) -> Tensor:
+        """Return the features (N, S, O, F) around each place of the MR's (N, F, H/2, H/2)."""
         along = 2 * self.reach + 1
         # The window about a place begins ``reach`` cells before it.
         before, after = self.reach - PLACE // 2, self.reach
         around = F.unfold(F.pad(mr, (before, after, before, after)), along, stride=PLACE)
-        around = around.unflatten(1, (mr.shape[1], along**2))
+        # As the product of each place reads them: else they would be moved before every one.
+        return around.unflatten(1, (mr.shape[1], along**2)).permute(0, 3, 2, 1).contiguous()
+
+    def log_chances(self, around: Tensor, ct: Tensor) -> Tensor:
+        """Return the logarithm of each displacement's probability (B, S, O) at each place of images.
+
+        ``around`` (N, S, O, F) are the ``surroundings`` of N images of MR, and ``ct`` the features
+        (B, F, H/2, H/2) of B images of CT, the first B/N of which belong to the first of MR, and so on.
+        """
         places = ct[..., PLACE // 2 :: PLACE, PLACE // 2 :: PLACE].flatten(2)
-        agreement = torch.einsum("bfos,bfs->bso", around, places)
-        return F.log_softmax(agreement * self.log_sharpness.exp(), -1)
+        agreement = around @ places.unflatten(0, (len(around), -1)).permute(0, 3, 2, 1)  # (N, S, O, B/N)
+        return F.log_softmax(agreement.permute(0, 3, 1, 2).flatten(0, 1) * self.log_sharpness.exp(), -1)
+
+
+#: The numbers that ``evidence`` gives of a place, and what judges them: so many channels and layers.
+EVIDENCE, JUDGING, JUDGING_LAYERS = 9, 24, 3
+
+
+def evidence(log_chances: Tensor, counts: Tensor, offsets: Tensor) -> Tensor:
+    """Return what distributions (B, S, O) say of each place (B, K, S), each number of about unit size.
+
+    How likely it lies where it is, at its likeliest and within a cell of here, by how much the second exceeds
+    the first, how unsure it is, and where it lies and how spread. A place that does not count is all zero.
+    """
+    chances, along = log_chances.exp(), int(log_chances.shape[-1] ** 0.5)
+    here, likeliest = log_chances[..., log_chances.shape[-1] // 2], log_chances.amax(-1)
+    mean = chances @ offsets
+    apart = (offsets - mean[..., None, :]).square().sum(-1)
+    middle = slice(along // 2 - 1, along // 2 + 2)
+    numbers = [
+        *(here / 4, likeliest / 4, (likeliest - here) / 2, -(chances * log_chances).sum(-1) / 4),
+        2 * chances.unflatten(-1, (along, along))[..., middle, middle].sum((-1, -2)),
+        *(mean / 4).unbind(-1),
+        ((chances * apart).sum(-1) + 1e-3).log() / 3,
+        torch.ones_like(here),
+    ]
+    return torch.stack(numbers, 1) * counts[:, None]
+
+
+class DistanceNetwork(nn.Module):
+    """Predicts D from what all places of a slice say.
+
+    The numbers of each are counted from their ``middle`` in their ``unit`` (K, 1), and its neighbours' are
+    taken into account; then the mean and the spread over the places that count.
+    """
+
+    middle: Tensor
+    unit: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_place = nn.Conv2d(EVIDENCE, JUDGING, 1)
+        layers = [nn.Conv2d(JUDGING, JUDGING, 3, padding=1) for _ in range(JUDGING_LAYERS)]
+        self.of_neighbours = nn.ModuleList(layers)
+        self.of_all = nn.Sequential(
+            nn.Linear(2 * JUDGING + 1, 2 * JUDGING), nn.ELU(), nn.Dropout(0.2), nn.Linear(2 * JUDGING, BINS)
+        )
+        self.register_buffer("middle", torch.zeros(EVIDENCE, 1))
+        self.register_buffer("unit", torch.ones(EVIDENCE, 1))
+
+    def forward(self, seen: Tensor, counts: Tensor) -> Tensor:
+        """Return the logits (B, BINS) of D of ``evidence`` (B, K, S) and the places that count (B, S)."""
+        along = int(counts.shape[1] ** 0.5)
+        there = counts[:, None].to(seen)
+        layer = ((seen - self.middle) / self.unit * there).unflatten(-1, (along, along))
+        there = there.unflatten(-1, (along, along))
+        layer = F.elu(self.of_place(layer))
+        for convolution in self.of_neighbours:
+            layer = layer + F.elu(convolution(layer))
+        number = there.sum((2, 3)).clamp(min=1)
+        mean = (layer * there).sum((2, 3)) / number
+        spread = ((layer - mean[..., None, None]).square() * there).sum((2, 3)) / number
+        return self.of_all(torch.cat([mean, (spread + 1e-4).sqrt(), number / counts.shape[1]], -1))
+
+
+class SliceMatchingNetwork(Judged):
+    """The network of matching for slices of ``size`` px, in whole and halved; it predicts D, too."""
+
+    def __init__(self, size: int = 168, channels: int = 24, features: int = 24, reach: int = 6):
+        super().__init__()
+        self.arguments = {"size": size, "channels": channels, "features": features, "reach": reach}
+        self.matching = MatchingNetwork(size, 1.0, channels, features, reach)
+        self.distance = DistanceNetwork()
+
+    def grid(self, level: int) -> Grid:
+        """Return where it looks in slices whose pixels are ``level`` px wide, in px."""
+        matching = self.matching
+        found = grid(matching.size // level, float(level), matching.reach)
+        return Grid(found.where.to(matching.where), found.offsets.to(matching.where), found.spacing)
+
+    def evidence(self, log_chances: Tensor, counts: Tensor) -> Tensor:
+        """Return the ``evidence`` of looks at slices as they are."""
+        return evidence(log_chances, counts, self.matching.offsets)

@@ -5,16 +5,15 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from regagent.agent.displacements import DOUBTS, first_outputs, fit, outputs_of
-from regagent.agent.distance import BINS, FARTHEST, LEVER_PX, NEAREST, linear_rest
+from regagent.agent.distance import BINS
+from regagent.agent.judged import Judged
 from regagent.agent.matching_network import MatchingNetwork
 from regagent.agent.returns import unscale
-from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.files import UserError
 from regagent.geometry import ACTIONS, PAPER_SIZES
 from regagent.jobs import DETERMINISTIC
@@ -195,10 +194,6 @@ class RegressionNetwork(nn.Module):
         return self.pose(self.features(states)) * self.units
 
 
-#: The predicted D in px at which a network keeps what they are worth (see ``agent.trust``).
-TRUST_KNOTS = np.geomspace(NEAREST, FARTHEST, 32)
-
-
 class Seen(NamedTuple):
     """What a network that looks for the rest of the way says of B states."""
 
@@ -215,24 +210,6 @@ class Places(NamedTuple):
     modules: int
     where: Tensor  # (S, d) about the middle, in px or mm
     motions: Tensor  # (S, d, P)
-
-
-class Judged(nn.Module):
-    """What predicts D, and keeps what it is worth.
-
-    ``trust`` (4, K) says what predicted D, the ``TRUST_KNOTS``, are worth: the probability of a success, the
-    expected TRE and the ends of its interval. Until it is found, D is taken at its word. A case that is less
-    likely to be a success than ``least`` is refused.
-    """
-
-    trust: Tensor
-    least: Tensor  # ()
-
-    def __init__(self) -> None:
-        super().__init__()
-        at_its_word = np.stack([TRUST_KNOTS <= SUCCESS_PX, *3 * [TRUST_KNOTS]])
-        self.register_buffer("trust", torch.tensor(at_its_word, dtype=torch.float32))
-        self.register_buffer("least", torch.tensor(0.5))
 
 
 class RestNetwork(Judged):
@@ -266,11 +243,7 @@ class RestNetwork(Judged):
         guess, sureness = self.rest(features).chunk(2, -1)
         fitted, doubts = fit(places, guess, sureness, self.motions)
         logits = self.distance(torch.cat([features, doubts], -1))
-        return Seen(logits, self.as_rest(fitted), self.as_rest(guess), places)
-
-    def as_rest(self, fitted: Tensor) -> Tensor:
-        """Return transforms (B, P) that were fitted as rests."""
-        return fitted
+        return Seen(logits, fitted, guess, places)
 
 
 def _grid(ticks: Tensor, dimension: int) -> Tensor:
@@ -289,41 +262,12 @@ def _last_layers(layers: nn.Sequential, dimension: int) -> nn.Sequential:
     return layers
 
 
-#: The number of modules of ``convolutions`` up to layer 3, whose places lie so many px apart, and the middle
-#: of the first one, in px from the image's first pixel's.
-MODULES_TO_LAYER_3, PLACES_PX, FIRST_PLACE_PX = 5, 8, 21.5
-
-
 class ResidualNetwork(RestNetwork):
-    """That of slices: Table 1's convolutions, wider, of states (B, 32, H/4, H/4); four parameters.
+    """That of slices: Table 1's convolutions, wider, of states (B, 32, H/4, H/4); four parameters."""
 
-    ``places`` is the number of channels of two further convolutions for the places, 0 without.
-    """
-
-    def __init__(self, size: int = IMAGE_SIZE, width: int = 2, places: int = 0):
-        placed = _places_of_slices(size, width, places) if places else None
-        super().__init__(convolutions(size, width), 4, placed)
-        self.arguments = {"size": size, "width": width, "places": places}
-
-    def as_rest(self, fitted: Tensor) -> Tensor:
-        """Return transforms (B, 4) that were fitted as rests."""
-        return linear_rest(fitted)
-
-
-def _places_of_slices(size: int, width: int, channels: int) -> Places:
-    ticks = torch.arange(FIRST_PLACE_PX, size - FIRST_PLACE_PX + 1, PLACES_PX) - (size - 1) / 2
-    where = _grid(ticks, 2)
-    x, y = where.unbind(-1)
-    one, zero = torch.ones_like(x), torch.zeros_like(x)
-    along_x = torch.stack([one, zero, x / LEVER_PX, -y / LEVER_PX], -1)
-    along_y = torch.stack([zero, one, y / LEVER_PX, x / LEVER_PX], -1)
-    layers = Features(
-        nn.ELU(),
-        nn.Conv2d(32 * width, channels, 3, padding=1),
-        nn.ELU(inplace=True),
-        nn.Conv2d(channels, outputs_of(2), 1),
-    )
-    return Places(_last_layers(layers, 2), MODULES_TO_LAYER_3, where, torch.stack([along_x, along_y], 1))
+    def __init__(self, size: int = IMAGE_SIZE, width: int = 2):
+        super().__init__(convolutions(size, width), 4)
+        self.arguments = {"size": size, "width": width}
 
 
 #: The D that a network of cubes predicts, and the errors that it counts, are in this part of a voxel's edge.

@@ -10,13 +10,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from regagent.agent.checkpoints import fingerprint, load_model, save_model
+from regagent.agent.checkpoints import fingerprint, load_finisher, load_model, save_model
 from regagent.agent.cube_regressor import CubeLearner, CubeResiduals
 from regagent.agent.environment import observe
 from regagent.agent.matching import Matches
 from regagent.agent.networks import RegressionNetwork, choose_device, precision, to_blocks, to_states
 from regagent.agent.record import TrainingRecord
-from regagent.agent.residual import Residuals, register_alone
+from regagent.agent.residual import Residuals
+from regagent.agent.settling import register_alone
+from regagent.agent.slice_matching import SliceMatches
 from regagent.agent.trust import accepted
 from regagent.evaluation.measuring import registration_table
 from regagent.files import UserError, read_table, write_table
@@ -33,6 +35,7 @@ from regagent.settings import (
     Inference,
     Matching,
     PerturbationRange,
+    PlaneMatching,
     Regressor,
     RegressorSettings,
     ResidualRegressor,
@@ -86,15 +89,17 @@ def _task(
     ranges: PerturbationRange,
     settings: RegressorSettings,
     generator: torch.Generator,
-) -> OneShot | Residuals | CubeLearner:
+) -> OneShot | Residuals | SliceMatches | CubeLearner:
     """Return what a regressor learns, at its random start."""
     if isinstance(pairs, CubePairs):
-        if isinstance(settings, Matching):
+        if isinstance(settings, PlaneMatching):
             return Matches(pairs, settings, generator)
         assert isinstance(settings, CubeRegressor)
         return CubeResiduals(pairs, settings, generator)
     if isinstance(settings, Regressor):
         return OneShot(pairs, ranges, settings, generator)
+    if isinstance(settings, Matching):
+        return SliceMatches(pairs, settings, generator)
     assert isinstance(settings, ResidualRegressor)
     return Residuals(pairs, settings, generator)
 
@@ -110,7 +115,6 @@ def train_regressor(
     version: str,
     output_model: str,
     output_training: str,
-    threads: int = 1,
 ) -> None:
     """Train a regressor on the training patients' slices or cubes; write its model file and its losses.
 
@@ -118,7 +122,7 @@ def train_regressor(
     training that was killed goes on from the last checkpoint, if the ``version`` of the code is still the
     same; one that ended leaves none. Raises ``UserError`` if the gradient is not finite.
     """
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     torch.manual_seed(seed)
     pairs: Pairs | CubePairs
     if isinstance(settings, CubeSettings):
@@ -190,23 +194,23 @@ def register_regressor(
 ) -> None:
     """Register every case and write the table of registrations.
 
-    Pure SL (``learner`` 'regression') does it in one shot, and every case counts as registered. A residual
-    regressor ('residual') settles from several starts; a case counts where it is likely enough to be right
-    (see ``accepted``).
+    Pure SL (``learner`` 'regression') does it in one shot, and every case counts as registered. A network
+    that looks settles from several starts; a case counts where it is likely enough to be right (see
+    ``accepted``).
     """
     torch.set_num_threads(1)
     cases, cohort = read_table(perturbations), read_cohort(slices)
     fixed, moving = perturbed_pairs(cases, cohort)
     steps: int | NDArray
     status: str | NDArray
-    if learner == "residual":
-        residual = load_model(model, "residual")[0].to(choose_device())
-        started = clock()
-        pose, distance, steps = register_alone(residual, fixed, moving, settings)
-        status = np.where(accepted(residual, distance), "registered", "refused")
-    else:
+    if learner == "regression":
         network = load_model(model, "regression")[0].to(choose_device())
         started = clock()
         pose, steps, status = regress(network, fixed, moving), 1, "registered"
+    else:
+        looking = load_finisher(model)[0].to(choose_device())
+        started = clock()
+        pose, distance, steps = register_alone(looking, fixed, moving, settings)
+        status = np.where(accepted(looking, distance), "registered", "refused")
     seconds = (clock() - started) / len(cases)
     write_table(registration_table(cases, pose, cohort, steps, seconds, status), output)

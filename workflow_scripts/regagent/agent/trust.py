@@ -1,6 +1,6 @@
 """What a predicted distance D is worth: the expected TRE with an interval, and P(TRE ≤ ``SUCCESS_PX``).
 
-A residual network is surest of what it has learned. So it is asked again: without an agent it registers
+A network is surest of what it has learned. So it is asked again: without an agent it registers
 augmented pairs of its training patients from fresh perturbations of its own range (``starts``), every second
 of which does not belong together. What its D turned out to mean there is kept in the network.
 """
@@ -15,15 +15,19 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from regagent.agent.checkpoints import load_model, save_model
+from regagent.agent.checkpoints import Finisher, load_finisher, save_model
 from regagent.agent.distance import FARTHEST
-from regagent.agent.networks import TRUST_KNOTS, Judged, ResidualNetwork, choose_device
-from regagent.agent.residual import Starts, draw_starts, settle, stay
+from regagent.agent.judged import TRUST_KNOTS, Judged
+from regagent.agent.matching_network import SliceMatchingNetwork
+from regagent.agent.networks import choose_device
+from regagent.agent.settling import settle, stay
+from regagent.agent.slice_matching import learn_distance
+from regagent.agent.starts import Starts, draw_starts
 from regagent.evaluation.registrations import SUCCESS_PX
 from regagent.files import write_table
 from regagent.geometry import compose, displacement
 from regagent.pairs.training_pairs import Pairs, Pool, read_pairs
-from regagent.settings import Calibration, Inference, ResidualRegressor, regressor_settings
+from regagent.settings import Calibration, FinisherSettings, Inference, Matching, regressor_settings
 
 logger = logging.getLogger("regagent")
 
@@ -114,9 +118,9 @@ def true_error(starts: Starts, pose: Array) -> Array:
 
 
 def known_cases(
-    network: ResidualNetwork,
+    network: Finisher,
     pool: Pool,
-    settings: ResidualRegressor,
+    settings: FinisherSettings,
     inference: Inference,
     count: int,
     generator: torch.Generator,
@@ -126,11 +130,10 @@ def known_cases(
     Return a row a case: ``like``, the predicted ``distance_px``, and the ``tre_px`` of the pool's points, NaN
     where the images do not belong together.
     """
-    settings = settings.model_copy(update={"unlike": UNLIKE})
     tables = []
     for first in range(0, count, BATCH):
         size = min(BATCH, count - first)
-        starts = draw_starts(pool, settings, size, 1, generator)
+        starts = draw_starts(pool, settings.augmentation, settings.starts, size, 1, generator, unlike=UNLIKE)
         pose, distance, _ = settle(network, starts.fixed, starts.moving, stay, inference)
         columns = {"like": starts.like.cpu().numpy(), "distance_px": distance}
         tables.append(pd.DataFrame({**columns, "tre_px": true_error(starts, pose)}))
@@ -146,15 +149,18 @@ def calibrate_trust(
     output_model: str,
     output_cases: str,
 ) -> None:
-    """Write a residual regressor with what its D is worth, and the cases that tell it."""
+    """Write a network that looks with what its D is worth, and the cases that tell it."""
     torch.set_num_threads(1)
-    network, facts = load_model(model, "residual")
+    network, facts = load_finisher(model)
     device = choose_device()
     network.to(device)
     trained = regressor_settings(facts["settings"])
-    assert isinstance(trained, ResidualRegressor)
+    assert isinstance(trained, FinisherSettings)
     generator = torch.Generator(device).manual_seed(settings.seed)
     pool = to_evaluate(read_pairs(slices, split, "train"), device)
+    if isinstance(network, SliceMatchingNetwork):
+        assert isinstance(trained, Matching)
+        learn_distance(network, pool, trained, settings.distance_cases, generator)
     cases = known_cases(network, pool, trained, inference, settings.trust_cases, generator)
     learn_trust(network, cases, settings.refused, model)
     write_table(cases, output_cases)

@@ -91,7 +91,7 @@ def join_networks(
     The last is that of matching. Also write the cases that tell what the disagreement it sees is worth.
     """
     cubes, of_cubes = zip(*(load_model(model, "cubes") for model in models[:-1]), strict=True)
-    matching, of_matching = load_model(models[-1], "matching")
+    matching, of_matching = load_model(models[-1], "planes")
     networks = SpaceNetworks([network.arguments for network in cubes], matching.arguments)
     for place, network in zip((*networks.networks, networks.matching), (*cubes, matching), strict=True):
         place.load_state_dict(network.state_dict())

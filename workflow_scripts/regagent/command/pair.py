@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from regagent.agent.agent_file import TrainedAgent
 from regagent.agent.inference import Registrations, Way, register, register_finely
 from regagent.agent.networks import choose_device, to_blocks
-from regagent.agent.residual import distance_at
+from regagent.agent.settling import distance_at
 from regagent.agent.trust import Judgement, judge
 from regagent.anatomy import TISSUE_HU, head_mask
 from regagent.conventional.slice_registration import itk_pose

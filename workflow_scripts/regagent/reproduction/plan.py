@@ -16,6 +16,7 @@ from regagent.methods import (
 )
 from regagent.settings import (
     CubeSettings,
+    Matching,
     Model,
     Pretrained,
     Regressor,
@@ -37,7 +38,7 @@ class Plan:
     Every list keeps the order of the settings. ``trained``: the variants that Table 2 and Figure 5 need.
     ``calibrated``: the agents among them, which get stop thresholds. ``imported``: agents of other runs.
     ``exported``: the agents that other cohorts can use; the run tests these finished or with look-ahead, so
-    that their accuracy is known. ``finishers``: the residual regressors, one of which finishes agents.
+    that their accuracy is known. ``finishers``: the networks that look, one of which finishes agents.
     ``figure4``, ``figure5``: the methods and the variants that these figures can show. ``families``: {method:
     its panel in the figures that compare all methods}. ``sets``: all sets of cases.
     """
@@ -46,7 +47,7 @@ class Plan:
         self.settings = settings
         self.reinforced = self._of_kind(ReinforcementAgent)
         self.supervised = self._of_kind(SupervisedAgent)
-        self.finishers = self._of_kind(ResidualRegressor)
+        self.finishers = [*self._of_kind(ResidualRegressor), *self._of_kind(Matching)]
         self.regressors = [*self._of_kind(Regressor), *self.finishers]
         self.cubes = self._of_kind(CubeSettings)
         self.pretrained = self._of_kind(Pretrained)
@@ -98,12 +99,8 @@ class Plan:
             return self.results(f"models/{variant}/seed{seed}/finisher.pt")
         return self.regressor(self.finishers[0], seed)
 
-    def threads(self, regressor: str) -> int:
-        """Return the number of cores that the training of a regressor takes."""
-        return getattr(self.settings.variants[regressor], "threads", 1)
-
     def regressor(self, variant: str, seed: int) -> str:
-        """Return the model by which a regressor registers: a residual one knows what its D is worth."""
+        """Return the model by which a regressor registers: one that looks knows what its D is worth."""
         name = "trusted" if variant in self.finishers else "model"
         return self.results(f"models/{variant}/seed{seed}/{name}.pt")
 
@@ -142,7 +139,7 @@ class Plan:
         return {**files, "volumes.model": model} if model and NETWORKS in self.volume_rows else files
 
     def is_finished(self, variant: str) -> bool:
-        """Tell whether a residual regressor finishes the agent in a row of its own."""
+        """Tell whether another network finishes the agent in a row of its own."""
         return f"{variant}{FINE}" in self.settings.methods
 
     def proofs(self, variant: str, seed: int) -> list[str]:

@@ -18,7 +18,7 @@ from regagent.settings.base import (
 
 class Calibration(Model):
     """What is found on training pairs after a training: an agent's stop threshold (§3.6), and what the
-    distance that a residual regressor predicts is worth."""
+    distance is worth that a network predicts."""
 
     cases: Positive = 96
     """Number of perturbed pairs."""
@@ -41,10 +41,14 @@ class Calibration(Model):
 
     trust_cases: Annotated[int, Field(ge=50)] = 512
     """Number of pairs, every second of which does not belong together, on which it is found what the distance
-    that a residual regressor predicts is worth."""
+    is worth that a network predicts."""
+
+    distance_cases: Annotated[int, Field(ge=32)] = 4096
+    """Number of pairs before these, every second of which does not belong together, on which a network of
+    matching learns to predict the distance."""
 
     refused: Fraction = 0.05
-    """A case is refused where the D that a residual regressor predicts says that it more likely lies beyond
+    """A case is refused where the D that a network predicts says that it more likely lies beyond
     2 px of the truth than within, unless that would refuse more than this fraction of the pairs within 2 px:
     then the chance that it must have is lower."""
 
@@ -79,18 +83,15 @@ class Inference(Model):
     state, counted from the lowest V unless all are positive, so that the pose lies among the paths' ends."""
 
     looks: Positive = 10
-    """Number of looks by which a residual regressor registers, each from where the last one saw the truth.
-    Every second one is at the pair mirrored left to right."""
+    """Number of looks by which a residual regressor registers, each from where the last one saw the truth;
+    every second one is at the pair mirrored left to right. A network of matching looks at most so often at
+    either resolution."""
 
     lost_px: PositiveFloat = 1.0
     """Where the lowest D that it predicts is above this, in px, it starts again from other rotations."""
 
     restarts_deg: list[float] = [30.0, -30.0, 60.0, -60.0, 90.0, -90.0]
     """Rotations of these further starts in degrees, one after the other. The lowest predicted D counts."""
-
-    zooms: list[PositiveFloat] = []
-    """A residual regressor also registers the pair enlarged by each of these factors, in as much time again.
-    One below 1 helps where heads fill their field of view."""
 
     batch: Positive = 256
     """Number of cases that are registered side by side."""

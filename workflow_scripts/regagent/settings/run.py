@@ -27,10 +27,10 @@ from regagent.settings.variants import (
     Agent,
     CubeRegressor,
     CubeSettings,
-    Matching,
+    FinisherSettings,
+    PlaneMatching,
     Pretrained,
     Regressor,
-    ResidualRegressor,
     Variant,
 )
 from regagent.settings.volumes import Volumes
@@ -132,7 +132,7 @@ class Settings(Model):
 
     @model_validator(mode="after")
     def _knows_its_methods(self) -> "Settings":
-        finishers = [name for name, one in self.variants.items() if isinstance(one, ResidualRegressor)]
+        finishers = [name for name, one in self.variants.items() if isinstance(one, FinisherSettings)]
         for method in self.methods:
             start = method.removesuffix(REFINED)
             if start in CONVENTIONAL:
@@ -146,12 +146,12 @@ class Settings(Model):
                 )
             if isinstance(variant, CubeSettings):
                 raise ValueError(f"methods: {method!r} registers volumes: it belongs into volumes.networks")
-            if start.endswith((LOOKAHEAD, FINE)) and isinstance(variant, Regressor | ResidualRegressor):
+            if start.endswith((LOOKAHEAD, FINE)) and isinstance(variant, Regressor | FinisherSettings):
                 raise ValueError(f"methods: {method!r}: a regressor has no {LOOKAHEAD} and no {FINE}")
             if start.endswith(FINE) and not isinstance(variant, Pretrained) and len(finishers) != 1:
                 raise ValueError(
-                    f"methods: {method!r}: expected one variant whose learner is 'residual', found"
-                    f" {', '.join(finishers) or 'none'}"
+                    f"methods: {method!r}: expected one variant whose learner is 'residual' or 'matching',"
+                    f" found {', '.join(finishers) or 'none'}"
                 )
             if start.endswith(MEMORYLESS) and getattr(variant, "network", None) != "CNN-LSTM":
                 raise ValueError(
@@ -163,10 +163,10 @@ class Settings(Model):
     @model_validator(mode="after")
     def _knows_its_volume_networks(self) -> "Settings":
         kinds = [type(self.variants.get(name)) for name in self.volumes.networks]
-        if kinds and (set(kinds[:-1]), kinds[-1]) != ({CubeRegressor}, Matching):
+        if kinds and (set(kinds[:-1]), kinds[-1]) != ({CubeRegressor}, PlaneMatching):
             raise ValueError(
                 f"volumes.networks: found {', '.join(self.volumes.networks)}, expected variants whose learner"
-                " is 'cubes', and last one whose learner is 'matching'"
+                " is 'cubes', and last one whose learner is 'planes'"
             )
         size = self.volumes.cubes.size
         for name, variant in self.variants.items():

@@ -249,15 +249,8 @@ class ResidualRegressor(Model):
     looks: Positive = 4
     """Number of looks from each start, each from where the last one saw the truth."""
 
-    threads: Positive = 1
-    """Number of cores that its training takes."""
-
     width: Positive = 2
     """Layers 1 to 3 have so many times the channels of Table 1."""
-
-    places: NonNegativeInt = 0
-    """Channels of the layers that predict how far off each place of the image is. The rest of the way is what
-    fits these displacements. With 0 the network takes the image as a whole alone."""
 
     near: Fraction = 0.6
     """Fraction of the starts within 3 px, 3° and 0.05 of scale of the truth."""
@@ -268,15 +261,54 @@ class ResidualRegressor(Model):
     starts: PerturbationRange = PerturbationRange(translation_px=30, rotation_deg=90)
     """The perturbations of the images."""
 
-    unlike: Fraction = 0.0
-    """Fraction of the pairs whose images do not belong together: those of two pairs, mirrored or upside-down
-    ones, two CTs, a CT and noise. Of these it learns that D is large, whatever the pose. It takes batches of
-    more than 4."""
-
     learning_rate: PositiveFloat = 1e-3
     """Highest learning rate of Adam. It falls linearly to 0."""
 
     warmup_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """Fraction of the training over which the learning rate rises."""
+
+    gradient_clip: PositiveFloat = 1.0
+    """Largest norm of a gradient."""
+
+    augmentation: Augmentation = Augmentation()
+    """Random variations of the training pairs."""
+
+    checkpoint_seconds: PositiveFloat = 60.0
+    """Time between two checkpoints in seconds."""
+
+
+class Matching(Model):
+    """The network that finds the places of a CT slice in the MR, and predicts how far off it is."""
+
+    learner: Literal["matching"]
+    """`matching` is a network that finds the places of a CT slice in the MR. It registers by itself, and
+    finishes the agents whose names end in `-fine`."""
+
+    steps: Positive = 6_000
+    """Number of updates, about half of them at half the resolution."""
+
+    batch: Positive = 8
+    """Number of starts in an update, twice as many at half the resolution. Two share a pair."""
+
+    channels: Positive = 24
+    """Channels of its convolutions at half the resolution of the images, twice as many at a quarter."""
+
+    features: Positive = 24
+    """Numbers that tell how a place looks."""
+
+    reach: Positive = 6
+    """A place is sought within so many times two pixels along each axis."""
+
+    near: Fraction = 0.3
+    """Fraction of the starts that are off by at most 0.15 of the largest error."""
+
+    starts: PerturbationRange = PerturbationRange(translation_px=30, rotation_deg=90)
+    """The perturbations of the images."""
+
+    learning_rate: PositiveFloat = 2e-3
+    """Highest learning rate of Adam. It falls linearly to 0."""
+
+    warmup_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.03
     """Fraction of the training over which the learning rate rises."""
 
     gradient_clip: PositiveFloat = 1.0
@@ -350,11 +382,11 @@ class CubeRegressor(CubeSettings):
     """Number of looks from each start, each from where the last one saw the truth."""
 
 
-class Matching(CubeSettings):
+class PlaneMatching(CubeSettings):
     """The network that finds the places of planes through the CT in the MR. It finishes a registration."""
 
-    learner: Literal["matching"]
-    """`matching` is the network that finds the places of planes through the CT in the MR. It finishes what
+    learner: Literal["planes"]
+    """`planes` is the network that finds the places of planes through the CT in the MR. It finishes what
     those of `cubes` find."""
 
     channels: Positive = 24
@@ -399,7 +431,8 @@ class Pretrained(Model):
 
 
 AgentSettings = ReinforcementAgent | SupervisedAgent
-RegressorSettings = Regressor | ResidualRegressor | CubeRegressor | Matching
+FinisherSettings = ResidualRegressor | Matching
+RegressorSettings = Regressor | ResidualRegressor | Matching | CubeRegressor | PlaneMatching
 Variant = Annotated[AgentSettings | RegressorSettings | Pretrained, Field(discriminator="learner")]
 
 
